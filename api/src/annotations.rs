@@ -1,0 +1,16 @@
+//! The annotations of a Service that concern ferrolb, under both prefixes of MetalLB.
+//!
+//! `metallb.io/` wins over the older `metallb.universe.tf/`.
+
+use std::net::IpAddr;
+
+/// What the annotations of a Service ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceAnnotations {
+    /// `address-pool`: take addresses from this pool only.
+    pub pool: Option<String>,
+    /// `loadBalancerIPs`: take exactly these, at most one per family.
+    pub requested: Vec<IpAddr>,
+    /// `allow-shared-ip`: Services with an equal key may share an address on disjoint ports.
+    pub sharing_key: Option<String>,
+}

@@ -1,0 +1,9 @@
+//! The `metallb.io/v1beta1` kinds that configure layer 2, as users own them.
+
+pub mod advertisement;
+pub mod pool;
+pub mod selector;
+
+pub use advertisement::L2Advertisement;
+pub use pool::{AddressRange, IpAddressPool, ServiceAllocation};
+pub use selector::LabelSelector;

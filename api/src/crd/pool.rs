@@ -1,0 +1,45 @@
+//! IPAddressPool v1beta1: addresses for Services.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ObjectKey;
+use crate::crd::LabelSelector;
+
+/// An inclusive range of addresses of one family, `first <= last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AddressRange {
+    /// First address.
+    pub first: IpAddr,
+    /// Last address, of the same family.
+    pub last: IpAddr,
+}
+
+/// `spec.serviceAllocation`: which Services may use the pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceAllocation {
+    /// Lower goes first; 0 or unset goes last.
+    pub priority: u32,
+    /// Namespaces by name.
+    pub namespaces: Vec<String>,
+    /// Namespaces by label.
+    pub namespace_selectors: Vec<LabelSelector>,
+    /// Services by label.
+    pub service_selectors: Vec<LabelSelector>,
+}
+
+/// A pool, from the kind or from the legacy ConfigMap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IpAddressPool {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `spec.addresses`, parsed, in order. Never overlapping within the pool.
+    pub ranges: Vec<AddressRange>,
+    /// Whether Services that name no pool get addresses of it.
+    pub auto_assign: bool,
+    /// Leave out addresses that end in .0 and .255.
+    pub avoid_buggy_ips: bool,
+    /// Who may use it; `None`: everybody.
+    pub allocation: Option<ServiceAllocation>,
+}

@@ -1,0 +1,56 @@
+//! An index of the endpoints of every Service, kept from EndpointSlices, that says which Services a change concerns.
+
+use std::collections::BTreeMap;
+
+use crate::ObjectKey;
+use crate::view::EndpointSlice;
+
+/// EndpointSlices by Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointIndex {
+    services: BTreeMap<ObjectKey, BTreeMap<ObjectKey, EndpointSlice>>,
+    owners: BTreeMap<ObjectKey, ObjectKey>,
+}
+
+impl EndpointIndex {
+    /// Takes a new or changed slice; returns the Services that it concerns (two where it changed its owner).
+    pub fn upsert(&mut self, slice: EndpointSlice) -> Vec<ObjectKey> {
+        let service = slice.service_key();
+        let mut dirty = vec![service.clone()];
+        if let Some(old) = self.owners.insert(slice.key.clone(), service.clone())
+            && old != service
+        {
+            self.forget(&old, &slice.key);
+            dirty.push(old);
+        }
+        self.services
+            .entry(service)
+            .or_default()
+            .insert(slice.key.clone(), slice);
+        dirty
+    }
+
+    /// Forgets a slice; returns the Service that it belonged to.
+    pub fn remove(&mut self, slice: &ObjectKey) -> Option<ObjectKey> {
+        let service = self.owners.remove(slice)?;
+        self.forget(&service, slice);
+        Some(service)
+    }
+
+    /// The slices of a Service, by name.
+    pub fn of(&self, service: &ObjectKey) -> impl Iterator<Item = &EndpointSlice> {
+        self.services
+            .get(service)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+    }
+
+    fn forget(&mut self, service: &ObjectKey, slice: &ObjectKey) {
+        if let Some(slices) = self.services.get_mut(service) {
+            slices.remove(slice);
+            if slices.is_empty() {
+                self.services.remove(service);
+            }
+        }
+    }
+}

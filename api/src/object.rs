@@ -1,0 +1,96 @@
+//! Any object that a source delivers, and its kind.
+
+use std::fmt;
+
+use crate::ObjectKey;
+use crate::crd::{IpAddressPool, L2Advertisement};
+use crate::legacy::LegacyConfig;
+use crate::proxy_config::ProxyConfig;
+use crate::view::{EndpointSlice, Node, Pod, Service};
+
+/// The kinds that ferrolb reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// v1 Service.
+    Service,
+    /// discovery.k8s.io/v1 EndpointSlice.
+    EndpointSlice,
+    /// v1 Node.
+    Node,
+    /// v1 Pod.
+    Pod,
+    /// metallb.io/v1beta1 IPAddressPool.
+    IpAddressPool,
+    /// metallb.io/v1beta1 L2Advertisement.
+    L2Advertisement,
+    /// v1 ConfigMap with MetalLB 0.9's `config` key.
+    LegacyConfig,
+    /// kubeproxy.config.k8s.io/v1alpha1 KubeProxyConfiguration.
+    ProxyConfig,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::IpAddressPool => "IPAddressPool",
+            Self::L2Advertisement => "L2Advertisement",
+            Self::LegacyConfig => "ConfigMap",
+            Self::ProxyConfig => "KubeProxyConfiguration",
+        })
+    }
+}
+
+/// An object of any kind that ferrolb reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// A Service.
+    Service(Box<Service>),
+    /// An EndpointSlice.
+    EndpointSlice(EndpointSlice),
+    /// A Node.
+    Node(Node),
+    /// A Pod.
+    Pod(Pod),
+    /// An address pool.
+    IpAddressPool(IpAddressPool),
+    /// A layer 2 advertisement.
+    L2Advertisement(L2Advertisement),
+    /// MetalLB 0.9's configuration.
+    LegacyConfig(LegacyConfig),
+    /// A KubeProxyConfiguration.
+    ProxyConfig(Box<ProxyConfig>),
+}
+
+impl Object {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Node(_) => Kind::Node,
+            Self::Pod(_) => Kind::Pod,
+            Self::IpAddressPool(_) => Kind::IpAddressPool,
+            Self::L2Advertisement(_) => Kind::L2Advertisement,
+            Self::LegacyConfig(_) => Kind::LegacyConfig,
+            Self::ProxyConfig(_) => Kind::ProxyConfig,
+        }
+    }
+
+    /// Its identity within its kind.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Service(o) => o.key.clone(),
+            Self::EndpointSlice(o) => o.key.clone(),
+            Self::Node(o) => ObjectKey::new("", o.name.clone()),
+            Self::Pod(o) => o.key.clone(),
+            Self::IpAddressPool(o) => o.key.clone(),
+            Self::L2Advertisement(o) => o.key.clone(),
+            Self::LegacyConfig(o) => o.key.clone(),
+            Self::ProxyConfig(_) => ObjectKey::new("", "kube-proxy"),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Where changes come from: a folder of YAML ([`files`]) or a cluster's API.
+//!
+//! The barrier is in the contract: the first [`Batch`] of a source is complete. A source that has several parts (watches,
+//! files) delivers nothing until each of them has delivered its first full list, so that a consumer never sees Services
+//! before their endpoints and takes them for empty. A relist is delivered as the difference to what was known.
+
+use std::future::Future;
+
+use crate::ObjectKey;
+use crate::object::{Kind, Object};
+
+pub mod files;
+pub mod problem;
+pub mod synth;
+
+pub use problem::Problem;
+
+/// One step: an object is new or changed, or it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// New or changed.
+    Upsert(Object),
+    /// Gone.
+    Remove(Kind, ObjectKey),
+}
+
+/// Changes that take effect together; unchanged objects are never in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// In an order in which they can be applied one by one.
+    pub changes: Vec<Change>,
+    /// All problems with the input that stand now, when they changed; the objects that they concern keep their last good state.
+    pub problems: Option<Vec<Problem>>,
+}
+
+/// A source of changes.
+pub trait Source: Send {
+    /// The next batch; the first is the complete state of the source. `None` when the source has ended for good.
+    fn next(&mut self) -> impl Future<Output = Option<Batch>> + Send;
+}

@@ -1,0 +1,1 @@
+//! EndpointSlices made from Pods.

@@ -1,0 +1,15 @@
+//! Slim views of Kubernetes objects: only the fields that are used, already in the types that the rooms work with.
+//!
+//! A view is what an object *says*; what follows from it is decided in the daemons.
+
+pub mod endpoints;
+pub mod node;
+pub mod pod;
+pub mod service;
+
+pub use endpoints::{Endpoint, EndpointPort, EndpointSlice};
+pub use node::Node;
+pub use pod::{ContainerPort, Pod};
+pub use service::{
+    IngressAddress, Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
+};

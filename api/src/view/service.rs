@@ -1,0 +1,181 @@
+//! The Service: ports, addresses, traffic policies, affinity, and the annotations that concern ferrolb.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::ObjectKey;
+
+/// Transport protocol of a port (IANA protocol numbers 6, 17, 132).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP, the default of Kubernetes.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// The IANA protocol number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        })
+    }
+}
+
+/// `spec.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ServiceType {
+    /// The default.
+    #[default]
+    ClusterIP,
+    /// A port on every node.
+    NodePort,
+    /// An external address too.
+    LoadBalancer,
+    /// A DNS alias: nothing to program.
+    ExternalName,
+}
+
+/// `spec.externalTrafficPolicy` and `spec.internalTrafficPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum TrafficPolicy {
+    /// All endpoints of the cluster.
+    #[default]
+    Cluster,
+    /// Endpoints of the node that handles the packet.
+    Local,
+}
+
+/// `targetPort` of a port: a number, or the name of a container port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TargetPort {
+    /// A port number, 1 to 65535.
+    Number(u16),
+    /// A container port's name, looked up in each pod.
+    Name(String),
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name; empty where the only port has none. EndpointSlice ports refer to it.
+    pub name: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Port on the service addresses, 1 to 65535.
+    pub port: u16,
+    /// Port on the pods.
+    pub target_port: TargetPort,
+    /// Port on the nodes; `None` where not allocated.
+    pub node_port: Option<u16>,
+}
+
+/// One address of `status.loadBalancer.ingress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngressAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// `ipMode` is VIP or unset; `Proxy` addresses are never programmed.
+    pub vip: bool,
+}
+
+/// A Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `spec.type`.
+    pub service_type: ServiceType,
+    /// `spec.clusterIP: None`: DNS only, nothing to program.
+    pub headless: bool,
+    /// `spec.clusterIPs` (or `clusterIP`), empty where none is given yet.
+    pub cluster_ips: Vec<IpAddr>,
+    /// `spec.externalIPs`.
+    pub external_ips: Vec<IpAddr>,
+    /// `status.loadBalancer.ingress[].ip`.
+    pub ingress: Vec<IngressAddress>,
+    /// `spec.loadBalancerIP`: requested address (deprecated field, still used).
+    pub load_balancer_ip: Option<IpAddr>,
+    /// `spec.loadBalancerClass`.
+    pub load_balancer_class: Option<String>,
+    /// `spec.loadBalancerSourceRanges`.
+    pub source_ranges: Vec<IpNet>,
+    /// `spec.ports`, in order.
+    pub ports: Vec<ServicePort>,
+    /// `spec.selector`; empty selects nothing.
+    pub selector: BTreeMap<String, String>,
+    /// `spec.externalTrafficPolicy`.
+    pub external_policy: TrafficPolicy,
+    /// `spec.internalTrafficPolicy`.
+    pub internal_policy: TrafficPolicy,
+    /// `sessionAffinity: ClientIP`: its timeout in seconds (default 10800).
+    pub affinity_seconds: Option<u32>,
+    /// `spec.ipFamilyPolicy` wants both families when it is not SingleStack.
+    pub dual_stack: DualStack,
+    /// `spec.healthCheckNodePort`.
+    pub health_check_node_port: Option<u16>,
+    /// `spec.publishNotReadyAddresses`.
+    pub publish_not_ready: bool,
+    /// Label `service.kubernetes.io/service-proxy-name` or `.../headless`: another proxy's Service.
+    pub foreign_proxy: bool,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations` that concern ferrolb (see [`crate::annotations`]).
+    pub annotations: crate::annotations::ServiceAnnotations,
+}
+
+/// `spec.ipFamilyPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum DualStack {
+    /// One family.
+    #[default]
+    #[serde(rename = "SingleStack")]
+    Single,
+    /// Both where possible.
+    #[serde(rename = "PreferDualStack")]
+    Prefer,
+    /// Both or nothing.
+    #[serde(rename = "RequireDualStack")]
+    Require,
+}
+
+impl Service {
+    /// Whether a proxy has anything to program for it: not headless, not an alias, not another proxy's.
+    pub fn is_proxied(&self) -> bool {
+        !self.headless && self.service_type != ServiceType::ExternalName && !self.foreign_proxy
+    }
+
+    /// Whether it asks for load-balancer addresses.
+    pub fn is_load_balancer(&self) -> bool {
+        self.service_type == ServiceType::LoadBalancer && !self.headless
+    }
+
+    /// The load-balancer addresses that nodes announce and program.
+    pub fn vips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.ingress.iter().filter(|i| i.vip).map(|i| i.ip)
+    }
+}
