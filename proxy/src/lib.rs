@@ -1,1 +1,6 @@
-//! x
+//! Where a packet to a service address goes: IPVS virtual servers, one nftables table, the addresses on `kube-ipvs0`, sysctls.
+//!
+//! What should be in the kernel is decided in [`desired`] from [`state`], compared in [`diff`], and put there by [`apply`] through
+//! the trait [`kernel::Kernel`]. Nothing here knows about announcing or allocation.
+
+pub mod kernel;
