@@ -13,4 +13,8 @@ pub struct ServiceAnnotations {
     pub requested: Vec<IpAddr>,
     /// `allow-shared-ip`: Services with an equal key may share an address on disjoint ports.
     pub sharing_key: Option<String>,
+    /// What is wrong with the request for addresses (in the annotations, or between them and `spec.loadBalancerIP`), in
+    /// one sentence. Such a Service gets no new address ([`Reason::InvalidRequest`](crate::reason::Reason::InvalidRequest)),
+    /// keeps what it has, and all else about it works; `pool`, `requested` and `sharing_key` hold what could be read.
+    pub invalid: Option<String>,
 }

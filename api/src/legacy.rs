@@ -4,7 +4,7 @@ use crate::ObjectKey;
 use crate::crd::{IpAddressPool, L2Advertisement};
 
 /// The legacy configuration: its layer 2 pools, each announced everywhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LegacyConfig {
     /// Namespace and name of the ConfigMap.
     pub key: ObjectKey,
@@ -12,4 +12,6 @@ pub struct LegacyConfig {
     pub pools: Vec<IpAddressPool>,
     /// What announces them: all layer 2 pools from all nodes.
     pub advertisement: L2Advertisement,
+    /// Pools that could not be read, by name: what they were before stays until it is read again.
+    pub broken: Vec<String>,
 }

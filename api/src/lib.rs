@@ -6,6 +6,7 @@
 pub mod annotations;
 pub mod crd;
 pub mod endpoints;
+pub mod family;
 pub mod key;
 pub mod legacy;
 pub mod object;
@@ -15,4 +16,5 @@ pub mod source;
 pub mod traffic;
 pub mod view;
 
+pub use family::Family;
 pub use key::ObjectKey;

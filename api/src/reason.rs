@@ -70,6 +70,10 @@ pub enum Reason {
     EndpointNotReady,
     /// Terminating: no new connections.
     EndpointTerminating,
+    /// Policy Local, and it runs on another node.
+    EndpointNotLocal,
+    /// Its hints prefer it for another node or zone.
+    EndpointElsewhere,
     /// The slice has no port of that name.
     PortNotFound,
 }

@@ -4,7 +4,7 @@ use crate::ObjectKey;
 use crate::crd::LabelSelector;
 
 /// An L2Advertisement. Lists of selectors are ORed; an empty list restricts nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct L2Advertisement {
     /// Namespace and name.
     pub key: ObjectKey,

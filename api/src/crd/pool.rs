@@ -1,5 +1,6 @@
 //! IPAddressPool v1beta1: addresses for Services.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -30,10 +31,12 @@ pub struct ServiceAllocation {
 }
 
 /// A pool, from the kind or from the legacy ConfigMap.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IpAddressPool {
     /// Namespace and name.
     pub key: ObjectKey,
+    /// `metadata.labels`, which advertisements select pools by; empty for legacy pools.
+    pub labels: BTreeMap<String, String>,
     /// `spec.addresses`, parsed, in order. Never overlapping within the pool.
     pub ranges: Vec<AddressRange>,
     /// Whether Services that name no pool get addresses of it.

@@ -36,7 +36,7 @@ pub struct Endpoint {
 }
 
 /// An EndpointSlice: some endpoints of one Service in one family.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EndpointSlice {
     /// Namespace and name of the slice.
     pub key: ObjectKey,

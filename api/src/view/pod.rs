@@ -18,7 +18,7 @@ pub struct ContainerPort {
 }
 
 /// A Pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pod {
     /// Namespace and name.
     pub key: ObjectKey,

@@ -104,7 +104,7 @@ pub struct IngressAddress {
 }
 
 /// A Service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Service {
     /// Namespace and name.
     pub key: ObjectKey,
@@ -172,6 +172,27 @@ impl Service {
     /// Whether it asks for load-balancer addresses.
     pub fn is_load_balancer(&self) -> bool {
         self.service_type == ServiceType::LoadBalancer && !self.headless
+    }
+
+    /// Whether traffic from outside the cluster can reach it: node ports, external or load-balancer addresses.
+    pub fn is_externally_accessible(&self) -> bool {
+        matches!(
+            self.service_type,
+            ServiceType::NodePort | ServiceType::LoadBalancer
+        ) || !self.external_ips.is_empty()
+            || !self.ingress.is_empty()
+    }
+
+    /// Whether any traffic goes by policy Cluster. External traffic always needs it: pods and the node that use an
+    /// external address of a Local Service are short-circuited to all endpoints.
+    pub fn uses_cluster_endpoints(&self) -> bool {
+        self.internal_policy == TrafficPolicy::Cluster || self.is_externally_accessible()
+    }
+
+    /// Whether any traffic goes by policy Local.
+    pub fn uses_local_endpoints(&self) -> bool {
+        self.internal_policy == TrafficPolicy::Local
+            || (self.external_policy == TrafficPolicy::Local && self.is_externally_accessible())
     }
 
     /// The load-balancer addresses that nodes announce and program.

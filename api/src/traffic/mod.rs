@@ -1,0 +1,221 @@
+//! Who may use which endpoint: the endpoint choice of Kubernetes (kube-proxy's topology.go) as pure functions.
+//!
+//! | policy | endpoints |
+//! |---|---|
+//! | Cluster | ready ones that match the topology; if none is ready, those serving while they terminate |
+//! | Local | ready ones of this node; if none, its serving and terminating ones; topology is not asked |
+//!
+//! Topology is all or nothing and looks at ready endpoints only: where all of them have node hints and one names this
+//! node, those are preferred; else where all have zone hints and one names this zone, those; else hints are ignored.
+//! `publishNotReadyAddresses` is not asked here: whoever writes the slices makes such endpoints ready.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::Family;
+use crate::reason::Reason;
+use crate::view::{Endpoint, EndpointSlice, Service, ServicePort, TrafficPolicy};
+
+#[cfg(test)]
+mod tests;
+
+/// One endpoint for one Service port, with its target port resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Address and port of the server.
+    pub addr: SocketAddr,
+    /// The endpoint as Kubernetes describes it.
+    pub endpoint: &'a Endpoint,
+    /// It runs on the node that asks.
+    pub local: bool,
+}
+
+/// The endpoints of a Service port that a node may use. All lists are ordered by address and port.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selection<'a> {
+    /// Under policy Cluster. Empty exactly when no endpoint anywhere is usable, whatever the policies of the Service.
+    pub cluster: Vec<Target<'a>>,
+    /// Under policy Local; empty for a Service that has no Local traffic.
+    pub local: Vec<Target<'a>>,
+    /// Present in the slices but in neither list: not ready, terminating beside ready ones, or preferred for another node
+    /// or zone. Their live connections go on.
+    pub draining: Vec<Target<'a>>,
+}
+
+impl<'a> Selection<'a> {
+    /// What a virtual server under this policy keeps without giving it new connections: all that is present but not
+    /// chosen; under Local, this node's alone. (Unlike `draining` it holds what the *other* policy still uses.)
+    pub fn drained(&self, policy: TrafficPolicy) -> impl Iterator<Item = &Target<'a>> {
+        let chosen = reachable(self, policy);
+        let other = match policy {
+            TrafficPolicy::Cluster => self.local.as_slice(),
+            TrafficPolicy::Local => &[],
+        };
+        self.draining
+            .iter()
+            .filter(move |t| policy == TrafficPolicy::Cluster || t.local)
+            .chain(
+                other
+                    .iter()
+                    .filter(move |t| chosen.binary_search_by_key(&t.addr, |c| c.addr).is_err()),
+            )
+    }
+}
+
+/// The endpoints that `node` (in `zone`) may use for one port of a Service in one family.
+///
+/// `slices` are those of the Service, any order; ports match by name and protocol. An address and port that stand in
+/// several slices count once: the first, unless a later one is local (endpointslicecache.go does the same).
+pub fn select<'a>(
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+    node: &str,
+    zone: Option<&str>,
+) -> Selection<'a> {
+    let mut all: BTreeMap<SocketAddr, Target<'a>> = BTreeMap::new();
+    for slice in slices {
+        let ports = || {
+            slice
+                .ports
+                .iter()
+                .filter(|p| p.name == port.name && p.protocol == port.protocol && p.port != 0)
+        };
+        for endpoint in &slice.endpoints {
+            if Family::of(&endpoint.address) != family {
+                continue;
+            }
+            let local = endpoint.node.as_deref() == Some(node);
+            for p in ports() {
+                let addr = SocketAddr::new(endpoint.address, p.port);
+                let target = Target {
+                    addr,
+                    endpoint,
+                    local,
+                };
+                let known = all.entry(addr).or_insert(target);
+                if local && !known.local {
+                    *known = target;
+                }
+            }
+        }
+    }
+    choose(&all, service, node, zone)
+}
+
+fn choose<'a>(
+    all: &BTreeMap<SocketAddr, Target<'a>>,
+    service: &Service,
+    node: &str,
+    zone: Option<&str>,
+) -> Selection<'a> {
+    let topology = topology(all, node, zone);
+    let pick = |wanted: &dyn Fn(&Target<'a>) -> bool| -> Vec<Target<'a>> {
+        all.values().filter(|t| wanted(t)).copied().collect()
+    };
+    let or_terminating = |ready: Vec<Target<'a>>, only_local: bool| {
+        if ready.is_empty() {
+            pick(&|t| (t.local || !only_local) && t.endpoint.serving && t.endpoint.terminating)
+        } else {
+            ready
+        }
+    };
+    let cluster = or_terminating(
+        pick(&|t| t.endpoint.ready && topology.allows(t.endpoint)),
+        false,
+    );
+    let local = if service.uses_local_endpoints() {
+        or_terminating(pick(&|t| t.local && t.endpoint.ready), true)
+    } else {
+        Vec::new()
+    };
+    let has = |list: &[Target<'a>], t: &Target<'a>| {
+        list.binary_search_by_key(&t.addr, |c| c.addr).is_ok()
+    };
+    let draining = pick(&|t| !has(&cluster, t) && !has(&local, t));
+    Selection {
+        cluster,
+        local,
+        draining,
+    }
+}
+
+/// What the hints of the ready endpoints, taken together, ask for.
+enum Topology<'n> {
+    SameNode(&'n str),
+    SameZone(&'n str),
+    Any,
+}
+
+impl Topology<'_> {
+    fn allows(&self, endpoint: &Endpoint) -> bool {
+        match self {
+            Self::SameNode(node) => endpoint.hint_nodes.iter().any(|h| h == node),
+            Self::SameZone(zone) => endpoint.hint_zones.iter().any(|h| h == zone),
+            Self::Any => true,
+        }
+    }
+}
+
+fn topology<'n>(
+    all: &BTreeMap<SocketAddr, Target<'_>>,
+    node: &'n str,
+    zone: Option<&'n str>,
+) -> Topology<'n> {
+    let ready = || all.values().map(|t| t.endpoint).filter(|e| e.ready);
+    let every_names = |hints: fn(&Endpoint) -> &[String], wanted: &str| {
+        ready().all(|e| !hints(e).is_empty())
+            && ready().any(|e| hints(e).iter().any(|h| h == wanted))
+    };
+    if every_names(|e| &e.hint_nodes, node) {
+        return Topology::SameNode(node);
+    }
+    match zone.filter(|z| !z.is_empty()) {
+        Some(zone) if every_names(|e| &e.hint_zones, zone) => Topology::SameZone(zone),
+        _ => Topology::Any,
+    }
+}
+
+/// The endpoints that new connections go to under a policy.
+pub fn reachable<'s, 'a>(selection: &'s Selection<'a>, policy: TrafficPolicy) -> &'s [Target<'a>] {
+    match policy {
+        TrafficPolicy::Cluster => &selection.cluster,
+        TrafficPolicy::Local => &selection.local,
+    }
+}
+
+/// Why one endpoint is or is not used under a policy.
+pub fn endpoint_reason(
+    selection: &Selection<'_>,
+    policy: TrafficPolicy,
+    target: &Target<'_>,
+) -> Reason {
+    let endpoint = target.endpoint;
+    if reachable(selection, policy)
+        .binary_search_by_key(&target.addr, |t| t.addr)
+        .is_ok()
+    {
+        Reason::EndpointUsed
+    } else if policy == TrafficPolicy::Local && !target.local {
+        Reason::EndpointNotLocal
+    } else if endpoint.ready {
+        Reason::EndpointElsewhere
+    } else if endpoint.terminating {
+        Reason::EndpointTerminating
+    } else {
+        Reason::EndpointNotReady
+    }
+}
+
+/// Why a Service port has no endpoint to send new connections to: [`Reason::NoEndpoints`] (to be rejected),
+/// [`Reason::NoLocalEndpoint`] (to be dropped: others serve it), or `None` where it has some.
+pub fn refusal(selection: &Selection<'_>, policy: TrafficPolicy) -> Option<Reason> {
+    if !reachable(selection, policy).is_empty() {
+        None
+    } else if selection.cluster.is_empty() {
+        Some(Reason::NoEndpoints)
+    } else {
+        Some(Reason::NoLocalEndpoint)
+    }
+}
