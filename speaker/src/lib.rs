@@ -1,3 +1,6 @@
 //! x
 
 pub mod message;
+pub mod claim;
+pub mod machine;
+pub mod member;

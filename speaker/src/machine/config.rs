@@ -1,0 +1,115 @@
+//! The timers of the protocol, all scalable by one factor.
+//!
+//! The values are those of the simulated protocol. They belong together: a helper must answer before the declaration, the
+//! lateness check must be stricter than the declaration. So there is one factor for slow machines, and no knob for each.
+
+use std::time::Duration;
+
+/// Timers. [`Config::default`] is the protocol as simulated; [`Config::scaled`] stretches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Between two heartbeats.
+    pub heartbeat: Duration,
+    /// Silence after which a member is pinged and others are asked.
+    pub suspect: Duration,
+    /// Silence after which a member is declared dead, if others confirm.
+    pub declare: Duration,
+    /// The same when nobody who was asked answers.
+    pub declare_unanswered: Duration,
+    /// How long a helper listens after its own ping before it says "not heard".
+    pub verdict: Duration,
+    /// Between two copies of a grant that is not acknowledged.
+    pub grant_resend: Duration,
+    /// What each rank of placer waits more than the one before.
+    pub rank_delay: Duration,
+    /// Between two full transfers to one peer.
+    pub transfer_gap: Duration,
+    /// A loop that did not run for this long was paused, which counts as a restart.
+    pub late: Duration,
+    /// How long an ineligible owner answers after somebody else said who succeeds it.
+    pub tail: Duration,
+    /// How long an ineligible owner answers while nobody succeeds it.
+    pub grace: Duration,
+    /// How long others hold the addresses of an agent that said goodbye.
+    pub hold: Duration,
+    /// The same for an agent whose port was found closed without a goodbye.
+    pub crash_hold: Duration,
+    /// For this long after a member came back from the dead its death notices are not believed.
+    pub rumour: Duration,
+    /// A start settles after this when all known nodes were heard and none is settled.
+    pub settle_all: Duration,
+    /// The same when more than half of them were heard.
+    pub settle_majority: Duration,
+    /// The same otherwise.
+    pub settle_alone: Duration,
+    /// What these three wait more after a pause, so that those who were not paused speak first.
+    pub settle_paused: Duration,
+    /// A never claimed address is not placed for this long while a live member is unsettled.
+    pub boot_wait: Duration,
+    /// A never claimed address is not placed for this long while a settled member can't take it: perhaps not yet.
+    pub gather: Duration,
+    /// Claims of addresses that don't exist here are forgotten after this.
+    pub forget: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            heartbeat: ms(100),
+            suspect: ms(250),
+            declare: ms(500),
+            declare_unanswered: ms(700),
+            verdict: ms(200),
+            grant_resend: ms(40),
+            rank_delay: ms(150),
+            transfer_gap: ms(150),
+            late: ms(350),
+            tail: ms(300),
+            grace: ms(1000),
+            hold: ms(10_000),
+            crash_hold: ms(2000),
+            rumour: ms(1000),
+            settle_all: ms(300),
+            settle_majority: ms(1000),
+            settle_alone: ms(2000),
+            settle_paused: ms(300),
+            boot_wait: ms(500),
+            gather: ms(300),
+            forget: ms(60_000),
+        }
+    }
+}
+
+impl Config {
+    /// All timers times `factor` (1.0: as simulated). All nodes of a cluster need the same factor. A factor that is not a
+    /// positive number counts as 1.
+    #[must_use]
+    pub fn scaled(&self, factor: f64) -> Self {
+        let factor = if factor.is_finite() && factor > 0.0 { factor.clamp(0.01, 1000.0) } else { 1.0 };
+        let by = |d: Duration| d.mul_f64(factor);
+        Self {
+            heartbeat: by(self.heartbeat),
+            suspect: by(self.suspect),
+            declare: by(self.declare),
+            declare_unanswered: by(self.declare_unanswered),
+            verdict: by(self.verdict),
+            grant_resend: by(self.grant_resend),
+            rank_delay: by(self.rank_delay),
+            transfer_gap: by(self.transfer_gap),
+            late: by(self.late),
+            tail: by(self.tail),
+            grace: by(self.grace),
+            hold: by(self.hold),
+            crash_hold: by(self.crash_hold),
+            rumour: by(self.rumour),
+            settle_all: by(self.settle_all),
+            settle_majority: by(self.settle_majority),
+            settle_alone: by(self.settle_alone),
+            settle_paused: by(self.settle_paused),
+            boot_wait: by(self.boot_wait),
+            gather: by(self.gather),
+            forget: by(self.forget),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The ownership protocol as one pure state machine: events and the time go in, actions come out.
+//!
+//! It decides which node announces an address. It holds no socket, no clock and no source of randomness but its seed, so the
+//! daemon drives it with the network and the tests drive it with a virtual one. The rules are numbered as in the protocol's
+//! description; here are 1 (order), 2 (sticky), 3 (one placer), 5 (planned moves), 6 (epochs), 7 (watching), 8 (death
+//! notices), 10 (probing the dead), 11 (start), 12 (a pause is a restart) and 15 (agent restart). Not here yet: votes (4), so
+//! every claim is provisional and after a partition the higher epoch wins, not the majority; mass silence (9); deafness
+//! (13) and muteness (14).
+//!
+//! How the caller drives it:
+//! - [`Machine::step`] for every event; what it pushes is to be done in that order.
+//! - When [`Machine::next_wakeup`] is reached: hand over everything that waits in the receive queue, then `Event::Tick`.
+//! - An ARP request is answered only if [`Machine::may_answer`] says so *at that moment*: a process that was stopped must
+//!   not answer for what others took meanwhile, even if the request is the first thing it sees when it wakes.
+//!
+//! Departures from the protocol as simulated:
+//! - A closed port (`Event::Refused`) is an implied goodbye with the shorter [`Config::crash_hold`]: an agent that was killed
+//!   and is back within it loses nothing, while its watchers ping its kernel to see that the node itself lives.
+//! - A pause begins a new incarnation, so that "settled" only ever grows within one and views merge in any order.
+//! - A never claimed address waits up to [`Config::gather`] for members that can't take it yet: all learn of a new address
+//!   within moments of each other, and the first to know would otherwise get every one.
+//! - A death makes others forget what the node was eligible for; it says so anew when it returns.
+//! - Full transfers to a peer that still differs come at growing distance: nodes with different lists never agree.
+
+mod config;
+mod event;
+mod place;
+mod receive;
+mod send;
+mod settle;
+mod tick;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub use config::Config;
+pub use event::{Action, Clock, Event};
+
+use crate::claim::Claim;
+use crate::claim::own::Own;
+use crate::claim::placer::Placer;
+use crate::claim::table::Claims;
+use crate::member::MemberView;
+use crate::member::hash::{self, Rng};
+use crate::member::table::{Member, Members};
+use crate::member::watch::Duty;
+use crate::message::{ClaimEntry, EligibleChange, MemberEntry, NodeName, Status};
+use settle::Start;
+
+/// One node's view and its decisions.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    config: Config,
+    me: NodeName,
+    clock: Clock,
+    rng: Rng,
+    members: Members,
+    claims: Claims,
+    placer: Placer,
+    own: Own,
+    /// `Some` while unsettled.
+    start: Option<Start>,
+    /// Claims of before a pause.
+    old: Vec<ClaimEntry>,
+    last_run: Option<Duration>,
+    /// A pause was noticed: what is received before the next tick is as old as the pause.
+    dropping: bool,
+    stopped: bool,
+    /// This node knows what it may announce.
+    eligible_given: bool,
+    begun: Duration,
+    targets: Vec<NodeName>,
+    next_heartbeat: Duration,
+    next_sweep: Duration,
+    seq: u64,
+    duties: Vec<Duty>,
+    /// Addresses whose claim, claimant or eligibility changed.
+    dirty: BTreeSet<IpAddr>,
+    /// The set of speaking members changed; who watches whom must be seen to.
+    peers_changed: bool,
+    /// Who could take an address changed.
+    candidates_changed: bool,
+    /// There is something to decide or send at the next tick, at once.
+    urgent: bool,
+    changed: bool,
+    outbox: Outbox,
+}
+
+/// What the next tick sends, gathered so that many changes share a datagram.
+#[derive(Clone, Debug, Default)]
+struct Outbox {
+    /// Members whose change everyone must hear.
+    notices: BTreeMap<NodeName, MemberEntry>,
+    /// Addresses whose claim everyone must hear.
+    statements: BTreeSet<IpAddr>,
+    /// My own claims to reissue above a higher epoch.
+    bump: BTreeSet<IpAddr>,
+    /// A better claim that somebody lacks.
+    corrections: BTreeMap<NodeName, BTreeSet<IpAddr>>,
+    /// A higher epoch that the winner must hear of.
+    forwards: BTreeMap<NodeName, BTreeMap<IpAddr, ClaimEntry>>,
+    /// Who must hear who I am, what I claim and what I am eligible for.
+    introduce: BTreeSet<NodeName>,
+    /// My own change of eligibility.
+    change: Option<EligibleChange>,
+    /// Change too large for one message: the whole list.
+    eligible: bool,
+}
+
+impl Machine {
+    /// A machine that has just started. `known` are all nodes that exist; `seed` feeds its randomness. The incarnation is
+    /// the wall clock: if it went back since the last life, the others say so and the machine goes above theirs.
+    pub fn new(config: Config, me: NodeName, known: &BTreeSet<NodeName>, seed: u64, clock: Clock) -> Self {
+        let mut members = Members::new(known);
+        members.add(&me);
+        members.update(&me, |m| {
+            m.incarnation = clock.wall.max(1);
+            m.status = Status::Alive;
+        });
+        let rng = Rng::new(seed ^ hash::bytes(me.as_str().as_bytes()));
+        Self {
+            start: Some(Start::new(clock.now, false)),
+            config,
+            me,
+            clock,
+            rng,
+            members,
+            claims: Claims::default(),
+            placer: Placer::default(),
+            own: Own::default(),
+            old: Vec::new(),
+            last_run: None,
+            dropping: false,
+            stopped: false,
+            eligible_given: false,
+            begun: clock.now,
+            targets: Vec::new(),
+            next_heartbeat: clock.now,
+            next_sweep: clock.now,
+            seq: 0,
+            duties: Vec::new(),
+            dirty: BTreeSet::new(),
+            peers_changed: true,
+            candidates_changed: true,
+            urgent: true,
+            changed: false,
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// Takes one event and pushes what is to be done onto `out`.
+    pub fn step(&mut self, event: Event, clock: Clock, out: &mut Vec<Action>) {
+        if self.stopped {
+            return;
+        }
+        let late = self.last_run.is_some_and(|last| clock.now.saturating_sub(last) > self.config.late);
+        self.clock = clock;
+        self.last_run = Some(clock.now);
+        if late {
+            self.wake(out);
+        }
+        match event {
+            Event::Tick => {
+                self.dropping = self.dropping && late;
+                self.tick(out);
+            }
+            Event::Received { .. } if self.dropping => {}
+            Event::Received { from, message } => self.receive(&from, message, out),
+            Event::Refused(node) => self.refused(&node),
+            Event::KernelAnswered(node) => self.kernel_answered(&node, out),
+            Event::Eligible(set) => self.eligible(set, out),
+            Event::Addresses(set) => self.addresses(&set, out),
+            Event::Known(set) => self.known(&set, out),
+            Event::Stop => self.stop(out),
+        }
+        if std::mem::take(&mut self.changed) {
+            out.push(Action::Changed);
+        }
+    }
+
+    /// When `Event::Tick` is due, since the origin of time. Not after `now` if something waits to be decided.
+    pub fn next_wakeup(&self) -> Duration {
+        if self.stopped {
+            return Duration::MAX;
+        }
+        if self.urgent { self.clock.now } else { self.earliest() }
+    }
+
+    /// Whether an ARP request (or a neighbour solicitation) for `addr` that arrives now is answered (rule 12).
+    pub fn may_answer(&self, addr: &IpAddr, now: Duration) -> bool {
+        self.on_time(now) && self.own.contains(addr)
+    }
+
+    /// Whether the loop ran lately and this node takes part; `false` from a pause until the resync is over.
+    pub fn on_time(&self, now: Duration) -> bool {
+        self.start.is_none() && self.last_run.is_some_and(|last| now.saturating_sub(last) <= self.config.late)
+    }
+
+    /// The addresses this node answers for.
+    pub fn announced(&self) -> impl Iterator<Item = &IpAddr> {
+        self.own.iter()
+    }
+
+    /// The best known claim to an address.
+    pub fn owner(&self, addr: &IpAddr) -> Option<&Claim> {
+        self.claims.claim(addr)
+    }
+
+    /// All claims, by address.
+    pub fn owners(&self) -> impl Iterator<Item = (&IpAddr, &Claim)> {
+        self.claims.iter()
+    }
+
+    /// All known nodes, this one included, by name.
+    pub fn members(&self) -> Vec<MemberView> {
+        self.members.views()
+    }
+
+    /// This node's name.
+    pub fn me(&self) -> &NodeName {
+        &self.me
+    }
+
+    /// Whether this node knows the others' claims (rule 11). An unsettled node announces nothing and places nothing.
+    pub fn is_settled(&self) -> bool {
+        self.start.is_none()
+    }
+
+    /// The settled live member with the lowest name: it places addresses and may serve as the elected one for other work.
+    pub fn placer(&self) -> Option<&NodeName> {
+        self.members.candidates().next().map(|(n, _)| n)
+    }
+
+    /// Whether more than half of the known nodes live (held ones included), in this node's view.
+    pub fn live_majority(&self) -> bool {
+        let live = self.members.iter().filter(|(_, m)| m.live()).count();
+        live * 2 > self.members.known()
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.now
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.members.get(&self.me).map_or(0, |m| m.incarnation)
+    }
+
+    /// Changes a member and notes what that means for claims and watchers.
+    fn change_member<R>(&mut self, node: &NodeName, f: impl FnOnce(&mut Member) -> R) -> Option<R> {
+        let key = |m: &Member| (m.status, m.settled, m.incarnation);
+        let before = self.members.get(node).map(|m| (key(m), m.live(), m.candidate()))?;
+        let result = self.members.update(node, f);
+        let after = self.members.get(node).map(|m| (key(m), m.live(), m.candidate()))?;
+        if before != after {
+            self.changed = true;
+            self.urgent = true;
+        }
+        if before.0.0 != after.0.0 {
+            self.peers_changed = true;
+        }
+        if before.1 != after.1 {
+            self.dirty.extend(self.claims.of(node).copied());
+        }
+        if before.2 != after.2 {
+            self.candidates_changed = true;
+        }
+        result
+    }
+
+    /// Marks addresses whose eligibility changed somewhere.
+    fn eligibility_changed(&mut self, node: &NodeName, addrs: impl IntoIterator<Item = IpAddr>) {
+        for addr in addrs {
+            let mine = *node == self.me || self.claims.claim(&addr).is_some_and(|c| c.node == *node);
+            if mine {
+                self.dirty.insert(addr);
+            }
+            self.candidates_changed = true;
+            self.urgent = true;
+        }
+    }
+}

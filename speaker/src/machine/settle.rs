@@ -1,0 +1,154 @@
+//! Rules 11 and 12: how a node that knows nothing, or slept, comes to know who announces what before it takes part.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Action, Machine, Outbox};
+use crate::message::{Message, NodeName, State, Status};
+
+/// The most parts that a transfer may have.
+const MAX_PARTS: u16 = 4096;
+
+/// An unsettled time.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    since: Duration,
+    paused: bool,
+    want_next: Duration,
+    transfer: Option<Transfer>,
+}
+
+/// A full transfer on its way in.
+#[derive(Clone, Debug)]
+struct Transfer {
+    from: NodeName,
+    seq: u64,
+    got: BTreeSet<u16>,
+}
+
+impl Start {
+    pub(super) fn new(now: Duration, paused: bool) -> Self {
+        Self { since: now, paused, want_next: now, transfer: None }
+    }
+}
+
+impl Machine {
+    /// The loop was late: nothing that this node believes can be trusted, least of all that it owns something.
+    pub(super) fn wake(&mut self, out: &mut Vec<Action>) {
+        let now = self.now();
+        self.dropping = true;
+        if self.start.is_none() {
+            self.old = self.claims.drain();
+        }
+        self.start = Some(Start::new(now, true));
+        out.extend(self.own.stop_all().into_iter().map(Action::Withdraw));
+        self.placer.clear();
+        self.duties.clear();
+        self.dirty.clear();
+        self.outbox = Outbox::default();
+        let me = self.me.clone();
+        self.change_member(&me, |m| {
+            m.incarnation += 1;
+            m.settled = false;
+        });
+        let patience = self.config.suspect;
+        for (_, m) in self.members.touch_all() {
+            m.heard = None;
+            m.suspicion = None;
+            m.silent_from = now;
+            m.mismatches = 0;
+            m.hold_until = m.hold_until.max(now + patience);
+        }
+        self.next_heartbeat = now;
+        self.urgent = true;
+        self.changed = true;
+    }
+
+    /// Whether some other node is settled, so that its table can be had.
+    fn settled_peers(&self) -> Vec<NodeName> {
+        self.members.candidates().map(|(n, _)| n.clone()).filter(|n| *n != self.me).collect()
+    }
+
+    /// When an unsettled node goes on with what it has.
+    pub(super) fn settle_at(&self) -> Option<Duration> {
+        let start = self.start.as_ref()?;
+        let heard = |n: &NodeName| *n == self.me || self.members.get(n).is_some_and(|m| m.heard.is_some());
+        let heard = self.members.iter().filter(|(n, _)| heard(n)).count();
+        let known = self.members.known();
+        let wait = if self.members.candidates().any(|(n, _)| *n != self.me) {
+            self.config.settle_alone
+        } else if heard == known {
+            self.config.settle_all
+        } else if heard * 2 > known {
+            self.config.settle_majority
+        } else {
+            self.config.settle_alone
+        };
+        let more = if start.paused { self.config.settle_paused } else { Duration::ZERO };
+        Some(start.since + wait + more)
+    }
+
+    /// When an unsettled node asks again for a table.
+    pub(super) fn want_at(&self) -> Option<Duration> {
+        let start = self.start.as_ref()?;
+        self.members.candidates().any(|(n, _)| *n != self.me).then_some(start.want_next)
+    }
+
+    pub(super) fn settle_tick(&mut self, out: &mut Vec<Action>) {
+        let now = self.now();
+        if self.settle_at().is_some_and(|at| at <= now) {
+            self.settle(out);
+            return;
+        }
+        if self.want_at().is_none_or(|at| at > now) {
+            return;
+        }
+        let peers = self.settled_peers();
+        let pick = self.rng.below(peers.len());
+        let Some(peer) = peers.get(pick).cloned() else {
+            return;
+        };
+        if let Some(start) = &mut self.start {
+            start.want_next = now + self.config.transfer_gap;
+        }
+        let state = State { want: true, ..self.blank() };
+        out.push(Action::Send { to: vec![peer], message: Message::State(state) });
+    }
+
+    /// Notes a part of a settled member's table (its content is merged already); with the last part this node is settled.
+    pub(super) fn transfer_part(&mut self, from: &NodeName, state: &State, out: &mut Vec<Action>) {
+        if state.part >= state.parts || state.parts > MAX_PARTS {
+            return;
+        }
+        let Some(start) = &mut self.start else {
+            return;
+        };
+        let same = start.transfer.as_ref().is_some_and(|t| t.from == *from && t.seq == state.seq);
+        if !same {
+            start.transfer = Some(Transfer { from: from.clone(), seq: state.seq, got: BTreeSet::new() });
+        }
+        let Some(transfer) = &mut start.transfer else {
+            return;
+        };
+        transfer.got.insert(state.part);
+        if transfer.got.len() >= usize::from(state.parts) {
+            self.old.clear();
+            self.settle(out);
+        }
+    }
+
+    /// Takes part from now on, and says so to all.
+    fn settle(&mut self, out: &mut Vec<Action>) {
+        self.start = None;
+        let me = self.me.clone();
+        self.change_member(&me, |m| m.settled = true);
+        for entry in std::mem::take(&mut self.old) {
+            self.merge_claim(&me, &entry, out);
+        }
+        self.dirty.extend(self.claims.addresses().copied());
+        self.candidates_changed = true;
+        let speaking = self.members.iter().filter(|(n, m)| **n != me && m.status == Status::Alive);
+        self.outbox.introduce.extend(speaking.map(|(n, _)| n.clone()));
+        self.urgent = true;
+    }
+}

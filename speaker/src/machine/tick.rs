@@ -1,0 +1,237 @@
+//! What time brings: heartbeats, suspicion and death, probes of the dead, and then the decisions that these lead to.
+
+use std::time::Duration;
+
+use super::{Action, Machine};
+use crate::member::watch::{Suspicion, Verdict, judge};
+use crate::message::{Heartbeat, Message, NodeName, State, Status};
+
+/// How many random members are asked about a silent one, beside its other watchers.
+const RANDOM_HELPERS: usize = 3;
+
+/// The most dead nodes that one node probes in one heartbeat.
+const MAX_PROBES: usize = 16;
+
+impl Machine {
+    pub(super) fn tick(&mut self, out: &mut Vec<Action>) {
+        self.urgent = false;
+        self.sweep(out);
+        self.watch(out);
+        self.duties_over(out);
+        self.settle_tick(out);
+        if std::mem::take(&mut self.peers_changed) {
+            self.retarget(out);
+        }
+        if self.start.is_none() {
+            self.settle_dirty(out);
+            self.place(out);
+            self.reissue();
+            self.resend_grants(out);
+        }
+        self.end_limits(out);
+        self.flush(out);
+        // After the flush: a digest must not run ahead of the news that explains it.
+        self.beat(out);
+        self.urgent = false;
+    }
+
+    /// When something is due next.
+    pub(super) fn earliest(&self) -> Duration {
+        let mut at = self.next_heartbeat.min(self.next_sweep);
+        let mut sooner = |t: Option<Duration>| at = at.min(t.unwrap_or(Duration::MAX));
+        for (name, m) in self.members.iter().filter(|(n, m)| m.live() && **n != self.me) {
+            if m.status == Status::Held {
+                sooner(self.hold_over(name));
+                sooner(m.watching.then_some(m.kernel_next));
+            }
+            if m.watching {
+                match judge(&self.config, m.silent_from, m.suspicion.as_ref(), self.now()) {
+                    Verdict::Wait(until) => sooner(Some(until)),
+                    _ => sooner(Some(self.now())),
+                }
+            }
+        }
+        sooner(self.duties.iter().map(|d| d.since + self.config.verdict).min());
+        sooner(self.settle_at());
+        sooner(self.want_at());
+        sooner(self.own.next());
+        if self.start.is_none() && !self.placer.orphans.is_empty() {
+            let outlook = self.outlook();
+            sooner(self.placer.orphans.values().filter_map(|o| o.due(&self.config, outlook)).min());
+        }
+        sooner(self.placer.grants.values().map(|g| g.resend).min());
+        at
+    }
+
+    /// Housekeeping, some times a second at most.
+    fn sweep(&mut self, out: &mut Vec<Action>) {
+        let now = self.now();
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now + self.config.heartbeat * 10;
+        self.claims.forget_early(now.saturating_sub(self.config.forget));
+        if !self.eligible_given && now >= self.begun + self.config.hold {
+            // Others keep addresses for a node that never says what it can do: only as long as a hold.
+            self.eligible(std::collections::BTreeSet::new(), out);
+        }
+    }
+
+    /// When a held member's time is over: its watchers declare it, the others only if no notice comes.
+    fn hold_over(&self, node: &NodeName) -> Option<Duration> {
+        let m = self.members.get(node).filter(|m| m.status == Status::Held)?;
+        Some(if m.watching { m.hold_until } else { m.hold_until + self.config.suspect })
+    }
+
+    /// Rule 7 for every member that I watch.
+    fn watch(&mut self, out: &mut Vec<Action>) {
+        let now = self.now();
+        let mut dead = Vec::new();
+        let mut silent = Vec::new();
+        for (name, m) in self.members.iter() {
+            if !m.live() || *name == self.me {
+                continue;
+            }
+            if self.hold_over(name).is_some_and(|at| at <= now) {
+                dead.push(name.clone());
+            } else if m.watching {
+                match judge(&self.config, m.silent_from, m.suspicion.as_ref(), now) {
+                    Verdict::Suspect => silent.push(name.clone()),
+                    Verdict::Declare => dead.push(name.clone()),
+                    Verdict::Wait(_) => {}
+                }
+            }
+        }
+        for name in silent {
+            self.suspect(&name, out);
+        }
+        for name in dead {
+            let incarnation = self.members.get(&name).map_or(0, |m| m.incarnation);
+            self.bury(&name, incarnation);
+            if let Some(entry) = self.members.entry(&name, now) {
+                self.outbox.notices.insert(name, entry);
+            }
+        }
+        let every = self.config.heartbeat;
+        for (name, m) in self.members.touch_all() {
+            if m.status == Status::Held && m.watching && m.kernel_next <= now {
+                m.kernel_next = now + every;
+                out.push(Action::KernelPing(name.clone()));
+            }
+        }
+    }
+
+    /// Pings a silent member and asks its other watchers and some random members to do the same.
+    fn suspect(&mut self, node: &NodeName, out: &mut Vec<Action>) {
+        let Some(m) = self.members.get(node) else {
+            return;
+        };
+        let held = m.status == Status::Held;
+        let mut others = self.members.peers(&self.me);
+        others.retain(|n| n != node);
+        let (mut ask, mut others): (Vec<_>, Vec<_>) = others.into_iter().partition(|n| m.watchers.contains(n));
+        for _ in 0..RANDOM_HELPERS.min(others.len()) {
+            let pick = self.rng.below(others.len());
+            ask.push(others.swap_remove(pick));
+        }
+        out.push(if held {
+            Action::KernelPing(node.clone())
+        } else {
+            Action::Send { to: vec![node.clone()], message: Message::Ping }
+        });
+        if let Some(m) = self.members.touch(node) {
+            m.suspicion = Some(Suspicion { asked: ask.len(), pending: ask.clone(), silent: 0 });
+        }
+        if !ask.is_empty() {
+            out.push(Action::Send { to: ask, message: Message::Suspect { member: node.clone() } });
+        }
+    }
+
+    /// Says "not heard" where a promise to listen has run out.
+    fn duties_over(&mut self, out: &mut Vec<Action>) {
+        let (now, verdict) = (self.now(), self.config.verdict);
+        self.duties.retain(|d| {
+            let over = d.since + verdict <= now;
+            if over {
+                let message = Message::Answer { member: d.member.clone(), heard: false };
+                out.push(Action::Send { to: vec![d.asker.clone()], message });
+            }
+            !over
+        });
+    }
+
+    /// Chooses whom I heartbeat, and watches those whom I ought to watch now that others are gone.
+    fn retarget(&mut self, out: &mut Vec<Action>) {
+        let now = self.now();
+        let hash_of = |n: &NodeName| self.members.get(n).map_or(0, |m| m.hash);
+        let targets = self.members.watchers_of(&self.me, hash_of(&self.me));
+        let left: Vec<NodeName> =
+            self.targets.iter().filter(|n| !targets.contains(n) && self.members.live(n)).cloned().collect();
+        if !left.is_empty() {
+            out.push(Action::Send { to: left, message: Message::Unwatch });
+        }
+        if targets != self.targets {
+            self.next_heartbeat = now;
+        }
+        let mine: Vec<NodeName> = self
+            .members
+            .iter()
+            .filter(|(n, m)| **n != self.me && m.live() && !m.watching)
+            .filter(|(n, m)| self.members.watchers_of(n, m.hash).contains(&self.me))
+            .map(|(n, _)| n.clone())
+            .collect();
+        for name in mine {
+            if let Some(m) = self.members.touch(&name) {
+                m.watching = true;
+                m.silent_from = now;
+                m.suspicion = None;
+            }
+        }
+        self.targets = targets;
+    }
+
+    /// The heartbeat, and with it the probes of those who are not there (rule 10).
+    fn beat(&mut self, out: &mut Vec<Action>) {
+        let now = self.now();
+        if now < self.next_heartbeat {
+            return;
+        }
+        self.next_heartbeat = now + self.config.heartbeat;
+        if !self.targets.is_empty() {
+            let message = Message::Heartbeat(Heartbeat {
+                incarnation: self.incarnation(),
+                settled: self.start.is_none(),
+                watchers: self.targets.clone(),
+                members: self.members.digest(),
+                claims: self.claims.digest(),
+            });
+            out.push(Action::Send { to: self.targets.clone(), message });
+        }
+        let live = self.members.iter().filter(|(_, m)| m.live()).count();
+        let mut probes = 0;
+        let blank = self.blank();
+        for (name, m) in self.members.iter() {
+            let gone = matches!(m.status, Status::Unknown | Status::Dead);
+            // All live nodes together probe a dead one once per heartbeat; one that has just started asks everybody.
+            if gone && probes < MAX_PROBES && (self.start.is_some() || self.rng.below(live) == 0) {
+                probes += 1;
+                let state = State { you: Some((m.status, m.incarnation)), ..blank.clone() };
+                out.push(Action::Send { to: vec![name.clone()], message: Message::State(state) });
+            }
+        }
+    }
+
+    /// Says goodbye, twice, and does nothing any more (rule 15).
+    pub(super) fn stop(&mut self, out: &mut Vec<Action>) {
+        let to = self.members.peers(&self.me);
+        self.stopped = true;
+        if to.is_empty() {
+            return;
+        }
+        let hold_ms = u32::try_from(self.config.hold.as_millis()).unwrap_or(u32::MAX);
+        let message = Message::Goodbye { incarnation: self.incarnation(), hold_ms };
+        for _ in 0..2 {
+            out.push(Action::Send { to: to.clone(), message: message.clone() });
+        }
+    }
+}

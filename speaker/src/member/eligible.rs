@@ -1,0 +1,130 @@
+//! Which addresses a node may announce, as told by itself: a versioned set that travels in parts or as a change.
+//!
+//! A newer version replaces an older one, only ever as a whole: parts wait in a staging area until all are there, so a lost
+//! datagram leaves the old list standing and the digest finds the difference.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::hash;
+use crate::message::{ELIGIBLE_PART, Eligible, EligibleChange};
+
+/// The most parts that a list may have; more is refused as nonsense.
+const MAX_PARTS: u16 = 512;
+
+/// The eligibility of one node. Version 0: nothing is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EligibleSet {
+    version: u64,
+    addresses: BTreeSet<IpAddr>,
+    digest: u64,
+    staging: Option<Staging>,
+}
+
+#[derive(Clone, Debug)]
+struct Staging {
+    version: u64,
+    parts: u16,
+    got: BTreeMap<u16, Vec<IpAddr>>,
+}
+
+impl EligibleSet {
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.addresses
+    }
+
+    pub(crate) fn contains(&self, addr: &IpAddr) -> bool {
+        self.addresses.contains(addr)
+    }
+
+    /// A digest of version and content; 0 where nothing is known.
+    pub(crate) fn digest(&self) -> u64 {
+        if self.version == 0 {
+            return 0;
+        }
+        hash::pair(self.version, self.digest)
+    }
+
+    /// A digest of the content alone: equal lists of different nodes travel together.
+    pub(crate) fn content(&self) -> (usize, u64) {
+        (self.addresses.len(), self.digest)
+    }
+
+    /// Forgets everything and returns what was eligible.
+    pub(crate) fn clear(&mut self) -> BTreeSet<IpAddr> {
+        std::mem::take(self).addresses
+    }
+
+    /// Replaces the list; returns the addresses whose eligibility changed.
+    pub(crate) fn replace(&mut self, version: u64, addresses: BTreeSet<IpAddr>) -> Vec<IpAddr> {
+        let changed = self
+            .addresses
+            .symmetric_difference(&addresses)
+            .copied()
+            .collect();
+        self.version = version;
+        self.digest = addresses.iter().fold(0, |d, a| d ^ hash::addr(a));
+        self.addresses = addresses;
+        self.staging = None;
+        changed
+    }
+
+    /// Takes one part of `version`; with the last one the list is replaced. Returns the addresses whose eligibility changed.
+    pub(crate) fn receive(&mut self, version: u64, entry: &Eligible) -> Option<Vec<IpAddr>> {
+        if version <= self.version
+            || entry.parts == 0
+            || entry.parts > MAX_PARTS
+            || entry.part >= entry.parts
+            || entry.addresses.len() > ELIGIBLE_PART
+        {
+            return None;
+        }
+        let fresh = self
+            .staging
+            .as_ref()
+            .is_none_or(|s| s.version < version || (s.version == version && s.parts != entry.parts));
+        if fresh {
+            self.staging = Some(Staging {
+                version,
+                parts: entry.parts,
+                got: BTreeMap::new(),
+            });
+        }
+        let staging = self.staging.as_mut()?;
+        if staging.version != version {
+            return None;
+        }
+        staging.got.insert(entry.part, entry.addresses.clone());
+        if staging.got.len() < usize::from(staging.parts) {
+            return None;
+        }
+        let all = std::mem::take(&mut staging.got).into_values().flatten().collect();
+        Some(self.replace(version, all))
+    }
+
+    /// Applies a change, if it is one of the version held. Returns the addresses whose eligibility changed.
+    pub(crate) fn change(&mut self, change: &EligibleChange) -> Option<Vec<IpAddr>> {
+        if change.from != self.version || self.version == 0 || change.to <= change.from {
+            return None;
+        }
+        let mut next = self.addresses.clone();
+        next.extend(change.added.iter().copied());
+        for addr in &change.removed {
+            next.remove(addr);
+        }
+        Some(self.replace(change.to, next))
+    }
+
+    /// The sorted list, cut as all nodes cut it; an empty list is one empty part.
+    pub(crate) fn parts(&self) -> Vec<Vec<IpAddr>> {
+        let all: Vec<IpAddr> = self.addresses.iter().copied().collect();
+        if all.is_empty() {
+            return vec![Vec::new()];
+        }
+        all.chunks(ELIGIBLE_PART).map(<[IpAddr]>::to_vec).collect()
+    }
+}
