@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use ferrolb_api::view::Protocol;
 
 pub mod rule;
+pub mod table;
 
 pub use rule::{Chain, Element, Family, SetDef, Table};
 
