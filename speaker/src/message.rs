@@ -279,7 +279,11 @@ impl State {
         let mut names: Vec<&NodeName> = Vec::new();
         names.extend(self.members.iter().map(|m| &m.node));
         names.extend(self.claims.iter().map(|c| &c.node));
-        names.extend(self.eligible.iter().flat_map(|e| e.nodes.iter().map(|n| &n.0)));
+        names.extend(
+            self.eligible
+                .iter()
+                .flat_map(|e| e.nodes.iter().map(|n| &n.0)),
+        );
         names.extend(self.changes.iter().map(|c| &c.node));
         names.sort_unstable();
         names.dedup();

@@ -56,7 +56,11 @@ impl Own {
 
     /// The addresses whose time is over.
     pub(crate) fn over(&self, now: Duration) -> Vec<IpAddr> {
-        self.limits.iter().filter(|(_, until)| **until <= now).map(|(a, _)| *a).collect()
+        self.limits
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(a, _)| *a)
+            .collect()
     }
 
     /// When the next one's time is over.

@@ -50,7 +50,10 @@ impl Orphan {
 }
 
 /// The candidate with the fewest addresses, ties by rendezvous.
-pub(crate) fn choose<'a>(addr: &IpAddr, candidates: &[(&'a NodeName, usize)]) -> Option<&'a NodeName> {
+pub(crate) fn choose<'a>(
+    addr: &IpAddr,
+    candidates: &[(&'a NodeName, usize)],
+) -> Option<&'a NodeName> {
     candidates
         .iter()
         .min_by_key(|(node, load)| (*load, std::cmp::Reverse(score(addr, node))))

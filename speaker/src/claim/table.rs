@@ -48,7 +48,9 @@ impl Claims {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&IpAddr, &Claim)> {
-        self.slots.iter().filter_map(|(a, s)| s.claim.as_ref().map(|c| (a, c)))
+        self.slots
+            .iter()
+            .filter_map(|(a, s)| s.claim.as_ref().map(|c| (a, c)))
     }
 
     /// The addresses that `node` claims.
@@ -85,7 +87,10 @@ impl Claims {
         if let Some(new) = &claim {
             self.digest ^= new.digest(&addr);
             slot.highest = slot.highest.max(new.epoch);
-            self.by_node.entry(new.node.clone()).or_default().insert(addr);
+            self.by_node
+                .entry(new.node.clone())
+                .or_default()
+                .insert(addr);
         }
         slot.claim = claim;
     }

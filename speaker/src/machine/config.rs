@@ -86,7 +86,11 @@ impl Config {
     /// positive number counts as 1.
     #[must_use]
     pub fn scaled(&self, factor: f64) -> Self {
-        let factor = if factor.is_finite() && factor > 0.0 { factor.clamp(0.01, 1000.0) } else { 1.0 };
+        let factor = if factor.is_finite() && factor > 0.0 {
+            factor.clamp(0.01, 1000.0)
+        } else {
+            1.0
+        };
         let by = |d: Duration| d.mul_f64(factor);
         Self {
             heartbeat: by(self.heartbeat),

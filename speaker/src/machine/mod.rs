@@ -3,9 +3,9 @@
 //! It decides which node announces an address. It holds no socket, no clock and no source of randomness but its seed, so the
 //! daemon drives it with the network and the tests drive it with a virtual one. The rules are numbered as in the protocol's
 //! description; here are 1 (order), 2 (sticky), 3 (one placer), 5 (planned moves), 6 (epochs), 7 (watching), 8 (death
-//! notices), 10 (probing the dead), 11 (start), 12 (a pause is a restart) and 15 (agent restart). Not here yet: votes (4), so
-//! every claim is provisional and after a partition the higher epoch wins, not the majority; mass silence (9); deafness
-//! (13) and muteness (14).
+//! notices), 9 (mass silence), 10 (probing the dead), 11 (start), 12 (a pause is a restart) and 15 (agent restart). Not here
+//! yet: votes (4), so every claim is provisional and after a partition the higher epoch wins, not the majority; deafness (13)
+//! and muteness (14).
 //!
 //! How the caller drives it:
 //! - [`Machine::step`] for every event; what it pushes is to be done in that order.
@@ -114,7 +114,13 @@ struct Outbox {
 impl Machine {
     /// A machine that has just started. `known` are all nodes that exist; `seed` feeds its randomness. The incarnation is
     /// the wall clock: if it went back since the last life, the others say so and the machine goes above theirs.
-    pub fn new(config: Config, me: NodeName, known: &BTreeSet<NodeName>, seed: u64, clock: Clock) -> Self {
+    pub fn new(
+        config: Config,
+        me: NodeName,
+        known: &BTreeSet<NodeName>,
+        seed: u64,
+        clock: Clock,
+    ) -> Self {
         let mut members = Members::new(known);
         members.add(&me);
         members.update(&me, |m| {
@@ -157,7 +163,9 @@ impl Machine {
         if self.stopped {
             return;
         }
-        let late = self.last_run.is_some_and(|last| clock.now.saturating_sub(last) > self.config.late);
+        let late = self
+            .last_run
+            .is_some_and(|last| clock.now.saturating_sub(last) > self.config.late);
         self.clock = clock;
         self.last_run = Some(clock.now);
         if late {
@@ -187,7 +195,11 @@ impl Machine {
         if self.stopped {
             return Duration::MAX;
         }
-        if self.urgent { self.clock.now } else { self.earliest() }
+        if self.urgent {
+            self.clock.now
+        } else {
+            self.earliest()
+        }
     }
 
     /// Whether an ARP request (or a neighbour solicitation) for `addr` that arrives now is answered (rule 12).
@@ -197,7 +209,10 @@ impl Machine {
 
     /// Whether the loop ran lately and this node takes part; `false` from a pause until the resync is over.
     pub fn on_time(&self, now: Duration) -> bool {
-        self.start.is_none() && self.last_run.is_some_and(|last| now.saturating_sub(last) <= self.config.late)
+        self.start.is_none()
+            && self
+                .last_run
+                .is_some_and(|last| now.saturating_sub(last) <= self.config.late)
     }
 
     /// The addresses this node answers for.
@@ -252,9 +267,15 @@ impl Machine {
     /// Changes a member and notes what that means for claims and watchers.
     fn change_member<R>(&mut self, node: &NodeName, f: impl FnOnce(&mut Member) -> R) -> Option<R> {
         let key = |m: &Member| (m.status, m.settled, m.incarnation);
-        let before = self.members.get(node).map(|m| (key(m), m.live(), m.candidate()))?;
+        let before = self
+            .members
+            .get(node)
+            .map(|m| (key(m), m.live(), m.candidate()))?;
         let result = self.members.update(node, f);
-        let after = self.members.get(node).map(|m| (key(m), m.live(), m.candidate()))?;
+        let after = self
+            .members
+            .get(node)
+            .map(|m| (key(m), m.live(), m.candidate()))?;
         if before != after {
             self.changed = true;
             self.urgent = true;
@@ -274,7 +295,8 @@ impl Machine {
     /// Marks addresses whose eligibility changed somewhere.
     fn eligibility_changed(&mut self, node: &NodeName, addrs: impl IntoIterator<Item = IpAddr>) {
         for addr in addrs {
-            let mine = *node == self.me || self.claims.claim(&addr).is_some_and(|c| c.node == *node);
+            let mine =
+                *node == self.me || self.claims.claim(&addr).is_some_and(|c| c.node == *node);
             if mine {
                 self.dirty.insert(addr);
             }

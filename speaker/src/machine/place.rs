@@ -23,7 +23,10 @@ impl Machine {
         let review: Vec<IpAddr> = if all {
             self.placer.orphans.keys().copied().collect()
         } else {
-            dirty.into_iter().filter(|a| self.placer.orphans.contains_key(a)).collect()
+            dirty
+                .into_iter()
+                .filter(|a| self.placer.orphans.contains_key(a))
+                .collect()
         };
         for addr in review {
             self.placeable(addr);
@@ -36,13 +39,20 @@ impl Machine {
             self.placer.orphans.remove(&addr);
             return;
         };
-        let kept = slot.claim.as_ref().is_some_and(|c| self.members.live(&c.node) && self.eligible_for(&c.node, &addr));
+        let kept = slot
+            .claim
+            .as_ref()
+            .is_some_and(|c| self.members.live(&c.node) && self.eligible_for(&c.node, &addr));
         let mine = slot.claim.as_ref().is_some_and(|c| c.node == self.me);
         let never = slot.highest == 0;
         if kept {
             self.placer.orphans.remove(&addr);
         } else {
-            self.placer.orphans.entry(addr).or_insert(Orphan { placeable: None, never, everyone: false });
+            self.placer.orphans.entry(addr).or_insert(Orphan {
+                placeable: None,
+                never,
+                everyone: false,
+            });
         }
         if mine && kept && self.eligible_given {
             if self.own.start(addr) {
@@ -58,28 +68,48 @@ impl Machine {
 
     /// A node whose list is not known (it restarts) is taken to be eligible for what it claims.
     fn eligible_for(&self, node: &NodeName, addr: &IpAddr) -> bool {
-        self.members.get(node).is_some_and(|m| m.eligible.version() == 0 || m.eligible.contains(addr))
+        self.members
+            .get(node)
+            .is_some_and(|m| m.eligible.version() == 0 || m.eligible.contains(addr))
     }
 
     /// Notes whether somebody could take an orphan; its clock restarts whenever there is nobody.
     fn placeable(&mut self, addr: IpAddr) {
         let now = self.now();
         let (mut some, mut everyone) = (false, true);
-        for (_, m) in self.members.iter().filter(|(_, m)| m.status == Status::Alive) {
+        for (_, m) in self
+            .members
+            .iter()
+            .filter(|(_, m)| m.status == Status::Alive)
+        {
             let can = m.settled && m.eligible.contains(&addr);
             some |= can;
             everyone &= can;
         }
         if let Some(orphan) = self.placer.orphans.get_mut(&addr) {
             orphan.everyone = everyone;
-            orphan.placeable = if some { orphan.placeable.or(Some(now)) } else { None };
+            orphan.placeable = if some {
+                orphan.placeable.or(Some(now))
+            } else {
+                None
+            };
         }
     }
 
     pub(super) fn outlook(&self) -> Outlook {
-        let rank = self.members.candidates().position(|(n, _)| *n == self.me).unwrap_or(usize::MAX);
-        let unsettled = self.members.iter().any(|(_, m)| m.status == Status::Alive && !m.settled);
-        Outlook { rank: u32::try_from(rank).unwrap_or(u32::MAX), unsettled }
+        let rank = self
+            .members
+            .candidates()
+            .position(|(n, _)| *n == self.me)
+            .unwrap_or(usize::MAX);
+        let unsettled = self
+            .members
+            .iter()
+            .any(|(_, m)| m.status == Status::Alive && !m.settled);
+        Outlook {
+            rank: u32::try_from(rank).unwrap_or(u32::MAX),
+            unsettled,
+        }
     }
 
     /// Rule 3: places what is due, tells the chosen nodes first, and everyone with the next flush.
@@ -89,7 +119,13 @@ impl Machine {
         }
         let (now, outlook) = (self.now(), self.outlook());
         let due = |o: &Orphan| o.due(&self.config, outlook).is_some_and(|at| at <= now);
-        let mut addrs: Vec<IpAddr> = self.placer.orphans.iter().filter(|(_, o)| due(o)).map(|(a, _)| *a).collect();
+        let mut addrs: Vec<IpAddr> = self
+            .placer
+            .orphans
+            .iter()
+            .filter(|(_, o)| due(o))
+            .map(|(a, _)| *a)
+            .collect();
         addrs.sort_by_key(|a| (hash::addr(a), *a));
         let mut grants: BTreeMap<NodeName, Vec<ClaimEntry>> = BTreeMap::new();
         for addr in addrs {
@@ -133,9 +169,17 @@ impl Machine {
             // Each part is acknowledged by itself.
             self.seq += 1;
             (state.seq, state.part, state.parts, state.ack) = (self.seq, 0, 1, true);
-            let grant = Grant { to: to.clone(), claims: state.claims.clone(), resend, tries: 1 };
+            let grant = Grant {
+                to: to.clone(),
+                claims: state.claims.clone(),
+                resend,
+                tries: 1,
+            };
             self.placer.grants.insert(self.seq, grant);
-            out.push(Action::Send { to: vec![to.clone()], message: Message::State(state) });
+            out.push(Action::Send {
+                to: vec![to.clone()],
+                message: Message::State(state),
+            });
         }
     }
 
@@ -151,13 +195,24 @@ impl Machine {
             }
             g.tries += 1;
             g.resend = again;
-            g.claims.retain(|c| claims.claim(&c.addr) == Some(&Claim::from(c)));
-            let speaks = members.get(&g.to).is_some_and(|m| m.status == Status::Alive);
+            g.claims
+                .retain(|c| claims.claim(&c.addr) == Some(&Claim::from(c)));
+            let speaks = members
+                .get(&g.to)
+                .is_some_and(|m| m.status == Status::Alive);
             if !speaks || g.claims.is_empty() || g.tries > GRANT_TRIES {
                 return false;
             }
-            let state = crate::message::State { seq: *seq, ack: true, claims: g.claims.clone(), ..blank.clone() };
-            out.push(Action::Send { to: vec![g.to.clone()], message: Message::State(state) });
+            let state = crate::message::State {
+                seq: *seq,
+                ack: true,
+                claims: g.claims.clone(),
+                ..blank.clone()
+            };
+            out.push(Action::Send {
+                to: vec![g.to.clone()],
+                message: Message::State(state),
+            });
             true
         });
     }
@@ -168,7 +223,11 @@ impl Machine {
             let Some(slot) = self.claims.get(&addr) else {
                 continue;
             };
-            let Some(mut claim) = slot.claim.clone().filter(|c| c.node == self.me && c.epoch < slot.highest) else {
+            let Some(mut claim) = slot
+                .claim
+                .clone()
+                .filter(|c| c.node == self.me && c.epoch < slot.highest)
+            else {
                 continue;
             };
             claim.epoch = rules::next_epoch(slot.highest, self.clock.wall);

@@ -7,15 +7,18 @@ use super::{Action, Machine};
 use crate::claim::rules::{self, Claim};
 use crate::member::watch::Duty;
 use crate::message::{
-    ClaimEntry, ELIGIBLE_NODES, ELIGIBLE_PART, Eligible, EligibleChange, Heartbeat, MAX_WATCHERS, MemberEntry, Message, NodeName,
-    State, Status,
+    ClaimEntry, ELIGIBLE_NODES, ELIGIBLE_PART, Eligible, EligibleChange, Heartbeat, MAX_WATCHERS,
+    MemberEntry, Message, NodeName, State, Status,
 };
 
 /// The most promises to listen for somebody.
 const MAX_DUTIES: usize = 256;
 
 fn send(to: &NodeName, message: Message) -> Action {
-    Action::Send { to: vec![to.clone()], message }
+    Action::Send {
+        to: vec![to.clone()],
+        message,
+    }
 }
 
 impl Machine {
@@ -31,7 +34,10 @@ impl Machine {
                 }
             }
             Message::State(s) => self.state(from, s, out),
-            Message::Goodbye { incarnation, hold_ms } => self.goodbye(from, incarnation, hold_ms),
+            Message::Goodbye {
+                incarnation,
+                hold_ms,
+            } => self.goodbye(from, incarnation, hold_ms),
             other => {
                 self.sign_of_life(from, out);
                 self.small(from, other, out);
@@ -55,10 +61,8 @@ impl Machine {
             }
             Message::Suspect { member } => self.suspected(from, member, out),
             Message::Answer { member, heard } => self.answered(from, &member, heard),
-            Message::Ack { seq } => {
-                if self.placer.grants.get(&seq).is_some_and(|g| g.to == *from) {
-                    self.placer.grants.remove(&seq);
-                }
+            Message::Ack { seq } if self.placer.grants.get(&seq).is_some_and(|g| g.to == *from) => {
+                self.placer.grants.remove(&seq);
             }
             _ => {}
         }
@@ -87,11 +91,23 @@ impl Machine {
         };
         m.tell_next = now + gap;
         let you = Some((m.status, m.incarnation));
-        out.push(send(to, Message::State(State { you, ..self.blank() })));
+        out.push(send(
+            to,
+            Message::State(State {
+                you,
+                ..self.blank()
+            }),
+        ));
     }
 
     /// A frame that names an incarnation; `false` if it comes from a life that is over in my view.
-    fn observe(&mut self, from: &NodeName, incarnation: u64, settled: bool, out: &mut Vec<Action>) -> bool {
+    fn observe(
+        &mut self,
+        from: &NodeName,
+        incarnation: u64,
+        settled: bool,
+        out: &mut Vec<Action>,
+    ) -> bool {
         let now = self.now();
         let Some(m) = self.members.get(from) else {
             return false;
@@ -151,13 +167,24 @@ impl Machine {
 
     fn suspected(&mut self, from: &NodeName, member: NodeName, out: &mut Vec<Action>) {
         if member == self.me {
-            out.push(send(from, Message::Answer { member, heard: true }));
+            out.push(send(
+                from,
+                Message::Answer {
+                    member,
+                    heard: true,
+                },
+            ));
             return;
         }
         let Some(m) = self.members.get(&member) else {
             return;
         };
-        if self.duties.len() >= MAX_DUTIES || self.duties.iter().any(|d| d.asker == *from && d.member == member) {
+        if self.duties.len() >= MAX_DUTIES
+            || self
+                .duties
+                .iter()
+                .any(|d| d.asker == *from && d.member == member)
+        {
             return;
         }
         out.push(if m.status == Status::Held {
@@ -165,14 +192,24 @@ impl Machine {
         } else {
             send(&member, Message::Ping)
         });
-        self.duties.push(Duty { asker: from.clone(), member, since: self.now() });
+        self.duties.push(Duty {
+            asker: from.clone(),
+            member,
+            since: self.now(),
+        });
     }
 
     /// Whoever asked about `member` hears that it spoke.
     fn heard_for_others(&mut self, member: &NodeName, out: &mut Vec<Action>) {
         self.duties.retain(|d| {
             if d.member == *member {
-                out.push(send(&d.asker, Message::Answer { member: member.clone(), heard: true }));
+                out.push(send(
+                    &d.asker,
+                    Message::Answer {
+                        member: member.clone(),
+                        heard: true,
+                    },
+                ));
             }
             d.member != *member
         });
@@ -200,7 +237,8 @@ impl Machine {
 
     fn goodbye(&mut self, from: &NodeName, incarnation: u64, hold_ms: u32) {
         let known = self.members.get(from).map(|m| (m.incarnation, m.status));
-        let newer = known.is_some_and(|(i, s)| incarnation > i || (incarnation == i && s < Status::Held));
+        let newer =
+            known.is_some_and(|(i, s)| incarnation > i || (incarnation == i && s < Status::Held));
         if newer {
             self.hold(from, incarnation, hold_ms);
         }
@@ -226,7 +264,9 @@ impl Machine {
         let Some(m) = self.members.get(node) else {
             return;
         };
-        let fresh = m.heard.is_some_and(|h| self.now().saturating_sub(h) < self.config.heartbeat / 2);
+        let fresh = m
+            .heard
+            .is_some_and(|h| self.now().saturating_sub(h) < self.config.heartbeat / 2);
         if m.status != Status::Alive || *node == self.me || fresh {
             return;
         }
@@ -239,7 +279,11 @@ impl Machine {
 
     pub(super) fn kernel_answered(&mut self, node: &NodeName, out: &mut Vec<Action>) {
         let now = self.now();
-        let Some(m) = self.members.touch(node).filter(|m| m.status == Status::Held) else {
+        let Some(m) = self
+            .members
+            .touch(node)
+            .filter(|m| m.status == Status::Held)
+        else {
             return;
         };
         m.silent_from = now;
@@ -302,7 +346,11 @@ impl Machine {
         if incarnation > mine || (incarnation == mine && status > Status::Alive) {
             let me = self.me.clone();
             self.change_member(&me, |m| m.incarnation = incarnation.saturating_add(1));
-            let all = self.members.iter().map(|(n, _)| n.clone()).filter(|n| *n != me);
+            let all = self
+                .members
+                .iter()
+                .map(|(n, _)| n.clone())
+                .filter(|n| *n != me);
             self.outbox.introduce.extend(all);
             self.urgent = true;
         } else if incarnation < mine || status == Status::Unknown {
@@ -331,15 +379,27 @@ impl Machine {
         if e.status == Status::Dead && m.live() && self.just_back(from) {
             // First hand beats rumour: what a node believed on its side of a partition is for the subject to refute.
             let you = Some((Status::Dead, e.incarnation));
-            out.push(send(&e.node, Message::State(State { you, ..self.blank() })));
+            out.push(send(
+                &e.node,
+                Message::State(State {
+                    you,
+                    ..self.blank()
+                }),
+            ));
             return;
         }
         match e.status {
             Status::Dead => self.bury(&e.node, e.incarnation),
-            Status::Held if newer || was < Status::Held => self.hold(&e.node, e.incarnation, e.hold_ms),
+            Status::Held if newer || was < Status::Held => {
+                self.hold(&e.node, e.incarnation, e.hold_ms)
+            }
             _ => {
                 self.change_member(&e.node, |m| {
-                    m.status = if newer { e.status } else { m.status.max(e.status) };
+                    m.status = if newer {
+                        e.status
+                    } else {
+                        m.status.max(e.status)
+                    };
                     m.settled = e.settled || (same && m.settled);
                     m.incarnation = e.incarnation;
                     if was != Status::Alive {
@@ -379,11 +439,17 @@ impl Machine {
                 self.outdo(*version);
                 continue;
             }
-            let alive = self.members.get(node).is_some_and(|m| m.status != Status::Dead);
+            let alive = self
+                .members
+                .get(node)
+                .is_some_and(|m| m.status != Status::Dead);
             if !alive {
                 continue;
             }
-            let changed = self.members.update(node, |m| m.eligible.receive(*version, entry)).flatten();
+            let changed = self
+                .members
+                .update(node, |m| m.eligible.receive(*version, entry))
+                .flatten();
             self.eligibility_changed(node, changed.unwrap_or_default());
         }
     }
@@ -392,7 +458,10 @@ impl Machine {
         if change.added.len() + change.removed.len() > ELIGIBLE_PART || change.node == self.me {
             return;
         }
-        let changed = self.members.update(&change.node, |m| m.eligible.change(change)).flatten();
+        let changed = self
+            .members
+            .update(&change.node, |m| m.eligible.change(change))
+            .flatten();
         self.eligibility_changed(&change.node, changed.unwrap_or_default());
     }
 
@@ -414,7 +483,12 @@ impl Machine {
     }
 
     /// Rules 1 and 6 for one claim that `from` holds.
-    pub(super) fn merge_claim(&mut self, from: &NodeName, entry: &ClaimEntry, out: &mut Vec<Action>) {
+    pub(super) fn merge_claim(
+        &mut self,
+        from: &NodeName,
+        entry: &ClaimEntry,
+        out: &mut Vec<Action>,
+    ) {
         let addr = entry.addr;
         let Some(slot) = self.claims.get(&addr) else {
             self.claims.keep_early(entry, self.clock.now);
@@ -429,7 +503,9 @@ impl Machine {
             }
             return;
         }
-        let better = old.as_ref().is_none_or(|old| rules::order(&addr, &new, old, |n| self.members.live(n)).is_gt());
+        let better = old
+            .as_ref()
+            .is_none_or(|old| rules::order(&addr, &new, old, |n| self.members.live(n)).is_gt());
         if better {
             self.adopt(from, addr, &new, old.as_ref(), out);
         }
@@ -441,18 +517,33 @@ impl Machine {
             if winner.node == self.me {
                 self.outbox.bump.insert(addr);
             } else if winner.node != *from {
-                self.outbox.forwards.entry(winner.node.clone()).or_default().insert(addr, loser.entry(addr));
+                self.outbox
+                    .forwards
+                    .entry(winner.node.clone())
+                    .or_default()
+                    .insert(addr, loser.entry(addr));
             }
             self.urgent = true;
         }
         if !better && entry.node == *from {
-            self.outbox.corrections.entry(from.clone()).or_default().insert(addr);
+            self.outbox
+                .corrections
+                .entry(from.clone())
+                .or_default()
+                .insert(addr);
             self.urgent = true;
         }
     }
 
     /// A better claim takes the slot.
-    fn adopt(&mut self, from: &NodeName, addr: IpAddr, new: &Claim, old: Option<&Claim>, out: &mut Vec<Action>) {
+    fn adopt(
+        &mut self,
+        from: &NodeName,
+        addr: IpAddr,
+        new: &Claim,
+        old: Option<&Claim>,
+        out: &mut Vec<Action>,
+    ) {
         self.claims.set(addr, Some(new.clone()));
         self.dirty.insert(addr);
         self.changed = true;
@@ -505,7 +596,9 @@ impl Machine {
             added: set.difference(mine.addresses()).copied().collect(),
             removed: mine.addresses().difference(&set).copied().collect(),
         };
-        let changed = self.members.update(&me, |m| m.eligible.replace(change.to, set));
+        let changed = self
+            .members
+            .update(&me, |m| m.eligible.replace(change.to, set));
         self.eligibility_changed(&me, changed.unwrap_or_default());
         let small = from > 0 && change.added.len() + change.removed.len() <= ELIGIBLE_PART;
         if small && self.outbox.change.is_none() && !self.outbox.eligible {
@@ -521,14 +614,23 @@ impl Machine {
     /// All addresses that exist.
     pub(super) fn addresses(&mut self, set: &BTreeSet<IpAddr>, out: &mut Vec<Action>) {
         let me = self.me.clone();
-        let gone: Vec<IpAddr> = self.claims.addresses().filter(|a| !set.contains(*a)).copied().collect();
+        let gone: Vec<IpAddr> = self
+            .claims
+            .addresses()
+            .filter(|a| !set.contains(*a))
+            .copied()
+            .collect();
         for addr in gone {
             self.cease(addr, out);
             self.claims.remove(addr);
             self.placer.orphans.remove(&addr);
             self.changed = true;
         }
-        let new: Vec<IpAddr> = set.iter().filter(|a| self.claims.get(a).is_none()).copied().collect();
+        let new: Vec<IpAddr> = set
+            .iter()
+            .filter(|a| self.claims.get(a).is_none())
+            .copied()
+            .collect();
         for addr in new {
             let early = self.claims.add(addr);
             self.dirty.insert(addr);
@@ -542,8 +644,12 @@ impl Machine {
 
     /// All nodes that exist.
     pub(super) fn known(&mut self, set: &BTreeSet<NodeName>, _out: &mut Vec<Action>) {
-        let gone: Vec<NodeName> =
-            self.members.iter().map(|(n, _)| n.clone()).filter(|n| *n != self.me && !set.contains(n)).collect();
+        let gone: Vec<NodeName> = self
+            .members
+            .iter()
+            .map(|(n, _)| n.clone())
+            .filter(|n| *n != self.me && !set.contains(n))
+            .collect();
         for node in gone {
             self.dirty.extend(self.claims.of(&node).copied());
             self.members.remove(&node);

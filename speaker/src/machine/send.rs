@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, Machine};
 use crate::message::{
-    ClaimEntry, ELIGIBLE_NODES, Eligible, EligibleChange, MemberEntry, Message, NodeName, STATE_BUDGET, State, Status, name_size,
+    ClaimEntry, ELIGIBLE_NODES, Eligible, EligibleChange, MemberEntry, Message, NodeName,
+    STATE_BUDGET, State, Status, name_size,
 };
 
 /// The most distinct names in one part: the encoding refers to them by an octet.
@@ -21,17 +22,30 @@ struct Splitter {
 
 impl Splitter {
     fn new(base: State) -> Self {
-        Self { open: base.clone(), base, done: Vec::new(), names: BTreeSet::new(), size: State::EMPTY }
+        Self {
+            open: base.clone(),
+            base,
+            done: Vec::new(),
+            names: BTreeSet::new(),
+            size: State::EMPTY,
+        }
     }
 
     /// Where the next entry of this size with these names goes: into the open part, or into a new one.
-    fn room<'a>(&mut self, size: usize, names: impl Iterator<Item = &'a NodeName> + Clone) -> &mut State {
+    fn room<'a>(
+        &mut self,
+        size: usize,
+        names: impl Iterator<Item = &'a NodeName> + Clone,
+    ) -> &mut State {
         let new = |have: &BTreeSet<NodeName>| -> (usize, usize) {
             let fresh = names.clone().filter(|n| !have.contains(*n));
-            fresh.fold((0, 0), |(count, bytes), n| (count + 1, bytes + name_size(n)))
+            fresh.fold((0, 0), |(count, bytes), n| {
+                (count + 1, bytes + name_size(n))
+            })
         };
         let (count, bytes) = new(&self.names);
-        let fits = self.size + size + bytes <= STATE_BUDGET && self.names.len() + count <= MAX_NAMES;
+        let fits =
+            self.size + size + bytes <= STATE_BUDGET && self.names.len() + count <= MAX_NAMES;
         if !fits && self.size > State::EMPTY {
             let full = std::mem::replace(&mut self.open, self.base.clone());
             self.done.push(full);
@@ -57,7 +71,12 @@ impl Splitter {
 impl Machine {
     /// A `State` of mine that says nothing but that I am there.
     pub(super) fn blank(&self) -> State {
-        State { incarnation: self.incarnation(), settled: self.start.is_none(), parts: 1, ..State::default() }
+        State {
+            incarnation: self.incarnation(),
+            settled: self.start.is_none(),
+            parts: 1,
+            ..State::default()
+        }
     }
 
     /// As many parts as these entries need, at least one; each fits a datagram.
@@ -71,16 +90,28 @@ impl Machine {
     ) -> Vec<State> {
         let mut parts = Splitter::new(base);
         for e in members {
-            parts.room(e.size(), std::iter::once(&e.node)).members.push(e);
+            parts
+                .room(e.size(), std::iter::once(&e.node))
+                .members
+                .push(e);
         }
         for e in eligible {
-            parts.room(e.size(), e.nodes.iter().map(|n| &n.0)).eligible.push(e);
+            parts
+                .room(e.size(), e.nodes.iter().map(|n| &n.0))
+                .eligible
+                .push(e);
         }
         for e in changes {
-            parts.room(e.size(), std::iter::once(&e.node)).changes.push(e);
+            parts
+                .room(e.size(), std::iter::once(&e.node))
+                .changes
+                .push(e);
         }
         for e in claims {
-            parts.room(e.size(), std::iter::once(&e.node)).claims.push(e);
+            parts
+                .room(e.size(), std::iter::once(&e.node))
+                .claims
+                .push(e);
         }
         parts.finish()
     }
@@ -89,7 +120,11 @@ impl Machine {
     fn eligible_entries<'a>(&self, nodes: impl Iterator<Item = &'a NodeName>) -> Vec<Eligible> {
         let mut groups: BTreeMap<(usize, u64), Vec<&NodeName>> = BTreeMap::new();
         for node in nodes {
-            if let Some(m) = self.members.get(node).filter(|m| m.live() && m.eligible.version() > 0) {
+            if let Some(m) = self
+                .members
+                .get(node)
+                .filter(|m| m.live() && m.eligible.version() > 0)
+            {
                 groups.entry(m.eligible.content()).or_default().push(node);
             }
         }
@@ -101,10 +136,17 @@ impl Machine {
                 };
                 let lists = list.eligible.parts();
                 let parts = u16::try_from(lists.len()).unwrap_or(u16::MAX);
-                let version = |n: &NodeName| self.members.get(n).map_or(0, |m| m.eligible.version());
-                let names: Vec<(NodeName, u64)> = nodes.iter().map(|n| ((*n).clone(), version(n))).collect();
+                let version =
+                    |n: &NodeName| self.members.get(n).map_or(0, |m| m.eligible.version());
+                let names: Vec<(NodeName, u64)> =
+                    nodes.iter().map(|n| ((*n).clone(), version(n))).collect();
                 for (part, addresses) in (0..parts).zip(lists) {
-                    entries.push(Eligible { nodes: names.clone(), part, parts, addresses });
+                    entries.push(Eligible {
+                        nodes: names.clone(),
+                        part,
+                        parts,
+                        addresses,
+                    });
                 }
             }
         }
@@ -114,11 +156,27 @@ impl Machine {
     /// My whole table for one peer (rules 8 and 11).
     pub(super) fn send_full(&mut self, to: &NodeName, want: bool, out: &mut Vec<Action>) {
         self.seq += 1;
-        let base = State { full: true, want, seq: self.seq, ..self.blank() };
-        let known: Vec<&NodeName> =
-            self.members.iter().filter(|(_, m)| m.status != Status::Unknown).map(|(n, _)| n).collect();
-        let members = known.iter().filter_map(|n| self.members.entry(n, self.now())).collect();
-        let claims = if self.start.is_none() { self.claims.iter().map(|(a, c)| c.entry(*a)).collect() } else { Vec::new() };
+        let base = State {
+            full: true,
+            want,
+            seq: self.seq,
+            ..self.blank()
+        };
+        let known: Vec<&NodeName> = self
+            .members
+            .iter()
+            .filter(|(_, m)| m.status != Status::Unknown)
+            .map(|(n, _)| n)
+            .collect();
+        let members = known
+            .iter()
+            .filter_map(|n| self.members.entry(n, self.now()))
+            .collect();
+        let claims = if self.start.is_none() {
+            self.claims.iter().map(|(a, c)| c.entry(*a)).collect()
+        } else {
+            Vec::new()
+        };
         let eligible = self.eligible_entries(known.into_iter());
         let mut states = self.split(base, members, claims, eligible, Vec::new());
         // One request is enough for all parts, and the last one comes when the others are there.
@@ -127,42 +185,94 @@ impl Machine {
             state.want = want && i == last;
         }
         let to = vec![to.clone()];
-        out.extend(states.into_iter().map(|s| Action::Send { to: to.clone(), message: Message::State(s) }));
+        out.extend(states.into_iter().map(|s| Action::Send {
+            to: to.clone(),
+            message: Message::State(s),
+        }));
     }
 
     /// Sends what this tick has gathered.
     pub(super) fn flush(&mut self, out: &mut Vec<Action>) {
         let outbox = std::mem::take(&mut self.outbox);
         let peers = self.members.peers(&self.me);
-        let claims: Vec<ClaimEntry> =
-            outbox.statements.iter().filter_map(|a| self.claims.claim(a).map(|c| c.entry(*a))).collect();
-        let eligible =
-            if outbox.eligible { self.eligible_entries(std::iter::once(&self.me)) } else { Vec::new() };
+        let claims: Vec<ClaimEntry> = outbox
+            .statements
+            .iter()
+            .filter_map(|a| self.claims.claim(a).map(|c| c.entry(*a)))
+            .collect();
+        let eligible = if outbox.eligible {
+            self.eligible_entries(std::iter::once(&self.me))
+        } else {
+            Vec::new()
+        };
         let settled = self.start.is_none();
         let claims = if settled { claims } else { Vec::new() };
         let changes: Vec<EligibleChange> = outbox.change.into_iter().collect();
-        if !(outbox.notices.is_empty() && claims.is_empty() && eligible.is_empty() && changes.is_empty()) {
+        if !(outbox.notices.is_empty()
+            && claims.is_empty()
+            && eligible.is_empty()
+            && changes.is_empty())
+        {
             let mut to = peers.clone();
-            to.extend(outbox.notices.keys().filter(|n| !peers.contains(n)).cloned());
+            to.extend(
+                outbox
+                    .notices
+                    .keys()
+                    .filter(|n| !peers.contains(n))
+                    .cloned(),
+            );
             let members = outbox.notices.into_values().collect();
             self.send_all(to, self.blank(), members, claims, eligible, changes, out);
         }
         if !outbox.introduce.is_empty() {
-            let mine = self.members.entry(&self.me, self.now()).into_iter().collect();
-            let claims = self.claims.of(&self.me).filter_map(|a| self.claims.claim(a).map(|c| c.entry(*a)));
-            let claims = if settled { claims.collect() } else { Vec::new() };
-            let eligible =
-                if self.eligible_given { self.eligible_entries(std::iter::once(&self.me)) } else { Vec::new() };
+            let mine = self
+                .members
+                .entry(&self.me, self.now())
+                .into_iter()
+                .collect();
+            let claims = self
+                .claims
+                .of(&self.me)
+                .filter_map(|a| self.claims.claim(a).map(|c| c.entry(*a)));
+            let claims = if settled {
+                claims.collect()
+            } else {
+                Vec::new()
+            };
+            let eligible = if self.eligible_given {
+                self.eligible_entries(std::iter::once(&self.me))
+            } else {
+                Vec::new()
+            };
             let to = outbox.introduce.into_iter().collect();
             self.send_all(to, self.blank(), mine, claims, eligible, Vec::new(), out);
         }
         for (to, addrs) in outbox.corrections {
-            let claims = addrs.iter().filter_map(|a| self.claims.claim(a).map(|c| c.entry(*a))).collect();
-            self.send_all(vec![to], self.blank(), Vec::new(), claims, Vec::new(), Vec::new(), out);
+            let claims = addrs
+                .iter()
+                .filter_map(|a| self.claims.claim(a).map(|c| c.entry(*a)))
+                .collect();
+            self.send_all(
+                vec![to],
+                self.blank(),
+                Vec::new(),
+                claims,
+                Vec::new(),
+                Vec::new(),
+                out,
+            );
         }
         for (to, entries) in outbox.forwards {
             let claims = entries.into_values().collect();
-            self.send_all(vec![to], self.blank(), Vec::new(), claims, Vec::new(), Vec::new(), out);
+            self.send_all(
+                vec![to],
+                self.blank(),
+                Vec::new(),
+                claims,
+                Vec::new(),
+                Vec::new(),
+                out,
+            );
         }
     }
 
@@ -181,7 +291,10 @@ impl Machine {
             return;
         }
         for state in self.split(base, members, claims, eligible, changes) {
-            out.push(Action::Send { to: to.clone(), message: Message::State(state) });
+            out.push(Action::Send {
+                to: to.clone(),
+                message: Message::State(state),
+            });
         }
     }
 }
@@ -193,7 +306,10 @@ fn share<'a>(group: &[&'a NodeName]) -> Vec<Vec<&'a NodeName>> {
     let mut used = 0;
     for node in group {
         let size = name_size(node) + 9;
-        match shares.last_mut().filter(|s| s.len() < ELIGIBLE_NODES && used + size <= room) {
+        match shares
+            .last_mut()
+            .filter(|s| s.len() < ELIGIBLE_NODES && used + size <= room)
+        {
             Some(open) => {
                 open.push(node);
                 used += size;

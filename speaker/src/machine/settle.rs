@@ -28,7 +28,12 @@ struct Transfer {
 
 impl Start {
     pub(super) fn new(now: Duration, paused: bool) -> Self {
-        Self { since: now, paused, want_next: now, transfer: None }
+        Self {
+            since: now,
+            paused,
+            want_next: now,
+            transfer: None,
+        }
     }
 }
 
@@ -66,13 +71,18 @@ impl Machine {
 
     /// Whether some other node is settled, so that its table can be had.
     fn settled_peers(&self) -> Vec<NodeName> {
-        self.members.candidates().map(|(n, _)| n.clone()).filter(|n| *n != self.me).collect()
+        self.members
+            .candidates()
+            .map(|(n, _)| n.clone())
+            .filter(|n| *n != self.me)
+            .collect()
     }
 
     /// When an unsettled node goes on with what it has.
     pub(super) fn settle_at(&self) -> Option<Duration> {
         let start = self.start.as_ref()?;
-        let heard = |n: &NodeName| *n == self.me || self.members.get(n).is_some_and(|m| m.heard.is_some());
+        let heard =
+            |n: &NodeName| *n == self.me || self.members.get(n).is_some_and(|m| m.heard.is_some());
         let heard = self.members.iter().filter(|(n, _)| heard(n)).count();
         let known = self.members.known();
         let wait = if self.members.candidates().any(|(n, _)| *n != self.me) {
@@ -84,14 +94,21 @@ impl Machine {
         } else {
             self.config.settle_alone
         };
-        let more = if start.paused { self.config.settle_paused } else { Duration::ZERO };
+        let more = if start.paused {
+            self.config.settle_paused
+        } else {
+            Duration::ZERO
+        };
         Some(start.since + wait + more)
     }
 
     /// When an unsettled node asks again for a table.
     pub(super) fn want_at(&self) -> Option<Duration> {
         let start = self.start.as_ref()?;
-        self.members.candidates().any(|(n, _)| *n != self.me).then_some(start.want_next)
+        self.members
+            .candidates()
+            .any(|(n, _)| *n != self.me)
+            .then_some(start.want_next)
     }
 
     pub(super) fn settle_tick(&mut self, out: &mut Vec<Action>) {
@@ -111,8 +128,14 @@ impl Machine {
         if let Some(start) = &mut self.start {
             start.want_next = now + self.config.transfer_gap;
         }
-        let state = State { want: true, ..self.blank() };
-        out.push(Action::Send { to: vec![peer], message: Message::State(state) });
+        let state = State {
+            want: true,
+            ..self.blank()
+        };
+        out.push(Action::Send {
+            to: vec![peer],
+            message: Message::State(state),
+        });
     }
 
     /// Notes a part of a settled member's table (its content is merged already); with the last part this node is settled.
@@ -123,9 +146,16 @@ impl Machine {
         let Some(start) = &mut self.start else {
             return;
         };
-        let same = start.transfer.as_ref().is_some_and(|t| t.from == *from && t.seq == state.seq);
+        let same = start
+            .transfer
+            .as_ref()
+            .is_some_and(|t| t.from == *from && t.seq == state.seq);
         if !same {
-            start.transfer = Some(Transfer { from: from.clone(), seq: state.seq, got: BTreeSet::new() });
+            start.transfer = Some(Transfer {
+                from: from.clone(),
+                seq: state.seq,
+                got: BTreeSet::new(),
+            });
         }
         let Some(transfer) = &mut start.transfer else {
             return;
@@ -147,8 +177,13 @@ impl Machine {
         }
         self.dirty.extend(self.claims.addresses().copied());
         self.candidates_changed = true;
-        let speaking = self.members.iter().filter(|(n, m)| **n != me && m.status == Status::Alive);
-        self.outbox.introduce.extend(speaking.map(|(n, _)| n.clone()));
+        let speaking = self
+            .members
+            .iter()
+            .filter(|(n, m)| **n != me && m.status == Status::Alive);
+        self.outbox
+            .introduce
+            .extend(speaking.map(|(n, _)| n.clone()));
         self.urgent = true;
     }
 }

@@ -39,25 +39,45 @@ impl Machine {
     pub(super) fn earliest(&self) -> Duration {
         let mut at = self.next_heartbeat.min(self.next_sweep);
         let mut sooner = |t: Option<Duration>| at = at.min(t.unwrap_or(Duration::MAX));
-        for (name, m) in self.members.iter().filter(|(n, m)| m.live() && **n != self.me) {
+        for (name, m) in self
+            .members
+            .iter()
+            .filter(|(n, m)| m.live() && **n != self.me)
+        {
             if m.status == Status::Held {
                 sooner(self.hold_over(name));
                 sooner(m.watching.then_some(m.kernel_next));
             }
             if m.watching {
-                match judge(&self.config, m.silent_from, m.suspicion.as_ref(), self.now()) {
+                match judge(
+                    &self.config,
+                    m.silent_from,
+                    m.suspicion.as_ref(),
+                    self.now(),
+                ) {
                     Verdict::Wait(until) => sooner(Some(until)),
                     _ => sooner(Some(self.now())),
                 }
             }
         }
-        sooner(self.duties.iter().map(|d| d.since + self.config.verdict).min());
+        sooner(
+            self.duties
+                .iter()
+                .map(|d| d.since + self.config.verdict)
+                .min(),
+        );
         sooner(self.settle_at());
         sooner(self.want_at());
         sooner(self.own.next());
         if self.start.is_none() && !self.placer.orphans.is_empty() {
             let outlook = self.outlook();
-            sooner(self.placer.orphans.values().filter_map(|o| o.due(&self.config, outlook)).min());
+            sooner(
+                self.placer
+                    .orphans
+                    .values()
+                    .filter_map(|o| o.due(&self.config, outlook))
+                    .min(),
+            );
         }
         sooner(self.placer.grants.values().map(|g| g.resend).min());
         at
@@ -70,7 +90,8 @@ impl Machine {
             return;
         }
         self.next_sweep = now + self.config.heartbeat * 10;
-        self.claims.forget_early(now.saturating_sub(self.config.forget));
+        self.claims
+            .forget_early(now.saturating_sub(self.config.forget));
         if !self.eligible_given && now >= self.begun + self.config.hold {
             // Others keep addresses for a node that never says what it can do: only as long as a hold.
             self.eligible(std::collections::BTreeSet::new(), out);
@@ -79,8 +100,15 @@ impl Machine {
 
     /// When a held member's time is over: its watchers declare it, the others only if no notice comes.
     fn hold_over(&self, node: &NodeName) -> Option<Duration> {
-        let m = self.members.get(node).filter(|m| m.status == Status::Held)?;
-        Some(if m.watching { m.hold_until } else { m.hold_until + self.config.suspect })
+        let m = self
+            .members
+            .get(node)
+            .filter(|m| m.status == Status::Held)?;
+        Some(if m.watching {
+            m.hold_until
+        } else {
+            m.hold_until + self.config.suspect
+        })
     }
 
     /// Rule 7 for every member that I watch.
@@ -105,6 +133,11 @@ impl Machine {
         for name in silent {
             self.suspect(&name, out);
         }
+        let unanswered = |n: &NodeName| {
+            let suspicion = self.members.get(n).and_then(|m| m.suspicion.as_ref());
+            suspicion.is_some_and(|s| !s.pending.is_empty())
+        };
+        let mass = dead.iter().any(unanswered);
         for name in dead {
             let incarnation = self.members.get(&name).map_or(0, |m| m.incarnation);
             self.bury(&name, incarnation);
@@ -112,12 +145,36 @@ impl Machine {
                 self.outbox.notices.insert(name, entry);
             }
         }
+        if mass {
+            self.watch_all(out);
+        }
         let every = self.config.heartbeat;
         for (name, m) in self.members.touch_all() {
             if m.status == Status::Held && m.watching && m.kernel_next <= now {
                 m.kernel_next = now + every;
                 out.push(Action::KernelPing(name.clone()));
             }
+        }
+    }
+
+    /// Rule 9: one died, and one who was asked about it is silent too: perhaps many are gone, or this node is cut off. All are
+    /// watched for a round that is shortened, instead of finding the deaths a few at a time.
+    fn watch_all(&mut self, out: &mut Vec<Action>) {
+        let from = self.now().saturating_sub(self.config.verdict);
+        let mut to = Vec::new();
+        for (name, m) in self.members.touch_all() {
+            if m.status == Status::Alive && !m.watching && *name != self.me {
+                m.watching = true;
+                m.silent_from = from;
+                m.suspicion = None;
+                to.push(name.clone());
+            }
+        }
+        if !to.is_empty() {
+            out.push(Action::Send {
+                to,
+                message: Message::Ping,
+            });
         }
     }
 
@@ -129,7 +186,8 @@ impl Machine {
         let held = m.status == Status::Held;
         let mut others = self.members.peers(&self.me);
         others.retain(|n| n != node);
-        let (mut ask, mut others): (Vec<_>, Vec<_>) = others.into_iter().partition(|n| m.watchers.contains(n));
+        let (mut ask, mut others): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|n| m.watchers.contains(n));
         for _ in 0..RANDOM_HELPERS.min(others.len()) {
             let pick = self.rng.below(others.len());
             ask.push(others.swap_remove(pick));
@@ -137,13 +195,25 @@ impl Machine {
         out.push(if held {
             Action::KernelPing(node.clone())
         } else {
-            Action::Send { to: vec![node.clone()], message: Message::Ping }
+            Action::Send {
+                to: vec![node.clone()],
+                message: Message::Ping,
+            }
         });
         if let Some(m) = self.members.touch(node) {
-            m.suspicion = Some(Suspicion { asked: ask.len(), pending: ask.clone(), silent: 0 });
+            m.suspicion = Some(Suspicion {
+                asked: ask.len(),
+                pending: ask.clone(),
+                silent: 0,
+            });
         }
         if !ask.is_empty() {
-            out.push(Action::Send { to: ask, message: Message::Suspect { member: node.clone() } });
+            out.push(Action::Send {
+                to: ask,
+                message: Message::Suspect {
+                    member: node.clone(),
+                },
+            });
         }
     }
 
@@ -153,8 +223,14 @@ impl Machine {
         self.duties.retain(|d| {
             let over = d.since + verdict <= now;
             if over {
-                let message = Message::Answer { member: d.member.clone(), heard: false };
-                out.push(Action::Send { to: vec![d.asker.clone()], message });
+                let message = Message::Answer {
+                    member: d.member.clone(),
+                    heard: false,
+                };
+                out.push(Action::Send {
+                    to: vec![d.asker.clone()],
+                    message,
+                });
             }
             !over
         });
@@ -165,10 +241,17 @@ impl Machine {
         let now = self.now();
         let hash_of = |n: &NodeName| self.members.get(n).map_or(0, |m| m.hash);
         let targets = self.members.watchers_of(&self.me, hash_of(&self.me));
-        let left: Vec<NodeName> =
-            self.targets.iter().filter(|n| !targets.contains(n) && self.members.live(n)).cloned().collect();
+        let left: Vec<NodeName> = self
+            .targets
+            .iter()
+            .filter(|n| !targets.contains(n) && self.members.live(n))
+            .cloned()
+            .collect();
         if !left.is_empty() {
-            out.push(Action::Send { to: left, message: Message::Unwatch });
+            out.push(Action::Send {
+                to: left,
+                message: Message::Unwatch,
+            });
         }
         if targets != self.targets {
             self.next_heartbeat = now;
@@ -205,7 +288,10 @@ impl Machine {
                 members: self.members.digest(),
                 claims: self.claims.digest(),
             });
-            out.push(Action::Send { to: self.targets.clone(), message });
+            out.push(Action::Send {
+                to: self.targets.clone(),
+                message,
+            });
         }
         let live = self.members.iter().filter(|(_, m)| m.live()).count();
         let mut probes = 0;
@@ -215,8 +301,14 @@ impl Machine {
             // All live nodes together probe a dead one once per heartbeat; one that has just started asks everybody.
             if gone && probes < MAX_PROBES && (self.start.is_some() || self.rng.below(live) == 0) {
                 probes += 1;
-                let state = State { you: Some((m.status, m.incarnation)), ..blank.clone() };
-                out.push(Action::Send { to: vec![name.clone()], message: Message::State(state) });
+                let state = State {
+                    you: Some((m.status, m.incarnation)),
+                    ..blank.clone()
+                };
+                out.push(Action::Send {
+                    to: vec![name.clone()],
+                    message: Message::State(state),
+                });
             }
         }
     }
@@ -229,9 +321,15 @@ impl Machine {
             return;
         }
         let hold_ms = u32::try_from(self.config.hold.as_millis()).unwrap_or(u32::MAX);
-        let message = Message::Goodbye { incarnation: self.incarnation(), hold_ms };
+        let message = Message::Goodbye {
+            incarnation: self.incarnation(),
+            hold_ms,
+        };
         for _ in 0..2 {
-            out.push(Action::Send { to: to.clone(), message: message.clone() });
+            out.push(Action::Send {
+                to: to.clone(),
+                message: message.clone(),
+            });
         }
     }
 }

@@ -83,10 +83,9 @@ impl EligibleSet {
         {
             return None;
         }
-        let fresh = self
-            .staging
-            .as_ref()
-            .is_none_or(|s| s.version < version || (s.version == version && s.parts != entry.parts));
+        let fresh = self.staging.as_ref().is_none_or(|s| {
+            s.version < version || (s.version == version && s.parts != entry.parts)
+        });
         if fresh {
             self.staging = Some(Staging {
                 version,
@@ -102,7 +101,10 @@ impl EligibleSet {
         if staging.got.len() < usize::from(staging.parts) {
             return None;
         }
-        let all = std::mem::take(&mut staging.got).into_values().flatten().collect();
+        let all = std::mem::take(&mut staging.got)
+            .into_values()
+            .flatten()
+            .collect();
         Some(self.replace(version, all))
     }
 

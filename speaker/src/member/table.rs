@@ -81,8 +81,15 @@ impl Member {
             return 0;
         }
         let flags = (self.status as u64) << 1 | u64::from(self.settled);
-        let eligible = if self.live() { self.eligible.digest() } else { 0 };
-        hash::pair(hash::pair(self.hash, self.incarnation), hash::pair(flags, eligible))
+        let eligible = if self.live() {
+            self.eligible.digest()
+        } else {
+            0
+        };
+        hash::pair(
+            hash::pair(self.hash, self.incarnation),
+            hash::pair(flags, eligible),
+        )
     }
 }
 
@@ -112,7 +119,10 @@ pub(crate) struct Members {
 
 impl Members {
     pub(crate) fn new<'a>(known: impl IntoIterator<Item = &'a NodeName>) -> Self {
-        let map = known.into_iter().map(|n| (n.clone(), Member::new(n))).collect();
+        let map = known
+            .into_iter()
+            .map(|n| (n.clone(), Member::new(n)))
+            .collect();
         Self { map, digest: 0 }
     }
 
@@ -134,7 +144,11 @@ impl Members {
     }
 
     /// Changes a member and keeps the digest right.
-    pub(crate) fn update<R>(&mut self, name: &NodeName, f: impl FnOnce(&mut Member) -> R) -> Option<R> {
+    pub(crate) fn update<R>(
+        &mut self,
+        name: &NodeName,
+        f: impl FnOnce(&mut Member) -> R,
+    ) -> Option<R> {
         let member = self.map.get_mut(name)?;
         let before = member.digest();
         let result = f(member);
@@ -153,7 +167,9 @@ impl Members {
     }
 
     pub(crate) fn add(&mut self, name: &NodeName) {
-        self.map.entry(name.clone()).or_insert_with(|| Member::new(name));
+        self.map
+            .entry(name.clone())
+            .or_insert_with(|| Member::new(name));
     }
 
     pub(crate) fn remove(&mut self, name: &NodeName) {

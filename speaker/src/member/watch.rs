@@ -39,11 +39,24 @@ pub(crate) fn judge(
 ) -> Verdict {
     let Some(s) = suspicion else {
         let at = since + config.suspect;
-        return if now >= at { Verdict::Suspect } else { Verdict::Wait(at) };
+        return if now >= at {
+            Verdict::Suspect
+        } else {
+            Verdict::Wait(at)
+        };
     };
     let confirmed = s.silent >= s.asked.min(2);
-    let at = since + if confirmed { config.declare } else { config.declare_unanswered };
-    if now >= at { Verdict::Declare } else { Verdict::Wait(at) }
+    let at = since
+        + if confirmed {
+            config.declare
+        } else {
+            config.declare_unanswered
+        };
+    if now >= at {
+        Verdict::Declare
+    } else {
+        Verdict::Wait(at)
+    }
 }
 
 /// A promise to tell `asker` whether `member` was heard after `since`.
