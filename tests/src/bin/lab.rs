@@ -1,0 +1,63 @@
+//! `lab`: runs tests and the demo where their kernel is, and says what this machine lacks.
+#![allow(missing_docs)]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use ferrolb_tests::need::Need;
+use ferrolb_tests::vm::{self, Tier};
+
+/// The lab of ferrolb: namespaces, pods, traffic, and a VM where the kernel has no IPVS.
+#[derive(Parser)]
+#[command(name = "lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a command here if this machine can, else in a VM; its exit code is the lab's.
+    Run {
+        /// What the command needs.
+        #[arg(long, value_enum, default_value = "kernel")]
+        tier: Tier,
+        /// Seconds until it is given up.
+        #[arg(long, default_value_t = 1800)]
+        timeout: u64,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Say what of the needed things is here.
+    Needs,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { tier, timeout, command } => run(tier, &command, Duration::from_secs(timeout)),
+        Command::Needs => needs(),
+    }
+}
+
+fn run(tier: Tier, command: &[String], timeout: Duration) -> ExitCode {
+    match vm::run(tier, command, timeout) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("lab: {error}");
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn needs() -> ExitCode {
+    let tools = ["ip", "nft", "ipvsadm", "nginx", "tcpdump", "arping", "ping", "curl", "openssl", "strace"].map(Need::Tool);
+    let all = [Need::Root, Need::IpVs, Need::Nft, Need::CoreDns, Need::Ferrolb];
+    for need in all.into_iter().chain(tools) {
+        println!("{} {need}", if need.met() { "✓" } else { "✗" });
+    }
+    println!("kernel tier: {}", if vm::native(Tier::Kernel) { "natively" } else { "in a VM" });
+    println!("lab tier: {}", if vm::native(Tier::Lab) { "natively" } else { "in a VM" });
+    ExitCode::SUCCESS
+}

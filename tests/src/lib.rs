@@ -1,0 +1,21 @@
+//! The lab: namespaces that stand for nodes, pods and a client on one LAN, the servers and the traffic in them, and a VM for machines whose
+//! kernel has no IPVS. Tests and the demo build their world from these parts.
+//!
+//! It is test code: what cannot be set up ends the test with a message that says what was asked for, so panics are at home here. Unlike
+//! the product it may run other programs (`ip`, `nft`, `ipvsadm`, `nginx`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod client;
+pub mod dns;
+pub mod lan;
+pub mod manifests;
+pub mod need;
+pub mod netns;
+pub mod node;
+pub mod paths;
+pub mod pod;
+pub mod process;
+pub mod report;
+pub mod servers;
+pub mod vm;
+pub mod wait;

@@ -1,0 +1,51 @@
+//! Waiting for a condition, never for a time: a poll with a deadline and a message that says what was waited for and what was there instead.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+/// How much longer everything may take: 1 natively, 5 in an emulated machine. `FERROLB_SLOW` overrides.
+pub fn slowness() -> u32 {
+    std::env::var("FERROLB_SLOW").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Polls `probe` until it gives a value; the error is what it saw last.
+pub fn value<T, E: Debug>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<T, E>) -> Result<T, String> {
+    let within = within * slowness();
+    let start = Instant::now();
+    loop {
+        match probe() {
+            Ok(value) => return Ok(value),
+            Err(error) if start.elapsed() >= within => {
+                return Err(format!("{what}: not within {} s; last seen: {error:?}", within.as_secs_f32()));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Polls until `probe` says yes, or panics.
+#[track_caller]
+pub fn until(what: &str, within: Duration, mut probe: impl FnMut() -> bool) {
+    expect(what, within, || if probe() { Ok(()) } else { Err("no") });
+}
+
+/// Polls until `probe` gives a value, or panics with what it saw last.
+#[track_caller]
+pub fn expect<T, E: Debug>(what: &str, within: Duration, probe: impl FnMut() -> Result<T, E>) -> T {
+    match value(what, within, probe) {
+        Ok(value) => value,
+        Err(message) => panic!("{message}"),
+    }
+}
+
+/// Checks that something stays true for a while: for what must *not* happen.
+pub fn holds(what: &str, during: Duration, mut probe: impl FnMut() -> bool) -> Result<(), String> {
+    let start = Instant::now();
+    while start.elapsed() < during {
+        if !probe() {
+            return Err(format!("{what}: no longer so after {} ms", start.elapsed().as_millis()));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
