@@ -449,6 +449,30 @@ fn an_address_that_nobody_can_serve_is_withdrawn_after_the_grace_and_taken_up_ag
     }
 }
 
+#[test]
+fn a_link_that_fails_between_two_nodes_moves_nothing() {
+    for seed in seeds(20) {
+        let mut world = World::booted(5, 20, Net::Quiet, seed, ms(50));
+        let one = victim(&mut world);
+        let other = (one + 1 + usize::try_from(world.rng.below(4)).unwrap()) % 5;
+        world.cut_link(one, other);
+        if seed % 2 == 0 {
+            world.cut_link(other, one);
+        }
+        world.run(ms(5000));
+        assert_eq!(world.disagreement(), None, "seed {seed}");
+        assert_eq!(
+            world.moves, 0,
+            "seed {seed}: a living node was declared dead"
+        );
+    }
+    println!(
+        "| {:<34} | {:>5} seeds | 0 moves",
+        "link lost n=5 k=20",
+        seeds(20).end
+    );
+}
+
 fn partition(n: usize, k: usize, net: Net, base: u64) {
     let (mut heal, mut split, range) = (Times::default(), Times::default(), seeds(base));
     let count = range.end;

@@ -24,6 +24,8 @@
 
 mod config;
 mod event;
+mod inputs;
+mod merge;
 mod place;
 mod receive;
 mod send;
@@ -180,9 +182,9 @@ impl Machine {
             Event::Received { from, message } => self.receive(&from, message, out),
             Event::Refused(node) => self.refused(&node),
             Event::KernelAnswered(node) => self.kernel_answered(&node, out),
-            Event::Eligible(set) => self.eligible(set, out),
+            Event::Eligible(set) => self.eligible(set),
             Event::Addresses(set) => self.addresses(&set, out),
-            Event::Known(set) => self.known(&set, out),
+            Event::Known(set) => self.known(&set),
             Event::Stop => self.stop(out),
         }
         if std::mem::take(&mut self.changed) {

@@ -1,5 +1,6 @@
 //! What time brings: heartbeats, suspicion and death, probes of the dead, and then the decisions that these lead to.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Action, Machine};
@@ -15,7 +16,7 @@ const MAX_PROBES: usize = 16;
 impl Machine {
     pub(super) fn tick(&mut self, out: &mut Vec<Action>) {
         self.urgent = false;
-        self.sweep(out);
+        self.sweep();
         self.watch(out);
         self.duties_over(out);
         self.settle_tick(out);
@@ -84,7 +85,7 @@ impl Machine {
     }
 
     /// Housekeeping, some times a second at most.
-    fn sweep(&mut self, out: &mut Vec<Action>) {
+    fn sweep(&mut self) {
         let now = self.now();
         if now < self.next_sweep {
             return;
@@ -94,7 +95,7 @@ impl Machine {
             .forget_early(now.saturating_sub(self.config.forget));
         if !self.eligible_given && now >= self.begun + self.config.hold {
             // Others keep addresses for a node that never says what it can do: only as long as a hold.
-            self.eligible(std::collections::BTreeSet::new(), out);
+            self.eligible(BTreeSet::new());
         }
     }
 

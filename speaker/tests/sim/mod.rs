@@ -109,6 +109,7 @@ pub(crate) struct World {
     queue: BinaryHeap<Reverse<Item>>,
     seq: u64,
     group: Vec<u8>,
+    cut: BTreeSet<(usize, usize)>,
     index: BTreeMap<NodeName, usize>,
     watch: BTreeMap<IpAddr, Watch>,
     /// How long each address went unanswered, since the last `mark`.
@@ -159,6 +160,7 @@ impl World {
             queue: BinaryHeap::new(),
             seq: 0,
             group: vec![0; n],
+            cut: BTreeSet::new(),
             index: names.into_iter().enumerate().map(|(i, n)| (n, i)).collect(),
             gaps: Vec::new(),
             dup: Duration::ZERO,
@@ -321,6 +323,11 @@ impl World {
         self.group = groups.to_vec();
     }
 
+    /// Nothing passes from the one to the other any more.
+    pub(crate) fn cut_link(&mut self, from: usize, to: usize) {
+        self.cut.insert((from, to));
+    }
+
     pub(crate) fn heal(&mut self) {
         self.group = vec![0; self.nodes.len()];
     }
@@ -411,7 +418,7 @@ impl World {
 
     fn path(&mut self, from: usize, to: usize) -> Option<Duration> {
         self.sent += 1;
-        let joined = self.group[from] == self.group[to];
+        let joined = self.group[from] == self.group[to] && !self.cut.contains(&(from, to));
         (joined && self.nodes[to].up)
             .then(|| self.net.delay(&mut self.rng))
             .flatten()
