@@ -3,4 +3,11 @@
 //! What should be in the kernel is decided in [`desired`] from [`state`], compared in [`diff`], and put there by [`apply`] through
 //! the trait [`kernel::Kernel`]. Nothing here knows about announcing or allocation.
 
+pub mod apply;
+pub mod config;
+pub mod desired;
+pub mod diff;
 pub mod kernel;
+pub mod run;
+pub mod snapshot;
+pub mod state;

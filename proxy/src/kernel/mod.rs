@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ferrolb_api::view::Protocol;
 
+pub mod memory;
 pub mod rule;
 pub mod table;
 

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use ferrolb_api::view::Protocol;
+use ipnet::IpNet;
 
 /// Address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,9 +18,21 @@ pub enum Family {
 }
 
 impl Family {
+    /// Both families.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
     /// The family of an address.
     pub fn of(addr: IpAddr) -> Self {
         if addr.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+impl From<Family> for ferrolb_api::Family {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::V4,
+            Family::V6 => Self::V6,
+        }
     }
 }
 
@@ -69,6 +82,23 @@ pub enum Key {
     Proto(Protocol),
     /// A port.
     Port(u16),
+}
+
+impl Key {
+    /// The addresses from `first` to `last`; one address alone is always [`Key::Addr`], so that equal keys are equal values.
+    pub fn range(first: IpAddr, last: IpAddr) -> Self {
+        if first == last {
+            Self::Addr(first)
+        } else {
+            Self::Range(first, last)
+        }
+    }
+
+    /// The addresses of a network.
+    pub fn net(net: &IpNet) -> Self {
+        let net = net.trunc();
+        Self::range(net.network(), net.broadcast())
+    }
 }
 
 /// The value of a map's element.

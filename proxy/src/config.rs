@@ -1,0 +1,52 @@
+//! What the proxy of one node is told at its start, beside the KubeProxyConfiguration that arrives as an object.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use ferrolb_api::proxy_config::ProxyConfig;
+use ipnet::IpNet;
+
+/// Name of the dummy interface that holds the service addresses: kube-proxy's, so that its addresses are adopted in place.
+pub const INTERFACE: &str = "kube-ipvs0";
+
+/// Settings of one node's proxy.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of this node, as endpoints and Node objects have it.
+    pub node: String,
+    /// Addresses of this node besides those of its Node object.
+    pub node_addresses: Vec<IpAddr>,
+    /// Ranges that ClusterIPs come from; an address in there that no Service has is refused.
+    pub service_cidrs: Vec<IpNet>,
+    /// Pods of this node hang on one bridge and the kernel's bridge does not call netfilter: replies between them would
+    /// bypass IPVS, so such connections are masqueraded.
+    pub bridged_pods: bool,
+    /// Firewall marks that belong to ferrolb. A fwmark server outside is foreign.
+    pub marks: Range<u32>,
+    /// Until a KubeProxyConfiguration arrives, this one is used.
+    pub proxy: ProxyConfig,
+    /// Time between two audits: the kernel is read and what others changed is repaired.
+    pub audit: Duration,
+    /// Shortest time between two passes; changes that arrive meanwhile are gathered into one.
+    pub gather: Duration,
+    /// Shortest and longest wait before failed operations are tried again; it doubles in between.
+    pub retry: Range<Duration>,
+}
+
+impl Config {
+    /// Defaults for a node: audits every 30 s as kube-proxy's `syncPeriod`, marks from 0x00fe0000.
+    pub fn new(node: impl Into<String>, proxy: ProxyConfig) -> Self {
+        Self {
+            node: node.into(),
+            node_addresses: Vec::new(),
+            service_cidrs: Vec::new(),
+            bridged_pods: false,
+            marks: 0x00fe_0000..0x00ff_0000,
+            proxy,
+            audit: Duration::from_secs(30),
+            gather: Duration::from_millis(20),
+            retry: Duration::from_millis(100)..Duration::from_secs(30),
+        }
+    }
+}

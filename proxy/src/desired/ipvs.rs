@@ -1,0 +1,62 @@
+//! Virtual and real servers, as values.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::nft::ServerKey;
+use crate::kernel::{Family, Forwarding, RealServer, VirtualServer, VirtualServerId};
+
+/// `IP_VS_SVC_F_SCHED1` of `linux/ip_vs.h`: for `sh` and `mh` the fallback flag. Without it a client whose server has
+/// weight 0 is refused.
+const FALLBACK: u32 = 0x0008;
+
+/// Virtual servers with their real servers.
+pub type Servers = BTreeMap<VirtualServerId, (VirtualServer, BTreeMap<SocketAddr, RealServer>)>;
+
+/// Identity of the server on an address.
+pub fn address_id((addr, port, protocol): ServerKey) -> VirtualServerId {
+    VirtualServerId::Address {
+        addr,
+        port,
+        protocol,
+    }
+}
+
+/// The server on an address.
+pub fn ordinary(key: ServerKey, scheduler: &str, persistence: Option<u32>) -> VirtualServer {
+    VirtualServer {
+        id: address_id(key),
+        scheduler: scheduler.to_owned(),
+        sched_flags: flags(scheduler),
+        persistence,
+    }
+}
+
+/// The server behind a firewall mark. A persistent one would not translate ports (measured on Linux 6.1), so that
+/// affinity is kept by hashing the source instead.
+pub fn marked(mark: u32, family: Family, scheduler: &str, affinity: bool) -> VirtualServer {
+    let scheduler = if affinity { "sh" } else { scheduler };
+    VirtualServer {
+        id: VirtualServerId::Fwmark { mark, family },
+        scheduler: scheduler.to_owned(),
+        sched_flags: flags(scheduler),
+        persistence: None,
+    }
+}
+
+/// A real server.
+pub fn real(addr: SocketAddr, weight: u32) -> RealServer {
+    RealServer {
+        addr,
+        weight,
+        forwarding: Forwarding::Masq,
+    }
+}
+
+fn flags(scheduler: &str) -> u32 {
+    if matches!(scheduler, "sh" | "mh") {
+        FALLBACK
+    } else {
+        0
+    }
+}

@@ -1,0 +1,275 @@
+//! What should be in the kernel. Each Service is decided on alone ([`services`]); this is where their outputs meet: which
+//! Service has a key that several want, and how many need an address or an element.
+//!
+//! Nothing here knows what is in the kernel, except that a mark still in use there is not given away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use ferrolb_api::ObjectKey;
+
+use crate::config::Config;
+use crate::kernel::rule::Key;
+use crate::kernel::{Element, Observed, RealServer, VirtualServer, VirtualServerId};
+use crate::state::{Dirty, State};
+
+pub mod ipvs;
+pub mod marks;
+pub mod nft;
+pub mod policy;
+pub mod services;
+
+#[cfg(test)]
+mod tests;
+
+use marks::Marks;
+use nft::{Item, ServerKey};
+use services::{Context, ServiceDesired, Wanted};
+
+/// What a change may have changed: the only things that a diff looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Touched {
+    /// Service addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Virtual servers.
+    pub servers: BTreeSet<VirtualServerId>,
+    /// Keys of elements, by set.
+    pub elements: BTreeMap<&'static str, BTreeSet<Vec<Key>>>,
+    /// Services that were decided on.
+    pub services: BTreeSet<ObjectKey>,
+}
+
+impl Touched {
+    /// Takes in everything of a Service.
+    fn service(&mut self, service: &ServiceDesired) {
+        self.addresses.extend(&service.addresses);
+        self.servers.extend(service.servers.keys());
+        self.items(&service.elements);
+    }
+
+    /// Takes in some elements.
+    fn items<'a>(&mut self, items: impl IntoIterator<Item = &'a Item>) {
+        for (set, element) in items {
+            self.element(set, element);
+        }
+    }
+
+    /// Takes in one element.
+    pub fn element(&mut self, set: &'static str, element: &Element) {
+        let keys = self.elements.entry(set).or_default();
+        if !keys.contains(&element.key) {
+            keys.insert(element.key.clone());
+        }
+    }
+}
+
+/// Everything that should be in the kernel.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    services: BTreeMap<ObjectKey, ServiceDesired>,
+    wanted: BTreeMap<ObjectKey, Wanted>,
+    claims: BTreeMap<ServerKey, BTreeSet<ObjectKey>>,
+    users: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
+    elements: BTreeMap<&'static str, BTreeMap<Element, usize>>,
+    owners: BTreeMap<VirtualServerId, ObjectKey>,
+    globals: BTreeSet<Item>,
+    marks: Marks,
+}
+
+impl Desired {
+    /// Nothing yet; marks come from this range.
+    pub fn new(marks: Range<u32>) -> Self {
+        Self {
+            services: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            users: BTreeMap::new(),
+            elements: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            globals: BTreeSet::new(),
+            marks: Marks::new(marks),
+        }
+    }
+
+    /// Remembers the marks that a predecessor gave; call before the first [`Desired::update`].
+    pub fn adopt(&mut self, held: &Observed) {
+        self.marks.adopt(held);
+    }
+
+    /// Decides anew on what is dirty, and on the Services that win or lose a key by it. Returns what may have changed.
+    pub fn update(
+        &mut self,
+        state: &State,
+        config: &Config,
+        dirty: &Dirty,
+        held: &Observed,
+    ) -> Touched {
+        let mut touched = Touched::default();
+        let mut keys = dirty.services.clone();
+        for key in &dirty.services {
+            self.claim(state, key, &mut keys);
+        }
+        if dirty.globals {
+            let globals = nft::globals(state, &config.service_cidrs, config.bridged_pods);
+            let globals: BTreeSet<Item> = globals.into_iter().collect();
+            let old = std::mem::replace(&mut self.globals, globals.clone());
+            touched.items(old.iter().chain(&globals));
+            self.forget_items(&old);
+            self.add_items(&globals);
+        }
+        // A port that lost its mark must not keep another from finding its own.
+        let cx = Context { state, held };
+        let mut outputs = Vec::new();
+        for key in &keys {
+            let output = match state.service(key) {
+                Some(service) => {
+                    let holder = |k: &ServerKey| self.claims.get(k).and_then(BTreeSet::first);
+                    Some(services::decide(&cx, service, &mut self.marks, holder))
+                }
+                None => {
+                    self.marks.keep(key, &BTreeSet::new());
+                    None
+                }
+            };
+            outputs.push((key, output));
+        }
+        // All old outputs leave before a new one comes: a key may move from one Service to another.
+        for key in &keys {
+            if let Some(old) = self.services.remove(key) {
+                touched.service(&old);
+                self.forget(key, &old);
+            }
+        }
+        for (key, output) in outputs {
+            if let Some(output) = output {
+                touched.service(&output);
+                self.add(key, &output);
+                self.services.insert(key.clone(), output);
+            }
+        }
+        touched.services = keys;
+        touched
+    }
+
+    /// Whoever had a mark has it back: found ones that nobody asked for are free.
+    pub fn adopted(&mut self) {
+        self.marks.settled();
+    }
+
+    /// Everything that should be there.
+    pub fn everything(&self) -> Touched {
+        let mut all = Touched::default();
+        for service in self.services.values() {
+            all.service(service);
+        }
+        all.items(&self.globals);
+        all.services = self.services.keys().cloned().collect();
+        all
+    }
+
+    /// Whether an address should be local here.
+    pub fn has_address(&self, addr: IpAddr) -> bool {
+        self.users.contains_key(&addr)
+    }
+
+    /// Services on an address.
+    pub fn users(&self, addr: IpAddr) -> impl Iterator<Item = &ObjectKey> {
+        self.users.get(&addr).into_iter().flatten()
+    }
+
+    /// A virtual server and its real servers.
+    pub fn server(
+        &self,
+        id: &VirtualServerId,
+    ) -> Option<&(VirtualServer, BTreeMap<SocketAddr, RealServer>)> {
+        self.services.get(self.owners.get(id)?)?.servers.get(id)
+    }
+
+    /// The element with a key.
+    pub fn element(&self, set: &str, key: &[Key]) -> Option<&Element> {
+        let first = Element {
+            key: key.to_vec(),
+            value: None,
+        };
+        let (element, _) = self.elements.get(set)?.range(first..).next()?;
+        (element.key == key).then_some(element)
+    }
+
+    /// What was decided on a Service.
+    pub fn service(&self, key: &ObjectKey) -> Option<&ServiceDesired> {
+        self.services.get(key)
+    }
+
+    /// Renews the claims of a Service; those whose claims meet a changed one are dirty too.
+    fn claim(&mut self, state: &State, key: &ObjectKey, dirty: &mut BTreeSet<ObjectKey>) {
+        let new = state
+            .service(key)
+            .map(|s| services::wanted(state, s))
+            .unwrap_or_default();
+        let old = self.wanted.remove(key).unwrap_or_default();
+        for gone in old.keys().filter(|k| !new.contains_key(k)) {
+            if let Some(claims) = self.claims.get_mut(gone) {
+                claims.remove(key);
+                dirty.extend(claims.iter().cloned());
+                if claims.is_empty() {
+                    self.claims.remove(gone);
+                }
+            }
+        }
+        for come in new.keys().filter(|k| !old.contains_key(k)) {
+            let claims = self.claims.entry(*come).or_default();
+            dirty.extend(claims.iter().cloned());
+            claims.insert(key.clone());
+        }
+        if !new.is_empty() {
+            self.wanted.insert(key.clone(), new);
+        }
+    }
+
+    fn add(&mut self, key: &ObjectKey, service: &ServiceDesired) {
+        for addr in &service.addresses {
+            self.users.entry(*addr).or_default().insert(key.clone());
+        }
+        for id in service.servers.keys() {
+            self.owners.insert(*id, key.clone());
+        }
+        self.add_items(&service.elements);
+    }
+
+    fn forget(&mut self, key: &ObjectKey, service: &ServiceDesired) {
+        for addr in &service.addresses {
+            if let Some(users) = self.users.get_mut(addr) {
+                users.remove(key);
+                if users.is_empty() {
+                    self.users.remove(addr);
+                }
+            }
+        }
+        for id in service.servers.keys() {
+            self.owners.remove(id);
+        }
+        self.forget_items(&service.elements);
+    }
+
+    fn add_items(&mut self, items: &BTreeSet<Item>) {
+        for (set, element) in items {
+            let elements = self.elements.entry(set).or_default();
+            *elements.entry(element.clone()).or_default() += 1;
+        }
+    }
+
+    fn forget_items(&mut self, items: &BTreeSet<Item>) {
+        for (set, element) in items {
+            let Some(elements) = self.elements.get_mut(set) else {
+                continue;
+            };
+            if let Some(count) = elements.get_mut(element) {
+                *count -= 1;
+                if *count == 0 {
+                    elements.remove(element);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! From what the kernel holds to what it should hold: an ordered list of operations, empty where nothing differs.
+//!
+//! The order keeps every packet on the old or on the new path, or refuses it cleanly; none meets a host socket or an
+//! endpoint that its masquerade class does not fit:
+//!
+//! 1. servers behind marks that packets are about to get;
+//! 2. real servers that come to virtual servers already in use;
+//! 3. virtual servers that go, then their addresses: from here on the guard refuses, since the address is still in `vip`;
+//! 4. one transaction of elements;
+//! 5. new virtual servers: until now the guard refused;
+//! 6. real servers that go, and servers behind marks that no packet gets any more;
+//! 7. new addresses.
+//!
+//! Where a key turns from masquerading everybody to keeping the client's address, its remote real servers go before step 4;
+//! where it turns back they come after it.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use ipnet::IpNet;
+
+use crate::desired::{Desired, Touched};
+use crate::kernel::rule::{Key, Value, Verdict};
+use crate::kernel::table::{class, set};
+use crate::kernel::{Element, Family, Observed, Op, RealServer, VirtualServer, VirtualServerId};
+use crate::state::State;
+
+#[cfg(test)]
+mod tests;
+
+/// Kubernetes' default range of node ports (`--service-node-port-range`).
+const NODE_PORTS: Range<u16> = 30000..32768;
+
+/// Everything that has to be looked at in a full pass: what should be there, and what is there and ours.
+///
+/// Ours are all addresses on `kube-ipvs0`, whoever put them there, the virtual servers on them, those of the node-port range on
+/// this node's addresses, those whose key is in our own map, and the servers behind our marks. `excludeCIDRs` are left alone.
+pub fn full(held: &Observed, desired: &Desired, state: &State, marks: &Range<u32>) -> Touched {
+    let mut all = desired.everything();
+    let excluded = &state.proxy().exclude_cidrs;
+    let vips = |addr| has(held, set::vip(Family::of(addr)), &[Key::Addr(addr)]);
+    let free = |addr| !excluded.iter().any(|net: &IpNet| net.contains(&addr));
+    let addresses = held.addresses.iter().copied();
+    all.addresses
+        .extend(addresses.filter(|a| free(*a) || vips(*a)));
+    for id in held.servers.keys() {
+        let ours = match *id {
+            VirtualServerId::Fwmark { mark, .. } => marks.contains(&mark),
+            VirtualServerId::Address {
+                addr,
+                port,
+                protocol,
+            } => {
+                let key = [Key::Addr(addr), Key::Proto(protocol), Key::Port(port)];
+                let node_port = NODE_PORTS.contains(&port) && state.is_own_address(addr);
+                has(held, set::svc(Family::of(addr)), &key)
+                    || (free(addr) && (held.addresses.contains(&addr) || node_port))
+            }
+        };
+        if ours {
+            all.servers.insert(*id);
+        }
+    }
+    for (set, elements) in &held.elements {
+        for element in elements {
+            all.element(set, element);
+        }
+    }
+    all
+}
+
+/// The operations that make what is touched as desired.
+pub fn diff(held: &Observed, desired: &Desired, touched: &Touched) -> Vec<Op> {
+    let mut steps = Steps::default();
+    for id in &touched.servers {
+        steps.server(*id, held, desired);
+    }
+    for addr in &touched.addresses {
+        match (held.addresses.contains(addr), desired.has_address(*addr)) {
+            (false, true) => steps.addresses.push(Op::AddAddress(*addr)),
+            (true, false) => steps.gone.push(Op::DelAddress(*addr)),
+            _ => {}
+        }
+    }
+    for (set, keys) in &touched.elements {
+        for key in keys {
+            let have = find(held, set, key);
+            let want = desired.element(set, key);
+            if have != want {
+                steps
+                    .del_elements
+                    .extend(have.map(|e| Op::DelElement(set, e.clone())));
+                steps
+                    .add_elements
+                    .extend(want.map(|e| Op::AddElement(set, e.clone())));
+            }
+        }
+    }
+    steps.in_order()
+}
+
+#[derive(Debug, Default)]
+struct Steps {
+    marked: Vec<Op>,
+    coming: Vec<Op>,
+    gone: Vec<Op>,
+    del_elements: Vec<Op>,
+    add_elements: Vec<Op>,
+    new: Vec<Op>,
+    going: Vec<Op>,
+    addresses: Vec<Op>,
+}
+
+impl Steps {
+    fn in_order(self) -> Vec<Op> {
+        let parts = [
+            self.marked,
+            self.coming,
+            self.gone,
+            self.del_elements,
+            self.add_elements,
+            self.new,
+            self.going,
+            self.addresses,
+        ];
+        parts.into_iter().flatten().collect()
+    }
+
+    fn server(&mut self, id: VirtualServerId, held: &Observed, desired: &Desired) {
+        let marked = matches!(id, VirtualServerId::Fwmark { .. });
+        match (held.servers.get(&id), desired.server(&id)) {
+            (None, None) => {}
+            (Some(_), None) if marked => self.going.push(Op::DelVirtualServer(id)),
+            (Some(_), None) => self.gone.push(Op::DelVirtualServer(id)),
+            (None, Some((server, reals))) => {
+                let step = if marked {
+                    &mut self.marked
+                } else {
+                    &mut self.new
+                };
+                step.push(Op::SetVirtualServer(server.clone()));
+                step.extend(reals.values().map(|r| Op::SetRealServer(id, *r)));
+            }
+            (Some(have), Some(want)) if have == want => {}
+            (Some((old, had)), Some((new, reals))) => {
+                self.edit(id, old, new);
+                let turn = Turn::of(&id, held, desired);
+                for (addr, real) in reals {
+                    match had.get(addr) {
+                        Some(h) if h == real => {}
+                        Some(h) if real.weight < h.weight => {
+                            self.leaves(turn, Op::SetRealServer(id, *real))
+                        }
+                        _ => self.comes(turn, id, real),
+                    }
+                }
+                let gone = had.keys().filter(|a| !reals.contains_key(a));
+                for addr in gone.copied().collect::<Vec<SocketAddr>>() {
+                    self.leaves(turn, Op::DelRealServer(id, addr));
+                }
+            }
+        }
+    }
+
+    fn edit(&mut self, id: VirtualServerId, old: &VirtualServer, new: &VirtualServer) {
+        if old != new {
+            let marked = matches!(id, VirtualServerId::Fwmark { .. });
+            let step = if marked {
+                &mut self.marked
+            } else {
+                &mut self.coming
+            };
+            step.push(Op::SetVirtualServer(new.clone()));
+        }
+    }
+
+    fn comes(&mut self, turn: Turn, id: VirtualServerId, real: &RealServer) {
+        let step = match turn {
+            Turn::Widens => &mut self.new,
+            _ => &mut self.coming,
+        };
+        step.push(Op::SetRealServer(id, *real));
+    }
+
+    fn leaves(&mut self, turn: Turn, op: Op) {
+        let step = match turn {
+            Turn::Narrows => &mut self.gone,
+            _ => &mut self.going,
+        };
+        step.push(op);
+    }
+}
+
+/// How the masquerade class of a key changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Everybody was masqueraded, now clients keep their address.
+    Narrows,
+    /// The reverse.
+    Widens,
+    Stays,
+}
+
+impl Turn {
+    fn of(id: &VirtualServerId, held: &Observed, desired: &Desired) -> Self {
+        let VirtualServerId::Address {
+            addr,
+            port,
+            protocol,
+        } = *id
+        else {
+            return Self::Stays;
+        };
+        let family = Family::of(addr);
+        let key = [Key::Addr(addr), Key::Proto(protocol), Key::Port(port)];
+        let everybody = |element: Option<&Element>| {
+            let goto = Value::Verdict(Verdict::Goto(class::masq_all(family)));
+            element.is_some_and(|e| e.value == Some(goto))
+        };
+        let before = everybody(find(held, set::masq(family), &key));
+        let after = everybody(desired.element(set::masq(family), &key));
+        match (before, after) {
+            (true, false) => Self::Narrows,
+            (false, true) => Self::Widens,
+            _ => Self::Stays,
+        }
+    }
+}
+
+fn has(held: &Observed, set: &str, key: &[Key]) -> bool {
+    find(held, set, key).is_some()
+}
+
+/// The element that the kernel holds under a key.
+pub(crate) fn find<'a>(held: &'a Observed, set: &str, key: &[Key]) -> Option<&'a Element> {
+    let first = Element {
+        key: key.to_vec(),
+        value: None,
+    };
+    let element = held.elements.get(set)?.range(first..).next()?;
+    (element.key == key).then_some(element)
+}

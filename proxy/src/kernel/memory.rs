@@ -1,0 +1,260 @@
+//! A kernel in memory: takes the same operations as the real one, refuses what that refuses, and sends packets through the
+//! emitted table, elements and virtual servers ([`Memory::send`]).
+//!
+//! It knows nothing of what was desired. What it cannot stand for: timers, schedulers other than taking turns, NAT of ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::rule::{Data, Field, Key, SetDef, Value, Verdict};
+use super::table::table;
+use super::{Element, Family, Kernel, KernelError, Observed, Op, Table};
+
+mod filter;
+pub mod packet;
+
+#[cfg(test)]
+mod tests;
+
+pub use packet::{From, Outcome, Packet, Payload, Source};
+
+/// Linux error numbers.
+const ENOENT: i32 = 2;
+const ESRCH: i32 = 3;
+const EEXIST: i32 = 17;
+const EINVAL: i32 = 22;
+
+/// The state of the kernel in memory.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// What [`Kernel::read`] reads.
+    pub held: Observed,
+    /// Addresses of the node itself; something listens on every port of them.
+    pub node: BTreeSet<IpAddr>,
+    /// Operations that are refused.
+    pub refuse: Option<fn(&Op) -> bool>,
+    /// Every operation that was asked for.
+    pub log: Vec<Op>,
+    table: Table,
+    flows: packet::Flows,
+}
+
+/// A handle to a [`Memory`]; clones share it.
+#[derive(Debug, Clone)]
+pub struct MemoryKernel(Arc<Mutex<Memory>>);
+
+impl MemoryKernel {
+    /// A kernel of a node with these addresses.
+    pub fn new(node: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self(Arc::new(Mutex::new(Memory::new(node))))
+    }
+
+    /// Looks into it.
+    pub fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    /// A fresh kernel of a node with these addresses.
+    pub fn new(node: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self {
+            held: Observed::default(),
+            node: node.into_iter().collect(),
+            refuse: None,
+            log: Vec::new(),
+            table: table(),
+            flows: packet::Flows::default(),
+        }
+    }
+
+    /// Loads the table; elements that are there stay.
+    pub fn prepare(&mut self) {
+        for set in &self.table.sets {
+            self.held.elements.entry(set.name).or_default();
+        }
+        self.held.rules_loaded = true;
+    }
+
+    /// Somebody flushes all virtual servers (`ipvsadm -C`).
+    pub fn flush_servers(&mut self) {
+        self.held.servers.clear();
+    }
+
+    /// Somebody deletes the table.
+    pub fn flush_table(&mut self) {
+        self.held.elements.clear();
+        self.held.rules_loaded = false;
+    }
+
+    /// Applies a batch: runs of element operations are transactions, the rest goes one by one.
+    pub fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
+        let mut failed = Vec::new();
+        let mut start = 0;
+        for run in ops.chunk_by(|a, b| is_element(a) && is_element(b)) {
+            self.log.extend_from_slice(run);
+            let before = run
+                .first()
+                .is_some_and(is_element)
+                .then(|| self.held.elements.clone());
+            let bad = run
+                .iter()
+                .find_map(|op| self.one(op).err().map(|errno| (op, errno)));
+            if let Some((op, errno)) = bad {
+                // A transaction is all or nothing.
+                if let Some(elements) = before {
+                    self.held.elements = elements;
+                }
+                failed.extend((start..start + run.len()).map(|i| (i, refused(op, errno))));
+            }
+            start += run.len();
+        }
+        failed
+    }
+
+    fn one(&mut self, op: &Op) -> Result<(), i32> {
+        if self.refuse.is_some_and(|refuse| refuse(op)) {
+            return Err(EINVAL);
+        }
+        match op {
+            Op::SetRealServer(id, real) => {
+                let (_, reals) = self.held.servers.get_mut(id).ok_or(ESRCH)?;
+                reals.insert(real.addr, *real);
+            }
+            Op::SetVirtualServer(server) => {
+                let entry = self.held.servers.entry(server.id);
+                entry.or_insert_with(|| (server.clone(), BTreeMap::new())).0 = server.clone();
+            }
+            Op::AddElement(set, element) => self.add_element(set, element)?,
+            Op::DelElement(set, element) => {
+                let elements = self.held.elements.get_mut(set).ok_or(ENOENT)?;
+                elements.retain(|e| e.key != element.key);
+            }
+            Op::AddAddress(addr) => {
+                self.held.addresses.insert(*addr);
+            }
+            Op::DelAddress(addr) => {
+                self.held.addresses.remove(addr);
+            }
+            Op::DelVirtualServer(id) => {
+                self.held.servers.remove(id);
+            }
+            Op::DelRealServer(id, addr) => {
+                if let Some((_, reals)) = self.held.servers.get_mut(id) {
+                    reals.remove(addr);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_element(&mut self, set: &'static str, element: &Element) -> Result<(), i32> {
+        let def = self
+            .table
+            .sets
+            .iter()
+            .find(|s| s.name == set)
+            .ok_or(ENOENT)?;
+        if !fits(def, element) {
+            return Err(EINVAL);
+        }
+        if let Some(Value::Verdict(Verdict::Goto(chain) | Verdict::Jump(chain))) = element.value
+            && !self.table.chains.iter().any(|c| c.name == chain)
+        {
+            return Err(ENOENT);
+        }
+        let elements = self.held.elements.get_mut(set).ok_or(ENOENT)?;
+        if elements.contains(element) {
+            return Ok(());
+        }
+        let clash = if def.interval {
+            elements.iter().any(|e| overlap(e, element))
+        } else {
+            let first = Element {
+                key: element.key.clone(),
+                value: None,
+            };
+            elements
+                .range(first..)
+                .next()
+                .is_some_and(|e| e.key == element.key)
+        };
+        if clash {
+            return Err(EEXIST);
+        }
+        elements.insert(element.clone());
+        Ok(())
+    }
+}
+
+fn is_element(op: &Op) -> bool {
+    matches!(op, Op::AddElement(..) | Op::DelElement(..))
+}
+
+fn refused(op: &Op, errno: i32) -> KernelError {
+    KernelError::Refused {
+        what: format!("{op:?}"),
+        source: io::Error::from_raw_os_error(errno),
+    }
+}
+
+fn fits(def: &SetDef, element: &Element) -> bool {
+    let part = |(field, key): (&Field, &Key)| match (field, key) {
+        (Field::Addr(family), Key::Addr(addr)) => Family::of(*addr) == *family,
+        (Field::Addr(family), Key::Range(a, b)) => {
+            def.interval && Family::of(*a) == *family && Family::of(*b) == *family && a < b
+        }
+        (Field::Proto, Key::Proto(_)) => true,
+        (Field::Port, Key::Port(port)) => *port != 0,
+        _ => false,
+    };
+    let value = match (def.data, element.value) {
+        (None, None) | (Some(Data::Mark), Some(Value::Mark(_))) => true,
+        (Some(Data::Verdict), Some(Value::Verdict(_))) => true,
+        _ => false,
+    };
+    value && def.key.len() == element.key.len() && def.key.iter().zip(&element.key).all(part)
+}
+
+fn overlap(a: &Element, b: &Element) -> bool {
+    let bounds = |key: &Key| match key {
+        Key::Addr(addr) => Some((*addr, *addr)),
+        Key::Range(first, last) => Some((*first, *last)),
+        _ => None,
+    };
+    a.key
+        .iter()
+        .zip(&b.key)
+        .all(|(a, b)| match (bounds(a), bounds(b)) {
+            (Some((a0, a1)), Some((b0, b1))) => a0 <= b1 && b0 <= a1,
+            _ => a == b,
+        })
+}
+
+impl Kernel for MemoryKernel {
+    async fn prepare(&mut self) -> Result<(), KernelError> {
+        self.lock().prepare();
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<Observed, KernelError> {
+        Ok(self.lock().held.clone())
+    }
+
+    async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
+        self.lock().apply(ops)
+    }
+
+    async fn cleanup(&mut self) -> Vec<KernelError> {
+        let mut memory = self.lock();
+        memory.flush_table();
+        let addresses = std::mem::take(&mut memory.held.addresses);
+        memory.held.servers.retain(|id, _| match id {
+            super::VirtualServerId::Address { addr, .. } => !addresses.contains(addr),
+            super::VirtualServerId::Fwmark { .. } => true,
+        });
+        Vec::new()
+    }
+}
