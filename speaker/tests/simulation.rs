@@ -517,6 +517,23 @@ fn a_partition_has_one_announcer_on_each_side_and_one_after_the_heal() {
 }
 
 #[test]
+fn a_node_that_is_cut_off_from_nineteen_finds_that_out_in_two_rounds() {
+    let (mut times, range) = (Times::default(), seeds(4));
+    let count = range.end;
+    for seed in range {
+        let mut world = World::booted(20, 20, Net::Quiet, seed, ms(50));
+        let mut groups = vec![0; 20];
+        groups[victim(&mut world)] = 1;
+        world.partition(&groups);
+        times
+            .0
+            .push(world.converge(ms(5000), &format!("cut off, seed {seed}")));
+    }
+    times.row("one of 20 cut off k=20", count, "both sides agree");
+    assert!(times.at(100) <= ms(1500));
+}
+
+#[test]
 fn random_faults_end_in_agreement() {
     for seed in seeds(30) {
         let (n, net) = if seed % 2 == 0 {
