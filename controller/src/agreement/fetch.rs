@@ -1,0 +1,115 @@
+//! Getting a table from another member, part by part.
+
+use std::time::{Duration, Instant};
+
+use super::message::{Message, WINDOW, parts};
+use super::table::{Name, Table, Version};
+
+/// A part that has not come after this long is asked for again.
+pub(super) const RESEND: Duration = Duration::from_millis(100);
+
+/// One table on its way.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) from: Name,
+    pub(super) version: Version,
+    parts: Vec<Option<Vec<u8>>>,
+    received: usize,
+    total: Option<u32>,
+    last_asked: Instant,
+    /// The window asked for: from this part, up to that one.
+    asked: std::ops::Range<usize>,
+    /// When the last new part came.
+    last_part: Instant,
+}
+
+impl Fetch {
+    /// Starts; the request is the first message to send.
+    pub(super) fn new(from: Name, version: Version, now: Instant) -> (Self, Message) {
+        let mut fetch = Self {
+            from,
+            version,
+            parts: Vec::new(),
+            received: 0,
+            total: None,
+            last_asked: now,
+            asked: 0..0,
+            last_part: now,
+        };
+        let ask = fetch.ask(now);
+        (fetch, ask)
+    }
+
+    fn ask(&mut self, now: Instant) -> Message {
+        // All before the last window are there.
+        let before = self.asked.start;
+        let missing = self.parts.iter().skip(before).position(Option::is_none);
+        let start = before + missing.unwrap_or(0);
+        let first = u32::try_from(start).unwrap_or(u32::MAX);
+        self.last_asked = now;
+        self.asked = start..start + usize::try_from(WINDOW).unwrap_or(0);
+        Message::Fetch {
+            version: self.version.clone(),
+            first,
+            count: WINDOW,
+        }
+    }
+
+    /// Asks again where nothing has come for a while.
+    pub(super) fn tick(&mut self, now: Instant) -> Option<Message> {
+        let quiet = now.saturating_duration_since(self.last_asked.max(self.last_part));
+        (quiet >= RESEND).then(|| self.ask(now))
+    }
+
+    /// Whether the other side has given nothing for so long that another one should be asked.
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_part) >= 20 * RESEND
+    }
+
+    /// Takes in a part: the whole table when it was the last one (an error when it makes none), else perhaps a message.
+    pub(super) fn part(
+        &mut self,
+        total: u32,
+        index: u32,
+        bytes: Vec<u8>,
+        now: Instant,
+    ) -> Progress {
+        let size = usize::try_from(total).unwrap_or(usize::MAX);
+        if self.total != Some(total) {
+            // Other bytes for the same table: the other side runs another program now. Start over.
+            self.total = Some(total);
+            self.received = 0;
+            self.asked.start = 0;
+            self.parts = vec![None; usize::try_from(parts(size)).unwrap_or(0)];
+        }
+        let Some(slot) = self
+            .parts
+            .get_mut(usize::try_from(index).unwrap_or(usize::MAX))
+        else {
+            return Progress::Going(None);
+        };
+        if slot.is_none() {
+            *slot = Some(bytes);
+            self.last_part = now;
+            self.received += 1;
+        }
+        if self.received == self.parts.len() {
+            let whole: Vec<u8> = self.parts.iter().flatten().flatten().copied().collect();
+            return Progress::Done(Table::decode(self.version.clone(), &whole));
+        }
+        let window = self.asked.start..self.asked.end.min(self.parts.len());
+        let window_done = self
+            .parts
+            .get(window)
+            .is_some_and(|w| w.iter().all(Option::is_some));
+        Progress::Going(window_done.then(|| self.ask(now)))
+    }
+}
+
+/// How far a fetch got with one part.
+pub(super) enum Progress {
+    /// Not there yet; the next window to ask for, where this one is complete.
+    Going(Option<Message>),
+    /// The whole table, or why the bytes are none.
+    Done(Result<Table, String>),
+}

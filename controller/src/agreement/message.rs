@@ -1,0 +1,215 @@
+//! What members say to each other about the table. At most [`MAX_MESSAGE`] bytes each, every length checked on reading.
+//!
+//! Layout: one byte format (1), one byte kind, then the fields in order; numbers are big endian, names are one byte of
+//! length and the text (Kubernetes allows 253 bytes).
+
+use std::sync::Arc;
+
+use super::table::{Ballot, MAX_TABLE, Version};
+
+/// The most bytes of one message: it fits into an Ethernet frame with the seal and all headers around it.
+pub const MAX_MESSAGE: usize = 1100;
+/// Bytes of a table in one part: what is left beside the longest header.
+pub const PART: usize = 780;
+/// The most parts that are asked for at once.
+pub const WINDOW: u32 = 32;
+
+const FORMAT: u8 = 1;
+
+/// What a member promised, holds and knows; all of it is on its disk, save that `agreed` may be ahead of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Status {
+    /// The highest ballot promised. From its own proposer this asks for promises.
+    pub promised: Ballot,
+    /// Version of the newest table accepted. From its own proposer this offers the table.
+    pub held: Version,
+    /// Version of the newest table known to be agreed.
+    pub agreed: Version,
+}
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Where the sender stands.
+    Status(Status),
+    /// Asks for up to [`WINDOW`] parts of a table.
+    Fetch {
+        /// Which table.
+        version: Version,
+        /// The first part.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// One part of a table.
+    Part {
+        /// Which table.
+        version: Version,
+        /// Bytes of the whole.
+        total: u32,
+        /// Which part, from 0.
+        index: u32,
+        /// Its bytes: [`PART`], fewer in the last one.
+        bytes: Vec<u8>,
+    },
+}
+
+/// Why bytes are no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Too short, too long, or a number out of its bounds.
+    #[error("the message about assignments is cut off, too long, or says something impossible")]
+    Content,
+    /// Another format.
+    #[error(
+        "the message about assignments has format {0}; this version speaks {FORMAT}: run the same version on all nodes"
+    )]
+    Format(u8),
+}
+
+/// How many parts a table of that many bytes has; at least one.
+pub fn parts(total: usize) -> u32 {
+    u32::try_from(total.div_ceil(PART).max(1)).unwrap_or(u32::MAX)
+}
+
+impl Message {
+    /// As bytes, at most [`MAX_MESSAGE`].
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        match self {
+            Self::Status(s) => {
+                out.push(1);
+                put_ballot(&mut out, &s.promised);
+                put_version(&mut out, &s.held);
+                put_version(&mut out, &s.agreed);
+            }
+            Self::Fetch {
+                version,
+                first,
+                count,
+            } => {
+                out.push(2);
+                put_version(&mut out, version);
+                out.extend(first.to_be_bytes());
+                out.extend(count.to_be_bytes());
+            }
+            Self::Part {
+                version,
+                total,
+                index,
+                bytes,
+            } => {
+                out.push(3);
+                put_version(&mut out, version);
+                out.extend(total.to_be_bytes());
+                out.extend(index.to_be_bytes());
+                out.extend(bytes);
+            }
+        }
+        out
+    }
+
+    /// Reads [`Message::encode`]'s bytes; everything in it is within bounds then.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader(bytes);
+        match r.array::<1>().filter(|_| bytes.len() <= MAX_MESSAGE) {
+            Some([FORMAT]) => {}
+            Some([other]) => return Err(Malformed::Format(other)),
+            None => return Err(Malformed::Content),
+        }
+        r.message().ok_or(Malformed::Content)
+    }
+}
+
+fn put_ballot(out: &mut Vec<u8>, b: &Ballot) {
+    out.extend(b.round.to_be_bytes());
+    out.extend(b.boot.to_be_bytes());
+    let name = b.proposer.as_bytes();
+    let name = name.get(..255).unwrap_or(name);
+    out.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+    out.extend(name);
+}
+
+fn put_version(out: &mut Vec<u8>, v: &Version) {
+    put_ballot(out, &v.ballot);
+    out.extend(v.number.to_be_bytes());
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(n)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn ballot(&mut self) -> Option<Ballot> {
+        let (round, boot) = (self.u64()?, self.u64()?);
+        // A round near the end of the numbers would leave no room for the next one.
+        if round > u64::MAX / 2 {
+            return None;
+        }
+        let [length] = self.array()?;
+        let proposer = std::str::from_utf8(self.take(length.into())?).ok()?;
+        Some(Ballot {
+            round,
+            proposer: Arc::from(proposer),
+            boot,
+        })
+    }
+
+    fn version(&mut self) -> Option<Version> {
+        Some(Version {
+            ballot: self.ballot()?,
+            number: self.u64().filter(|n| *n <= u64::MAX / 2)?,
+        })
+    }
+
+    fn message(&mut self) -> Option<Message> {
+        let [kind] = self.array()?;
+        let message = match kind {
+            1 => Message::Status(Status {
+                promised: self.ballot()?,
+                held: self.version()?,
+                agreed: self.version()?,
+            }),
+            2 => Message::Fetch {
+                version: self.version()?,
+                first: self.u32()?,
+                count: self.u32().filter(|n| *n <= WINDOW)?,
+            },
+            3 => self.part()?,
+            _ => return None,
+        };
+        self.0.is_empty().then_some(message)
+    }
+
+    fn part(&mut self) -> Option<Message> {
+        let version = self.version()?;
+        let (total, index) = (self.u32()?, self.u32()?);
+        let size = usize::try_from(total).ok().filter(|n| *n <= MAX_TABLE)?;
+        let bytes = self.take(self.0.len())?;
+        let at = usize::try_from(index).ok()?.checked_mul(PART)?;
+        let expected = size.checked_sub(at)?.min(PART);
+        let fits = index < parts(size) && bytes.len() == expected;
+        fits.then(|| Message::Part {
+            version,
+            total,
+            index,
+            bytes: bytes.to_vec(),
+        })
+    }
+}

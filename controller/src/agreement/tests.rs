@@ -1,0 +1,6 @@
+//! The messages, and members on a simulated network with faults.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod messages;
+mod simulation;
+mod world;

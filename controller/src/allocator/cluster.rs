@@ -1,0 +1,158 @@
+//! ClusterIPs in standalone mode, the part of the API server: from `--service-cidr`, never moved once given.
+//!
+//! Like the API server it grants what a Service names, inside the ranges or outside; unlike it, it gives the lowest free
+//! address. The network address and the first after it (the Service `kubernetes`) are never given unasked.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::reason::Reason;
+use ferrolb_api::view::service::DualStack;
+use ferrolb_api::view::{Service, ServiceType};
+use ipnet::IpNet;
+
+use super::request::{FAMILY_FIELD, Family};
+use crate::desired::Outcome;
+use crate::pool::range::{Runs, next, previous};
+
+const FIELD: &str = "spec.clusterIP";
+
+/// Whether a Service has ClusterIPs at all.
+pub(super) fn has_any(service: &Service) -> bool {
+    !service.headless && service.service_type != ServiceType::ExternalName
+}
+
+/// Who holds which ClusterIP.
+#[derive(Debug, Default)]
+pub(super) struct ClusterIps {
+    holders: BTreeMap<IpAddr, ObjectKey>,
+    taken: Runs,
+}
+
+impl ClusterIps {
+    pub(super) fn insert(&mut self, ips: &[IpAddr], key: &ObjectKey) {
+        for ip in ips {
+            self.holders.insert(*ip, key.clone());
+            self.taken.insert(*ip);
+        }
+    }
+
+    pub(super) fn remove(&mut self, ips: &[IpAddr], key: &ObjectKey) {
+        for ip in ips {
+            if self.holders.get(ip) == Some(key) {
+                self.holders.remove(ip);
+                self.taken.remove(*ip);
+            }
+        }
+    }
+
+    fn other(&self, ip: IpAddr, key: &ObjectKey) -> Option<&ObjectKey> {
+        self.holders.get(&ip).filter(|holder| *holder != key)
+    }
+
+    /// Takes over what the Service has, less what another holds already.
+    pub(super) fn adopt(&mut self, service: &Service, old: &[IpAddr]) -> Vec<IpAddr> {
+        if !has_any(service) {
+            return Vec::new();
+        }
+        let key = &service.key;
+        let mut kept: Vec<IpAddr> = old
+            .iter()
+            .copied()
+            .filter(|ip| self.other(*ip, key).is_none())
+            .collect();
+        if service.dual_stack == DualStack::Single && service.cluster_ips.len() < 2 {
+            kept.truncate(1);
+        }
+        self.insert(&kept, key);
+        kept
+    }
+
+    /// Gives the Service the ClusterIPs that it names; `held` is what it has, and keeps where it can't have them.
+    pub(super) fn grant(
+        &mut self,
+        service: &Service,
+        held: &mut Vec<IpAddr>,
+    ) -> Result<(), Outcome> {
+        let key = &service.key;
+        for ip in &service.cluster_ips {
+            if let Some(holder) = self.other(*ip, key) {
+                return Err(Outcome::new(
+                    Reason::AddressInUse,
+                    FIELD,
+                    format!("it names {ip}, which Service {holder} has: name another one, or none"),
+                ));
+            }
+        }
+        self.remove(held, key);
+        held.clone_from(&service.cluster_ips);
+        self.insert(held, key);
+        Ok(())
+    }
+
+    /// Adds the lowest free ClusterIP of each family that the Service lacks.
+    pub(super) fn fill(
+        &mut self,
+        service: &Service,
+        held: &mut Vec<IpAddr>,
+        cidrs: &[IpNet],
+    ) -> Result<(), Outcome> {
+        let single = service.dual_stack == DualStack::Single;
+        if cidrs.is_empty() {
+            // A load balancer needs no ClusterIP to be announced; for a plain Service there is nothing else.
+            if held.is_empty() && service.service_type != ServiceType::LoadBalancer {
+                return Err(Outcome::new(
+                    Reason::NoClusterIp,
+                    FIELD,
+                    "no range for ClusterIPs is configured: set --service-cidr, or name an address",
+                ));
+            }
+            return Ok(());
+        }
+        if single && !held.is_empty() {
+            return Ok(());
+        }
+        let mut full = Vec::new();
+        for cidr in cidrs.iter().take(if single { 1 } else { cidrs.len() }) {
+            let family = Family::of(cidr.addr());
+            if held.iter().any(|ip| Family::of(*ip) == family) {
+                continue;
+            }
+            match self.lowest_free(cidr) {
+                Some(ip) => {
+                    self.insert(&[ip], &service.key);
+                    held.push(ip);
+                }
+                None => full.push(cidr.to_string()),
+            }
+        }
+        if !full.is_empty() {
+            return Err(Outcome::new(
+                Reason::NoClusterIp,
+                FIELD,
+                format!(
+                    "no address is left in {}: widen --service-cidr",
+                    full.join(" and ")
+                ),
+            ));
+        }
+        if service.dual_stack == DualStack::Require && held.len() < 2 {
+            return Err(Outcome::new(
+                Reason::NoClusterIp,
+                FAMILY_FIELD,
+                "RequireDualStack needs --service-cidr with a range of each family",
+            ));
+        }
+        Ok(())
+    }
+
+    fn lowest_free(&self, cidr: &IpNet) -> Option<IpAddr> {
+        let first = next(next(cidr.network())?)?;
+        let last = match cidr {
+            IpNet::V4(_) => previous(cidr.broadcast())?,
+            IpNet::V6(_) => cidr.broadcast(),
+        };
+        self.taken.first_free(first, last, |_| true)
+    }
+}

@@ -1,0 +1,134 @@
+//! Who holds which load-balancer address, and where the next free or shareable one is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::crd::IpAddressPool;
+use ferrolb_api::reason::Reason;
+
+use super::request::Family;
+use crate::pool::range::{Runs, is_buggy};
+use crate::pool::sharing::Terms;
+
+/// The terms of a holder: `None` for a Service that is known by its assignment alone, with which nobody new shares.
+type Holder = Option<Arc<Terms>>;
+
+/// Holders by address.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    holders: BTreeMap<IpAddr, BTreeMap<ObjectKey, Holder>>,
+    taken: Runs,
+    /// Sharing key -> addresses with a holder of that key.
+    shared: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Addresses that Services ask for by name and do not have; others get them only where nothing else is left.
+    pub(super) wanted: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
+}
+
+impl Index {
+    pub(super) fn insert(&mut self, ips: &[IpAddr], key: &ObjectKey, terms: Holder) {
+        for ip in ips {
+            if let Some(name) = terms.as_ref().and_then(|t| t.key.as_ref()) {
+                self.shared.entry(name.clone()).or_default().insert(*ip);
+            }
+            self.taken.insert(*ip);
+            self.holders
+                .entry(*ip)
+                .or_default()
+                .insert(key.clone(), terms.clone());
+        }
+    }
+
+    pub(super) fn remove(&mut self, ips: &[IpAddr], key: &ObjectKey) {
+        for ip in ips {
+            let Some(holders) = self.holders.get_mut(ip) else {
+                continue;
+            };
+            let Some(gone) = holders.remove(key) else {
+                continue;
+            };
+            let name = gone.as_ref().and_then(|t| t.key.as_ref());
+            let still = |h: &Holder| h.as_ref().and_then(|t| t.key.as_ref()) == name;
+            if let Some(name) = name
+                && !holders.values().any(still)
+                && let Some(addresses) = self.shared.get_mut(name)
+            {
+                addresses.remove(ip);
+                if addresses.is_empty() {
+                    self.shared.remove(name);
+                }
+            }
+            if holders.is_empty() {
+                self.holders.remove(ip);
+                self.taken.remove(*ip);
+            }
+        }
+    }
+
+    /// Why the Service may not have the address beside those who hold it, and who is in its way.
+    pub(super) fn clash(
+        &self,
+        ip: IpAddr,
+        key: &ObjectKey,
+        terms: &Terms,
+    ) -> Option<(Reason, &ObjectKey)> {
+        self.holders
+            .get(&ip)
+            .into_iter()
+            .flatten()
+            .filter(|(holder, _)| *holder != key)
+            .find_map(|(holder, theirs)| {
+                let reason = theirs
+                    .as_ref()
+                    .map_or(Some(Reason::AddressInUse), |t| terms.clash(t));
+                reason.map(|r| (r, holder))
+            })
+    }
+
+    /// The same among assignments that exist already: those of Services that are not known yet were agreed on together
+    /// with this one, so they are no obstacle.
+    pub(super) fn clashes_with_known(&self, ip: IpAddr, key: &ObjectKey, terms: &Terms) -> bool {
+        self.holders
+            .get(&ip)
+            .into_iter()
+            .flatten()
+            .any(|(holder, theirs)| {
+                holder != key && theirs.as_ref().is_some_and(|t| terms.clash(t).is_some())
+            })
+    }
+
+    /// The lowest address of a family in the pool that is free or that the Service may share, ranges in their order.
+    /// `spare`: leave out addresses that others ask for by name.
+    pub(super) fn find(
+        &self,
+        pool: &IpAddressPool,
+        family: Family,
+        key: &ObjectKey,
+        terms: &Terms,
+        spare: bool,
+    ) -> Option<IpAddr> {
+        let usable = |ip: IpAddr| {
+            let asked_for = |by: &BTreeSet<ObjectKey>| by.iter().any(|k| k != key);
+            let buggy = pool.avoid_buggy_ips && is_buggy(ip);
+            !(buggy || spare && self.wanted.get(&ip).is_some_and(asked_for))
+        };
+        pool.ranges
+            .iter()
+            .filter(|r| Family::of(r.first) == family)
+            .find_map(|r| {
+                let free = self.taken.first_free(r.first, r.last, usable);
+                let until = free.unwrap_or(r.last);
+                let shareable = terms
+                    .key
+                    .as_ref()
+                    .and_then(|k| self.shared.get(k))
+                    .and_then(|a| {
+                        a.range(r.first..=until)
+                            .copied()
+                            .find(|ip| usable(*ip) && self.clash(*ip, key, terms).is_none())
+                    });
+                shareable.or(free)
+            })
+    }
+}

@@ -1,0 +1,492 @@
+//! The allocator: decides Services one batch of changes at a time, with an index of who holds what.
+//!
+//! One batch runs in the same order as a full pass, for the Services that it concerns and for those that could not be
+//! served before:
+//!
+//! 1. What is gone is freed. 2. ClusterIPs. 3. What exists is adopted, Services with unchanged terms first, so that who
+//!    changes their ports to clash with another is the one to go. 4. Those that lack something, or whose request or pools
+//!    changed, are placed: requested addresses, then requested pools, then the rest, each by key; again while that frees
+//!    something. Who can't have what it asks for keeps what it has.
+//!
+//! Nothing free is found by walking a pool, and unchanged Services are not looked at; a change of pools decides all anew.
+
+mod cluster;
+mod index;
+mod place;
+mod request;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::reason::Reason;
+use ferrolb_api::view::Service;
+
+use crate::assignment::{Assignment, Assignments};
+use crate::desired::{Desired, Outcome};
+use crate::pool::Pools;
+use crate::pool::sharing::Terms;
+use crate::state::{Dirty, State};
+use cluster::ClusterIps;
+use index::Index;
+use place::{Seeker, keeps, satisfied};
+use request::{Request, Source, list};
+
+/// Assignments with the index that keeps deciding them cheap.
+#[derive(Debug)]
+pub struct Allocator {
+    assignments: Assignments,
+    outcomes: BTreeMap<ObjectKey, Outcome>,
+    index: Index,
+    cluster: ClusterIps,
+    /// The index does not hold the assignments yet.
+    fresh: bool,
+    /// Unserved Services that are looked at in every batch: they ask for addresses by name, or lack a ClusterIP.
+    retry: BTreeSet<ObjectKey>,
+    /// Unserved Services for which any address would do: looked at when one is freed.
+    retry_when_freed: BTreeSet<ObjectKey>,
+}
+
+/// A Service being decided.
+struct Work {
+    service: Arc<Service>,
+    terms: Arc<Terms>,
+    old: Assignment,
+    cluster_ips: Vec<IpAddr>,
+    cluster_problem: Option<Outcome>,
+    addresses: Vec<IpAddr>,
+    pool: Option<String>,
+    stand: Stand,
+}
+
+/// How the load-balancer side of a Service stands.
+enum Stand {
+    /// It gets none, for this reason.
+    None(Outcome),
+    /// It has what it should have.
+    Good,
+    /// It looks for addresses; why it has not found any so far.
+    Seeking(Request, Option<Outcome>),
+    /// It has what it has (perhaps nothing) until its request or the pools change.
+    Refused(Outcome),
+}
+
+impl Allocator {
+    /// Starts from these assignments. The first [`Allocator::decide`] is a full pass.
+    pub fn new(existing: Assignments) -> Self {
+        Self {
+            assignments: existing,
+            outcomes: BTreeMap::new(),
+            index: Index::default(),
+            cluster: ClusterIps::default(),
+            fresh: true,
+            retry: BTreeSet::new(),
+            retry_when_freed: BTreeSet::new(),
+        }
+    }
+
+    /// Goes on from these assignments, those that the members agreed on. Where they differ from its own, the next
+    /// [`Allocator::decide`] is a full pass.
+    pub fn rebase(&mut self, agreed: &Assignments) {
+        if *agreed != self.assignments {
+            self.assignments.clone_from(agreed);
+            self.fresh = true;
+        }
+    }
+
+    /// Who has what.
+    pub fn assignments(&self) -> &Assignments {
+        &self.assignments
+    }
+
+    /// How it went, for every Service.
+    pub fn outcomes(&self) -> &BTreeMap<ObjectKey, Outcome> {
+        &self.outcomes
+    }
+
+    /// All of it, with the problems.
+    pub fn desired(&self, state: &State) -> Desired {
+        let of_services = self.outcomes.iter().filter_map(|(k, o)| o.problem(k));
+        Desired {
+            assignments: self.assignments.clone(),
+            outcomes: self.outcomes.clone(),
+            problems: state
+                .problems()
+                .iter()
+                .cloned()
+                .chain(of_services)
+                .collect(),
+        }
+    }
+
+    /// Decides what is dirty. Returns the Services whose assignment or outcome changed.
+    pub fn decide(&mut self, state: &State, dirty: &Dirty) -> BTreeSet<ObjectKey> {
+        let all = dirty.all || self.fresh;
+        let scope: BTreeSet<ObjectKey> = if all {
+            self.index = Index::default();
+            self.cluster = ClusterIps::default();
+            let known = state.services().keys();
+            known
+                .chain(self.assignments.keys())
+                .chain(self.outcomes.keys())
+                .cloned()
+                .collect()
+        } else if dirty.is_empty() {
+            return BTreeSet::new();
+        } else {
+            dirty.services.union(&self.retry).cloned().collect()
+        };
+        self.fresh = false;
+
+        let mut changed = BTreeSet::new();
+        let (mut work, mut freed) = self.open(state, scope, all, &mut changed);
+        self.cluster_ips(state, &mut work);
+        freed |= self.adopt(state, &mut work);
+        let may_free = work
+            .values()
+            .any(|w| matches!(w.stand, Stand::Seeking(..)) && !w.addresses.is_empty());
+        if freed || may_free {
+            self.reopen_waiting(state, &mut work);
+        }
+        self.place_all(state.pools(), &mut work);
+        for (key, w) in work {
+            if self.close(&key, w) {
+                changed.insert(key);
+            }
+        }
+        changed
+    }
+
+    /// Takes the Services in scope out of the index. Those gone are done with; says whether that freed something.
+    fn open(
+        &mut self,
+        state: &State,
+        scope: BTreeSet<ObjectKey>,
+        all: bool,
+        changed: &mut BTreeSet<ObjectKey>,
+    ) -> (BTreeMap<ObjectKey, Work>, bool) {
+        let (mut work, mut freed) = (BTreeMap::new(), false);
+        for key in scope {
+            let old = self.assignments.get(&key).cloned().unwrap_or_default();
+            if !all {
+                self.index.remove(&old.addresses, &key);
+                self.cluster.remove(&old.cluster_ips, &key);
+            }
+            self.retry.remove(&key);
+            self.retry_when_freed.remove(&key);
+            match state.services().get(&key) {
+                Some(service) => {
+                    work.insert(key, Work::new(service.clone(), old));
+                }
+                None if state.keeps(&key) => {
+                    self.index.insert(&old.addresses, &key, None);
+                    self.cluster.insert(&old.cluster_ips, &key);
+                }
+                None => {
+                    freed |= !old.addresses.is_empty();
+                    let had = self.assignments.remove(&key).is_some();
+                    if self.outcomes.remove(&key).is_some() || had {
+                        changed.insert(key);
+                    }
+                }
+            }
+        }
+        (work, freed)
+    }
+
+    /// Decides the ClusterIPs.
+    fn cluster_ips(&mut self, state: &State, work: &mut BTreeMap<ObjectKey, Work>) {
+        for w in work.values_mut() {
+            w.cluster_ips = self.cluster.adopt(&w.service, &w.old.cluster_ips);
+        }
+        // Granting one named address can free another that is named elsewhere.
+        let mut progress = true;
+        while progress {
+            progress = false;
+            for w in work.values_mut().filter(|w| cluster::has_any(&w.service)) {
+                if w.service.cluster_ips.is_empty() || w.service.cluster_ips == w.cluster_ips {
+                    continue;
+                }
+                w.cluster_problem = self.cluster.grant(&w.service, &mut w.cluster_ips).err();
+                progress |= w.cluster_problem.is_none();
+            }
+        }
+        for w in work.values_mut().filter(|w| cluster::has_any(&w.service)) {
+            if w.service.cluster_ips.is_empty() {
+                let cidrs = &state.settings().service_cidrs;
+                w.cluster_problem = self
+                    .cluster
+                    .fill(&w.service, &mut w.cluster_ips, cidrs)
+                    .err();
+            }
+        }
+    }
+
+    /// Adopts what exists and finds who has to look for something else. Says whether that made room for others.
+    fn adopt(&mut self, state: &State, work: &mut BTreeMap<ObjectKey, Work>) -> bool {
+        let mut freed = false;
+        let mut order: Vec<(bool, &ObjectKey)> = Vec::new();
+        for (key, w) in work.iter() {
+            if w.refusal_of_type(state).is_some() {
+                freed |= !w.old.addresses.is_empty();
+            } else if !w.old.addresses.is_empty() {
+                order.push((w.old.terms != w.terms.fingerprint(), key));
+            }
+        }
+        order.sort();
+        let order: Vec<ObjectKey> = order.into_iter().map(|(_, k)| k.clone()).collect();
+        for key in order {
+            let Some(w) = work.get_mut(&key) else {
+                continue;
+            };
+            let mut old = w.old.addresses.iter();
+            if old.any(|ip| self.index.clashes_with_known(*ip, &key, &w.terms)) {
+                freed = true;
+                continue;
+            }
+            // Other terms may let somebody in who waits.
+            freed |= w.old.terms != w.terms.fingerprint();
+            self.index
+                .insert(&w.old.addresses, &key, Some(w.terms.clone()));
+            w.addresses.clone_from(&w.old.addresses);
+            w.pool.clone_from(&w.old.pool);
+        }
+        for w in work.values_mut() {
+            w.judge(state);
+        }
+        freed
+    }
+
+    /// Adds the Services that wait for any address. They are in the index with what they have.
+    fn reopen_waiting(&mut self, state: &State, work: &mut BTreeMap<ObjectKey, Work>) {
+        for key in std::mem::take(&mut self.retry_when_freed) {
+            let Some(service) = state.services().get(&key) else {
+                continue;
+            };
+            let old = self.assignments.get(&key).cloned().unwrap_or_default();
+            let mut w = Work::new(service.clone(), old);
+            w.cluster_ips.clone_from(&w.old.cluster_ips);
+            w.addresses.clone_from(&w.old.addresses);
+            w.pool.clone_from(&w.old.pool);
+            w.judge(state);
+            work.entry(key).or_insert(w);
+        }
+    }
+
+    /// Places those who look for addresses, until nothing more is freed by it.
+    fn place_all(&mut self, pools: &Pools, work: &mut BTreeMap<ObjectKey, Work>) {
+        let mut order = Vec::new();
+        self.index.wanted.clear();
+        for (key, w) in work.iter() {
+            let Stand::Seeking(request, _) = &w.stand else {
+                continue;
+            };
+            order.push((request.rank(), key.clone()));
+            if let Source::Addresses(asked, _) = &request.source {
+                for ip in asked {
+                    self.index
+                        .wanted
+                        .entry(*ip)
+                        .or_default()
+                        .insert(key.clone());
+                }
+            }
+        }
+        order.sort();
+        let mut freed = true;
+        while std::mem::take(&mut freed) {
+            for (_, key) in &order {
+                let Some(w) = work.get_mut(key) else { continue };
+                let Stand::Seeking(request, why) = &mut w.stand else {
+                    continue;
+                };
+                let seeker = Seeker {
+                    key,
+                    service: &w.service,
+                    terms: &w.terms,
+                    request,
+                    old: &w.addresses,
+                };
+                match seeker.place(&self.index, pools) {
+                    Err(outcome) => *why = Some(outcome),
+                    Ok((addresses, pool)) => {
+                        freed |= w.addresses.iter().any(|ip| !addresses.contains(ip));
+                        self.index.remove(&w.addresses, key);
+                        self.index.insert(&addresses, key, Some(w.terms.clone()));
+                        if let Source::Addresses(asked, _) = &request.source {
+                            for ip in asked {
+                                if let Some(by) = self.index.wanted.get_mut(ip) {
+                                    by.remove(key);
+                                }
+                            }
+                        }
+                        w.addresses = addresses;
+                        w.pool = Some(pool);
+                        w.stand = Stand::Good;
+                    }
+                }
+            }
+        }
+        // Others may have joined who is named in a message since.
+        for (_, key) in order.iter().filter(|(rank, _)| *rank == 0) {
+            let Some(w) = work.get_mut(key) else { continue };
+            if let Stand::Seeking(request, why) = &mut w.stand {
+                let seeker = Seeker {
+                    key,
+                    service: &w.service,
+                    terms: &w.terms,
+                    request,
+                    old: &w.addresses,
+                };
+                *why = seeker.place(&self.index, pools).err();
+            }
+        }
+    }
+
+    /// Writes down how it ended. Says whether anything changed.
+    fn close(&mut self, key: &ObjectKey, w: Work) -> bool {
+        let named_in_vain = !w.service.cluster_ips.is_empty() && cluster::has_any(&w.service);
+        let outcome = match w.stand {
+            Stand::None(outcome) => outcome,
+            Stand::Good => Outcome::new(
+                Reason::Allocated,
+                "",
+                format!(
+                    "has {} of pool {}",
+                    list(&w.addresses),
+                    w.pool.as_deref().unwrap_or_default()
+                ),
+            ),
+            Stand::Refused(outcome) => keeps(outcome, &w.addresses),
+            Stand::Seeking(request, why) => {
+                if matches!(request.source, Source::Addresses(..)) {
+                    self.retry.insert(key.clone());
+                } else {
+                    self.retry_when_freed.insert(key.clone());
+                }
+                let why = why.unwrap_or_else(|| {
+                    Outcome::new(Reason::PoolExhausted, "", "no address was found")
+                });
+                keeps(why, &w.addresses)
+            }
+        };
+        let outcome = match w.cluster_problem {
+            Some(problem) => {
+                self.retry.insert(key.clone());
+                problem
+            }
+            None => outcome,
+        };
+        let assignment = Assignment {
+            terms: if w.addresses.is_empty() {
+                0
+            } else {
+                w.terms.fingerprint()
+            },
+            pool: w.pool.filter(|_| !w.addresses.is_empty()),
+            cluster_ips: w.cluster_ips,
+            addresses: w.addresses,
+        };
+        let before = if assignment == Assignment::default() && !named_in_vain {
+            self.assignments.remove(key)
+        } else {
+            self.assignments.insert(key.clone(), assignment)
+        };
+        let same = self.outcomes.get(key) == Some(&outcome)
+            && self.assignments.get(key) == before.as_ref();
+        if !same {
+            self.outcomes.insert(key.clone(), outcome);
+        }
+        !same
+    }
+}
+
+impl Work {
+    fn new(service: Arc<Service>, old: Assignment) -> Self {
+        Self {
+            terms: Arc::new(Terms::of(&service)),
+            service,
+            old,
+            cluster_ips: Vec::new(),
+            cluster_problem: None,
+            addresses: Vec::new(),
+            pool: None,
+            stand: Stand::Good,
+        }
+    }
+
+    /// Why the Service gets no load-balancer address at all, by its kind.
+    fn refusal_of_type(&self, state: &State) -> Option<Outcome> {
+        if !self.service.is_load_balancer() {
+            return Some(Outcome::new(
+                Reason::NotLoadBalancer,
+                "",
+                "is no load balancer: it gets no external address",
+            ));
+        }
+        (self.service.load_balancer_class != state.settings().class).then(|| {
+            let class = self.service.load_balancer_class.as_deref();
+            Outcome::new(
+                Reason::OtherClass,
+                "spec.loadBalancerClass",
+                match class {
+                    Some(c) => format!("is left to the load balancer of class {c}"),
+                    None => "has no load balancer class: it is left to the default load balancer"
+                        .to_owned(),
+                },
+            )
+        })
+    }
+
+    /// Compares what it has with what it asks for.
+    fn judge(&mut self, state: &State) {
+        if let Some(refusal) = self.refusal_of_type(state) {
+            self.stand = Stand::None(refusal);
+            return;
+        }
+        let pools = state.pools();
+        self.stand = match Request::of(&self.service, &self.cluster_ips) {
+            Err(refusal) => Stand::Refused(refusal),
+            Ok(request) if satisfied(&request, &self.service, &self.addresses, pools) => {
+                self.pool = self
+                    .addresses
+                    .first()
+                    .and_then(|ip| pools.containing(*ip))
+                    .map(|p| p.key.name.clone());
+                Stand::Good
+            }
+            Ok(request) => match self.left_alone(&request, state) {
+                Some(outcome) => Stand::Refused(outcome),
+                None => Stand::Seeking(request, None),
+            },
+        };
+    }
+
+    /// An address outside all pools is left alone while no pool is there, or one is wrong: the pool that it came from may
+    /// be the one that somebody is just correcting.
+    fn left_alone(&self, request: &Request, state: &State) -> Option<Outcome> {
+        let pools = state.pools();
+        let outside = self
+            .addresses
+            .iter()
+            .any(|ip| pools.containing(*ip).is_none());
+        if !outside || matches!(request.source, Source::Addresses(..)) {
+            return None;
+        }
+        if pools.is_empty() {
+            return Some(Outcome::new(
+                Reason::NoPool,
+                "",
+                "there is no address pool any more: add an IPAddressPool",
+            ));
+        }
+        (!state.problems().is_empty()).then(|| {
+            Outcome::new(
+                Reason::OutsidePools,
+                "",
+                "its address is in no pool, and a pool is refused: correct the pool",
+            )
+        })
+    }
+}

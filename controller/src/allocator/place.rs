@@ -1,0 +1,260 @@
+//! Finding addresses for one request, in MetalLB's order: the requested addresses, the requested pool, the pools pinned to
+//! the Service, the open pools.
+
+use std::net::IpAddr;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::crd::IpAddressPool;
+use ferrolb_api::reason::Reason;
+use ferrolb_api::view::Service;
+
+use super::index::Index;
+use super::request::{FAMILY_FIELD, Families, Family, POOL_FIELD, Request, Source, V4, V6, list};
+use crate::desired::Outcome;
+use crate::pool::Pools;
+use crate::pool::eligible::{automatic, may_use};
+use crate::pool::range::is_buggy;
+use crate::pool::sharing::Terms;
+
+/// One Service looking for addresses.
+pub(super) struct Seeker<'a> {
+    pub(super) key: &'a ObjectKey,
+    pub(super) service: &'a Service,
+    pub(super) terms: &'a Terms,
+    pub(super) request: &'a Request,
+    /// What it has: preferred where it fits.
+    pub(super) old: &'a [IpAddr],
+}
+
+impl Seeker<'_> {
+    /// Addresses and their pool, or why there are none.
+    pub(super) fn place(
+        &self,
+        index: &Index,
+        pools: &Pools,
+    ) -> Result<(Vec<IpAddr>, String), Outcome> {
+        if pools.is_empty() {
+            return Err(Outcome::new(
+                Reason::NoPool,
+                "",
+                "there is no address pool: add an IPAddressPool",
+            ));
+        }
+        match &self.request.source {
+            Source::Addresses(asked, pool) => self.exactly(asked, pool.as_deref(), index, pools),
+            Source::Pool(name) => {
+                let pool = self.named(name, pools)?;
+                self.any_of(&[pool], index).ok_or_else(|| {
+                    self.exhausted(format!(
+                        "pool {name} has no address left for it: extend the pool"
+                    ))
+                })
+            }
+            Source::Any => {
+                let open = automatic(pools, self.service);
+                if open.is_empty() {
+                    return Err(Outcome::new(
+                        Reason::PoolExhausted,
+                        "",
+                        "every pool is reserved for other Services or has autoAssign: false: ask for a pool by the annotation metallb.io/address-pool, or add one",
+                    ));
+                }
+                self.any_of(&open, index).ok_or_else(|| {
+                    let names: Vec<&str> = open.iter().map(|p| p.key.name.as_str()).collect();
+                    self.exhausted(format!(
+                        "no address is left for it in {}: extend a pool",
+                        names.join(", ")
+                    ))
+                })
+            }
+        }
+    }
+
+    fn exhausted(&self, message: String) -> Outcome {
+        match self.request.families {
+            Families::Both => Outcome::new(
+                Reason::PoolExhausted,
+                FAMILY_FIELD,
+                format!("{message}; it needs an IPv4 and an IPv6 address of one pool"),
+            ),
+            _ => Outcome::new(Reason::PoolExhausted, self.request.field, message),
+        }
+    }
+
+    fn named<'p>(&self, name: &str, pools: &'p Pools) -> Result<&'p IpAddressPool, Outcome> {
+        let Some(pool) = pools.get(name) else {
+            return Err(Outcome::new(
+                Reason::UnknownPool,
+                POOL_FIELD,
+                format!(
+                    "it asks for pool {name}, which does not exist: name one that does, or add it"
+                ),
+            ));
+        };
+        if !may_use(pool, self.service) {
+            return Err(Outcome::new(
+                Reason::OutsidePools,
+                POOL_FIELD,
+                format!(
+                    "it asks for pool {name}, whose serviceAllocation leaves it out: change one of them"
+                ),
+            ));
+        }
+        Ok(pool)
+    }
+
+    fn exactly(
+        &self,
+        asked: &[IpAddr],
+        from: Option<&str>,
+        index: &Index,
+        pools: &Pools,
+    ) -> Result<(Vec<IpAddr>, String), Outcome> {
+        let from = from.map(|name| self.named(name, pools)).transpose()?;
+        let mut home: Option<&IpAddressPool> = None;
+        for ip in asked {
+            let refuse = |reason, why: String| {
+                Err(Outcome::new(
+                    reason,
+                    self.request.field,
+                    format!("it asks for {ip}, {why}"),
+                ))
+            };
+            let Some(pool) = pools.containing(*ip) else {
+                return refuse(
+                    Reason::OutsidePools,
+                    "which is in no pool: add it to one, or ask for another address".into(),
+                );
+            };
+            let name = &pool.key.name;
+            if from.is_some_and(|f| f.key.name != *name)
+                || home.is_some_and(|h| h.key.name != *name)
+            {
+                return refuse(
+                    Reason::OutsidePools,
+                    format!(
+                        "which is in pool {name}, not in the one that the rest of the request is for: ask for addresses of one pool"
+                    ),
+                );
+            }
+            if !may_use(pool, self.service) {
+                return refuse(
+                    Reason::OutsidePools,
+                    format!(
+                        "but the serviceAllocation of pool {name} leaves it out: change one of them"
+                    ),
+                );
+            }
+            if pool.avoid_buggy_ips && is_buggy(*ip) {
+                return refuse(
+                    Reason::OutsidePools,
+                    format!(
+                        "which pool {name} leaves out by avoidBuggyIPs: ask for one that ends in neither 0 nor 255"
+                    ),
+                );
+            }
+            if let Some((reason, holder)) = index.clash(*ip, self.key, self.terms) {
+                return refuse(reason, why(reason, holder));
+            }
+            home = Some(pool);
+        }
+        let pool = home.map(|p| p.key.name.clone()).unwrap_or_default();
+        Ok((asked.to_vec(), pool))
+    }
+
+    fn any_of(&self, pools: &[&IpAddressPool], index: &Index) -> Option<(Vec<IpAddr>, String)> {
+        [true, false]
+            .into_iter()
+            .find_map(|spare| self.any_of_sparing(pools, index, spare))
+    }
+
+    fn any_of_sparing(
+        &self,
+        pools: &[&IpAddressPool],
+        index: &Index,
+        spare: bool,
+    ) -> Option<(Vec<IpAddr>, String)> {
+        let choices: &[&[Family]] = match self.request.families {
+            Families::One(f) if f == V4 => &[&[V4]],
+            Families::One(_) => &[&[V6]],
+            Families::Both => &[&[V4, V6]],
+            Families::Prefer(f) if f == V4 => &[&[V4, V6], &[V4], &[V6]],
+            Families::Prefer(_) => &[&[V6, V4], &[V6], &[V4]],
+        };
+        choices.iter().find_map(|families| {
+            pools.iter().find_map(|pool| {
+                let found: Option<Vec<IpAddr>> = families
+                    .iter()
+                    .map(|f| self.one_of(pool, *f, index, spare))
+                    .collect();
+                found.map(|ips| (ips, pool.key.name.clone()))
+            })
+        })
+    }
+
+    fn one_of(
+        &self,
+        pool: &IpAddressPool,
+        family: Family,
+        index: &Index,
+        spare: bool,
+    ) -> Option<IpAddr> {
+        let has = self.old.iter().copied().find(|ip| {
+            Family::of(*ip) == family
+                && pool.ranges.iter().any(|r| r.first <= *ip && *ip <= r.last)
+                && !(pool.avoid_buggy_ips && is_buggy(*ip))
+                && index.clash(*ip, self.key, self.terms).is_none()
+        });
+        has.or_else(|| index.find(pool, family, self.key, self.terms, spare))
+    }
+}
+
+fn why(reason: Reason, holder: &ObjectKey) -> String {
+    match reason {
+        Reason::PortClash => format!(
+            "where Service {holder} has the same port and protocol: change the port, or ask for another address"
+        ),
+        Reason::SharingMismatch => format!(
+            "which Service {holder} has: to share it both need externalTrafficPolicy Cluster, or Local with the same selector"
+        ),
+        _ => format!(
+            "which Service {holder} has: give both the same annotation metallb.io/allow-shared-ip, or ask for another address"
+        ),
+    }
+}
+
+/// Whether what the Service has satisfies its request and the pools as they are.
+pub(super) fn satisfied(
+    request: &Request,
+    service: &Service,
+    old: &[IpAddr],
+    pools: &Pools,
+) -> bool {
+    let mut homes = old.iter().map(|ip| pools.containing(*ip));
+    let Some(Some(home)) = homes.next() else {
+        return false;
+    };
+    let one_home = homes.all(|p| p.is_some_and(|p| p.key.name == home.key.name));
+    let asked_for = match &request.source {
+        Source::Addresses(asked, pool) => {
+            asked.len() == old.len()
+                && asked.iter().all(|ip| old.contains(ip))
+                && pool.as_ref().is_none_or(|p| *p == home.key.name)
+        }
+        Source::Pool(name) => *name == home.key.name,
+        Source::Any => true,
+    };
+    let buggy = home.avoid_buggy_ips && old.iter().any(|ip| is_buggy(*ip));
+    one_home && asked_for && !buggy && request.families.fit(old) && may_use(home, service)
+}
+
+/// For messages about what a Service keeps.
+pub(super) fn keeps(outcome: Outcome, old: &[IpAddr]) -> Outcome {
+    if old.is_empty() {
+        return outcome;
+    }
+    Outcome {
+        message: format!("{}; until then it keeps {}", outcome.message, list(old)),
+        ..outcome
+    }
+}

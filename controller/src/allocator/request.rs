@@ -1,0 +1,183 @@
+//! What a Service asks for, read from its fields and annotations.
+
+use std::net::IpAddr;
+
+use ferrolb_api::reason::Reason;
+use ferrolb_api::view::Service;
+use ferrolb_api::view::service::DualStack;
+
+use crate::desired::Outcome;
+
+/// The field of a requested address.
+pub(super) const SPEC_FIELD: &str = "spec.loadBalancerIP";
+/// The annotation of requested addresses (the older prefix `metallb.universe.tf/` means the same).
+pub(super) const ANNOTATION_FIELD: &str = "metadata.annotations[metallb.io/loadBalancerIPs]";
+/// The annotation of a requested pool.
+pub(super) const POOL_FIELD: &str = "metadata.annotations[metallb.io/address-pool]";
+/// The field that decides on families.
+pub(super) const FAMILY_FIELD: &str = "spec.ipFamilyPolicy";
+
+/// An address family, by whether it is IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Family {
+    v4: bool,
+}
+
+pub(super) const V4: Family = Family { v4: true };
+pub(super) const V6: Family = Family { v4: false };
+
+impl Family {
+    pub(super) fn of(ip: IpAddr) -> Self {
+        Self { v4: ip.is_ipv4() }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        if self.v4 { "IPv4" } else { "IPv6" }
+    }
+}
+
+/// The families that a Service must have an address of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Families {
+    /// This one.
+    One(Family),
+    /// Both, from one pool.
+    Both,
+    /// Both from one pool where there is one, else one, this one first.
+    Prefer(Family),
+}
+
+impl Families {
+    /// From the ClusterIPs; where there are none, from the request, else IPv4.
+    fn of(policy: DualStack, cluster_ips: &[IpAddr], asked: &[IpAddr]) -> Self {
+        let first = cluster_ips
+            .first()
+            .or(asked.first())
+            .map_or(V4, |ip| Family::of(*ip));
+        let single =
+            !cluster_ips.is_empty() && cluster_ips.iter().all(|ip| Family::of(*ip) == first);
+        match policy {
+            DualStack::Require => Self::Both,
+            DualStack::Prefer if !single => Self::Prefer(first),
+            DualStack::Single if !single && cluster_ips.len() > 1 => Self::Both,
+            _ => Self::One(first),
+        }
+    }
+
+    /// Whether these addresses (at most one per family) satisfy it.
+    pub(super) fn fit(self, ips: &[IpAddr]) -> bool {
+        match self {
+            Self::One(f) => matches!(ips, [ip] if Family::of(*ip) == f),
+            Self::Both => ips.len() == 2,
+            Self::Prefer(_) => !ips.is_empty(),
+        }
+    }
+
+    fn describe(self) -> String {
+        match self {
+            Self::One(f) => format!("one {} address", f.name()),
+            Self::Both => "one IPv4 and one IPv6 address".to_owned(),
+            Self::Prefer(_) => "one address of a family, or of each".to_owned(),
+        }
+    }
+}
+
+/// Where the addresses shall come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Exactly these, from this pool where one is named.
+    Addresses(Vec<IpAddr>, Option<String>),
+    /// Any of this pool.
+    Pool(String),
+    /// Any.
+    Any,
+}
+
+/// A valid request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) source: Source,
+    pub(super) families: Families,
+    /// The field that asks.
+    pub(super) field: &'static str,
+}
+
+impl Request {
+    /// Who is served first: those with few choices before those with many.
+    pub(super) fn rank(&self) -> u8 {
+        match self.source {
+            Source::Addresses(..) => 0,
+            Source::Pool(_) => 1,
+            Source::Any => 2,
+        }
+    }
+
+    /// Reads the request of a Service that has these ClusterIPs.
+    pub(super) fn of(service: &Service, cluster_ips: &[IpAddr]) -> Result<Self, Outcome> {
+        let notes = &service.annotations;
+        if let Some(what) = &notes.invalid {
+            return Err(Outcome::new(
+                Reason::InvalidRequest,
+                ANNOTATION_FIELD,
+                what.clone(),
+            ));
+        }
+        let (asked, field): (Vec<IpAddr>, _) = match service.load_balancer_ip {
+            Some(ip) if notes.requested.is_empty() => (vec![ip], SPEC_FIELD),
+            Some(_) => {
+                return Err(Outcome::new(
+                    Reason::InvalidRequest,
+                    SPEC_FIELD,
+                    "addresses are asked for in spec.loadBalancerIP and in the annotation loadBalancerIPs: keep one of them",
+                ));
+            }
+            None => (notes.requested.clone(), ANNOTATION_FIELD),
+        };
+        let v4 = asked.iter().filter(|ip| ip.is_ipv4()).count();
+        if v4 > 1 || asked.len() - v4 > 1 {
+            return Err(Outcome::new(
+                Reason::InvalidRequest,
+                field,
+                format!(
+                    "it asks for {}: keep at most one address per family",
+                    list(&asked)
+                ),
+            ));
+        }
+        let families = Families::of(service.dual_stack, cluster_ips, &asked);
+        if !asked.is_empty() && !families.fit(&asked) {
+            return Err(Outcome::new(
+                Reason::FamilyMismatch,
+                field,
+                format!(
+                    "it asks for {}, but by its ClusterIPs and spec.ipFamilyPolicy it needs {}: change one of them",
+                    list(&asked),
+                    families.describe()
+                ),
+            ));
+        }
+        Ok(match (&notes.pool, asked.is_empty()) {
+            (pool, false) => Self {
+                source: Source::Addresses(asked, pool.clone()),
+                families,
+                field,
+            },
+            (Some(pool), true) => Self {
+                source: Source::Pool(pool.clone()),
+                families,
+                field: POOL_FIELD,
+            },
+            (None, true) => Self {
+                source: Source::Any,
+                families,
+                field: "",
+            },
+        })
+    }
+}
+
+/// Addresses for a message.
+pub(super) fn list(ips: &[IpAddr]) -> String {
+    let texts: Vec<String> = ips.iter().map(ToString::to_string).collect();
+    texts.join(" and ")
+}

@@ -1,0 +1,124 @@
+//! What a Service was given, and how that shows on the Service: the part of the API server (ClusterIPs) and of the
+//! controller (`status.loadBalancer`) that standalone mode plays.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::view::{IngressAddress, Service, ServiceType};
+use serde::{Deserialize, Serialize};
+
+/// The addresses of one Service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Assignment {
+    /// ClusterIPs, at most one per family; those that the Service names itself too, once they are granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cluster_ips: Vec<IpAddr>,
+    /// Load-balancer addresses, at most one per family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// The pool that `addresses` come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Fingerprint of the terms under which `addresses` were given ([`crate::pool::sharing::Terms::fingerprint`]), 0 without
+    /// addresses. Of two Services that clash on a shared address, the one whose terms changed since is the one to go.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub terms: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // The signature is serde's.
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// Assignments by Service.
+pub type Assignments = BTreeMap<ObjectKey, Assignment>;
+
+/// The Service as a cluster's API would show it under this assignment.
+///
+/// With an assignment, its ClusterIPs are the Service's: one that the Service names but that was refused (another Service
+/// has it) is not there. Without one, the ClusterIPs that the Service names stand. `status.loadBalancer` in a file is an old
+/// copy of what some controller wrote, so it is replaced, except for a Service of another class, which is not ours.
+pub fn overlay(service: &Service, assignment: Option<&Assignment>) -> Service {
+    let mut view = service.clone();
+    if service.headless || service.service_type == ServiceType::ExternalName {
+        return view;
+    }
+    if let Some(a) = assignment {
+        view.cluster_ips.clone_from(&a.cluster_ips);
+    }
+    let addresses = assignment.map_or(&[][..], |a| &a.addresses);
+    if service.load_balancer_class.is_none() || !addresses.is_empty() {
+        view.ingress = addresses
+            .iter()
+            .filter(|_| service.is_load_balancer())
+            .map(|ip| IngressAddress { ip: *ip, vip: true })
+            .collect();
+    }
+    view
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::testing::{ip, service};
+
+    fn given() -> Assignment {
+        Assignment {
+            cluster_ips: vec![ip("10.96.0.2")],
+            addresses: vec![ip("172.17.255.1")],
+            pool: Some("default".into()),
+            terms: 7,
+        }
+    }
+
+    #[test]
+    fn the_view_shows_what_was_assigned() {
+        let view = overlay(&service("default/web").build(), Some(&given()));
+        assert_eq!(view.cluster_ips, [ip("10.96.0.2")]);
+        assert_eq!(view.vips().collect::<Vec<_>>(), [ip("172.17.255.1")]);
+    }
+
+    #[test]
+    fn a_status_that_nobody_agreed_on_is_not_shown() {
+        let mut stale = service("default/web").build();
+        stale.ingress = vec![IngressAddress {
+            ip: ip("172.17.255.9"),
+            vip: true,
+        }];
+        assert!(overlay(&stale, None).ingress.is_empty());
+        stale.load_balancer_class = Some("other".into());
+        assert_eq!(overlay(&stale, None).ingress.len(), 1);
+    }
+
+    #[test]
+    fn a_headless_service_and_a_plain_one_get_no_ingress() {
+        let headless = service("default/web").headless().build();
+        assert_eq!(overlay(&headless, Some(&given())), headless);
+        let plain = overlay(
+            &service("default/web").cluster_only().build(),
+            Some(&given()),
+        );
+        assert!(plain.ingress.is_empty());
+        assert_eq!(plain.cluster_ips, [ip("10.96.0.2")]);
+    }
+
+    #[test]
+    fn a_named_cluster_ip_stands_until_it_is_refused() {
+        let named = service("default/web").cluster_ip("10.96.0.9").build();
+        assert_eq!(overlay(&named, None).cluster_ips, [ip("10.96.0.9")]);
+        assert!(
+            overlay(&named, Some(&Assignment::default()))
+                .cluster_ips
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn an_assignment_reads_back_as_written() {
+        let text = serde_json::to_string(&given()).unwrap();
+        assert_eq!(serde_json::from_str::<Assignment>(&text).unwrap(), given());
+        assert_eq!(serde_json::to_string(&Assignment::default()).unwrap(), "{}");
+    }
+}

@@ -1,0 +1,524 @@
+//! Who gets what: the cases of MetalLB's allocator and controller tests, in our words, and the properties behind them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cluster;
+mod properties;
+
+use ferrolb_api::reason::Reason;
+use ferrolb_api::source::Change;
+use ferrolb_api::view::Protocol;
+use ferrolb_api::view::service::DualStack;
+
+use super::{Desired, desired};
+use crate::assignment::{Assignment, Assignments};
+use crate::state::State;
+use crate::testing::*;
+
+fn first(state: &State) -> Desired {
+    desired(state, &Assignments::new())
+}
+
+/// Applies changes on top of what was decided and decides again.
+fn then(state: &mut State, before: &Desired, changes: &[Change]) -> Desired {
+    state.apply_all(changes);
+    desired(state, &before.assignments)
+}
+
+fn has(d: &Desired, name: &str) -> String {
+    let a = d.assignments.get(&key(name)).cloned().unwrap_or_default();
+    a.addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn why(d: &Desired, name: &str) -> Reason {
+    d.outcomes[&key(name)].reason
+}
+
+fn said(d: &Desired, name: &str) -> String {
+    d.problems
+        .iter()
+        .find(|p| p.object == format!("Service {name}"))
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+fn small() -> Change {
+    put_pool(pool("p", "10.0.0.1-10.0.0.3"))
+}
+
+#[test]
+fn the_manifests_of_a_user_get_their_addresses_in_whatever_order_they_are_seen() {
+    let dns = |name: &str, protocol| {
+        put(service(name)
+            .port(protocol, 53)
+            .asks("172.17.255.2")
+            .shares("coredns"))
+    };
+    let all = [
+        put_pool(pool("default", "172.17.255.1-172.17.255.255")),
+        put(service("ingress-nginx/ingress-nginx").local("app=nginx")),
+        dns("kube-system/coredns-svc-lb-tcp", Protocol::Tcp),
+        dns("kube-system/coredns-svc-lb-udp", Protocol::Udp),
+        put(service("default/web-svc-lb")),
+        put(service("default/web-svc-cip").cluster_only()),
+        put(service("default/web-svc").headless().cluster_only()),
+    ];
+    for turn in 0..all.len() {
+        let mut order = all.to_vec();
+        order.rotate_left(turn);
+        for order in [order.clone(), order.into_iter().rev().collect()] {
+            let d = first(&state("10.96.0.0/16", order));
+            assert_eq!(has(&d, "default/web-svc-lb"), "172.17.255.1");
+            assert_eq!(has(&d, "kube-system/coredns-svc-lb-tcp"), "172.17.255.2");
+            assert_eq!(has(&d, "kube-system/coredns-svc-lb-udp"), "172.17.255.2");
+            assert_eq!(has(&d, "ingress-nginx/ingress-nginx"), "172.17.255.3");
+            assert!(!d.assignments.contains_key(&key("default/web-svc")));
+            assert_eq!(why(&d, "default/web-svc-cip"), Reason::NotLoadBalancer);
+            assert!(d.problems.is_empty(), "{:?}", d.problems);
+        }
+    }
+}
+
+#[test]
+fn what_exists_is_adopted_before_anything_is_given() {
+    let mut s = state("", [small(), put(service("a/new")), put(service("b/old"))]);
+    let given = Assignment {
+        addresses: ips("10.0.0.1"),
+        ..Assignment::default()
+    };
+    let d = desired(&s, &Assignments::from([(key("b/old"), given)]));
+    assert_eq!(
+        (has(&d, "a/new"), has(&d, "b/old")),
+        ("10.0.0.2".into(), "10.0.0.1".into())
+    );
+    let d = then(&mut s, &d, &[put(service("b/old").asks("10.0.0.3"))]);
+    assert_eq!(has(&d, "b/old"), "10.0.0.3");
+    let d = then(&mut s, &d, &[put(service("b/old")), drop_service("a/new")]);
+    assert_eq!(
+        has(&d, "b/old"),
+        "10.0.0.3",
+        "a request taken back moves nothing"
+    );
+    assert_eq!(d.assignments.len(), 1);
+}
+
+#[test]
+fn each_request_that_cannot_be_met_says_why_and_names_the_field() {
+    let spec = "spec.loadBalancerIP";
+    let note = "metadata.annotations[metallb.io/loadBalancerIPs]";
+    let by_pool = "metadata.annotations[metallb.io/address-pool]";
+    let mut buggy = pool("buggy", "10.9.0.0/24");
+    buggy.avoid_buggy_ips = true;
+    let cases = [
+        (
+            service("a/s").asks("10.1.0.1"),
+            Reason::OutsidePools,
+            spec,
+            "10.1.0.1, which is in no pool",
+        ),
+        (
+            service("a/s").annotated("10.0.0.1"),
+            Reason::AddressInUse,
+            note,
+            "Service a/0 has",
+        ),
+        (
+            service("a/s").asks("10.0.0.1").shares("k"),
+            Reason::AddressInUse,
+            spec,
+            "allow-shared-ip",
+        ),
+        (
+            service("a/s").asks("10.0.0.2").shares("k"),
+            Reason::PortClash,
+            spec,
+            "Service a/1",
+        ),
+        (
+            service("a/s")
+                .asks("10.0.0.2")
+                .shares("k")
+                .local("x=y")
+                .port(Protocol::Udp, 80),
+            Reason::SharingMismatch,
+            spec,
+            "externalTrafficPolicy",
+        ),
+        (
+            service("a/s").asks("1::1"),
+            Reason::FamilyMismatch,
+            spec,
+            "IPv4",
+        ),
+        (
+            service("a/s").annotated("10.0.0.3,1::1"),
+            Reason::FamilyMismatch,
+            note,
+            "10.0.0.3 and 1::1",
+        ),
+        (
+            service("a/s").annotated("10.0.0.3,10.0.0.4"),
+            Reason::InvalidRequest,
+            note,
+            "one address per family",
+        ),
+        (
+            service("a/s").asks("10.0.0.3").annotated("10.0.0.3"),
+            Reason::InvalidRequest,
+            spec,
+            "keep one of them",
+        ),
+        (
+            service("a/s").pool("none"),
+            Reason::UnknownPool,
+            by_pool,
+            "pool none",
+        ),
+        (
+            service("a/s").pool("pinned"),
+            Reason::OutsidePools,
+            by_pool,
+            "serviceAllocation",
+        ),
+        (
+            service("a/s").asks("10.8.0.1"),
+            Reason::OutsidePools,
+            spec,
+            "serviceAllocation of pool pinned",
+        ),
+        (
+            service("a/s").asks("10.9.0.255"),
+            Reason::OutsidePools,
+            spec,
+            "avoidBuggyIPs",
+        ),
+        (
+            service("a/s").asks("10.0.0.3").pool("buggy"),
+            Reason::OutsidePools,
+            spec,
+            "one pool",
+        ),
+        (
+            service("a/s").pool("tiny"),
+            Reason::PoolExhausted,
+            by_pool,
+            "extend the pool",
+        ),
+    ];
+    for (asker, reason, field, words) in cases {
+        let d = first(&state(
+            "10.96.0.0/16",
+            [
+                put_pool(pool("p", "10.0.0.1-10.0.0.9,1::/120")),
+                put_pool(pool("tiny", "10.7.0.1-10.7.0.1")),
+                put_pool(buggy.clone()),
+                put_pool(pinned(pool("pinned", "10.8.0.0/24"), 1, "shop", "")),
+                put(service("a/0").asks("10.0.0.1")),
+                put(service("a/1").asks("10.0.0.2").shares("k")),
+                put(service("a/2").asks("10.7.0.1")),
+                put(asker),
+            ],
+        ));
+        let text = said(&d, "a/s");
+        assert_eq!(why(&d, "a/s"), reason, "{text}");
+        assert!(
+            text.starts_with(&format!("Service a/s: {field}: ")) && text.contains(words),
+            "{text}"
+        );
+        assert_eq!(has(&d, "a/s"), "");
+        assert_eq!(d.problems.len(), 1);
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_met_leaves_the_service_with_what_it_has() {
+    let mut s = state("", [small(), put(service("a/s")), put(service("b/other"))]);
+    let mut d = first(&s);
+    for bad in ["10.9.9.9", "10.0.0.2", "1::1"] {
+        d = then(&mut s, &d, &[put(service("a/s").asks(bad))]);
+        assert_eq!(has(&d, "a/s"), "10.0.0.1");
+        assert!(
+            said(&d, "a/s").ends_with("until then it keeps 10.0.0.1"),
+            "{}",
+            said(&d, "a/s")
+        );
+    }
+    d = then(&mut s, &d, &[put(service("a/s").asks("10.0.0.2"))]);
+    d = then(&mut s, &d, &[drop_service("b/other")]);
+    assert_eq!(
+        (has(&d, "a/s"), why(&d, "a/s")),
+        ("10.0.0.2".into(), Reason::Allocated)
+    );
+}
+
+#[test]
+fn exhaustion_ends_when_an_address_is_freed() {
+    let names = ["a/1", "a/2", "a/3", "a/4"];
+    let mut s = state(
+        "",
+        names.map(|n| put(service(n))).into_iter().chain([small()]),
+    );
+    let mut d = first(&s);
+    assert_eq!(
+        (has(&d, "a/4"), why(&d, "a/4")),
+        (String::new(), Reason::PoolExhausted)
+    );
+    for gone in [
+        put(service("a/2").cluster_only()),
+        put(service("a/1").class("x")),
+    ] {
+        d = then(&mut s, &d, &[gone, put(service("a/5"))]);
+    }
+    assert_eq!(
+        (has(&d, "a/4"), has(&d, "a/5")),
+        ("10.0.0.2".into(), "10.0.0.1".into())
+    );
+    assert_eq!(
+        (has(&d, "a/1"), why(&d, "a/1")),
+        (String::new(), Reason::OtherClass)
+    );
+}
+
+#[test]
+fn an_automatic_service_leaves_requested_addresses_to_those_who_ask() {
+    // a/both can't be served while its second address is taken; the first one is left to it.
+    let both = service("a/both")
+        .annotated("10.0.0.1,1::1")
+        .dual(DualStack::Require);
+    let mut s = state(
+        "",
+        [
+            put_pool(pool("p", "10.0.0.1-10.0.0.2,1::1/128")),
+            put(service("a/0").annotated("1::1")),
+            put(both),
+        ],
+    );
+    let d = first(&s);
+    assert_eq!(why(&d, "a/both"), Reason::AddressInUse);
+    let d = then(&mut s, &d, &[put(service("b/1"))]);
+    assert_eq!(has(&d, "b/1"), "10.0.0.2");
+    let d = then(&mut s, &d, &[put(service("b/2"))]);
+    assert_eq!(has(&d, "b/2"), "10.0.0.1", "better than nothing");
+}
+
+#[test]
+fn sharing_takes_the_same_key_other_ports_and_the_same_backends() {
+    let on = |name: &str, port| service(name).port(Protocol::Tcp, port).shares("k");
+    let d = first(&state(
+        "",
+        [
+            small(),
+            put(on("a/1", 80)),
+            put(on("a/2", 81)),
+            put(on("a/3", 80)),
+            put(on("a/4", 82).local("x=y")),
+            put(on("a/5", 83).local("x=y")),
+            put(on("a/6", 84).shares("other")),
+        ],
+    ));
+    let got: Vec<String> = (1..=6).map(|i| has(&d, &format!("a/{i}"))).collect();
+    assert_eq!(
+        got,
+        [
+            "10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.3", ""
+        ]
+    );
+}
+
+#[test]
+fn who_changes_its_ports_into_a_clash_is_the_one_to_go() {
+    let on = |name: &str, protocol| {
+        service(name)
+            .port(protocol, 53)
+            .shares("k")
+            .asks("10.0.0.2")
+    };
+    let mut s = state(
+        "",
+        [
+            small(),
+            put(on("a/tcp", Protocol::Tcp)),
+            put(on("a/udp", Protocol::Udp)),
+        ],
+    );
+    let d = first(&s);
+    let d = then(&mut s, &d, &[put(on("a/tcp", Protocol::Udp))]);
+    assert_eq!(
+        (has(&d, "a/udp"), why(&d, "a/udp")),
+        ("10.0.0.2".into(), Reason::Allocated)
+    );
+    assert_eq!(
+        (has(&d, "a/tcp"), why(&d, "a/tcp")),
+        (String::new(), Reason::PortClash)
+    );
+    let d = then(&mut s, &d, &[put(on("a/tcp", Protocol::Tcp))]);
+    assert_eq!(has(&d, "a/tcp"), "10.0.0.2");
+    // Alone on its address a Service may change its key as it likes.
+    let d = then(&mut s, &d, &[drop_service("a/udp"), put(service("a/tcp"))]);
+    assert_eq!(has(&d, "a/tcp"), "10.0.0.2");
+}
+
+#[test]
+fn a_shrunk_pool_moves_those_outside_and_a_missing_or_wrong_one_moves_nobody() {
+    let mut s = state("", [small(), put(service("a/1")), put(service("a/2"))]);
+    let d = first(&s);
+    let d = then(&mut s, &d, &[drop_pool("p")]);
+    assert_eq!(
+        (has(&d, "a/1"), why(&d, "a/1")),
+        ("10.0.0.1".into(), Reason::NoPool)
+    );
+    let wrong = pool("q", "10.5.0.9-10.5.0.1");
+    let d = then(
+        &mut s,
+        &d,
+        &[put_pool(pool("p", "10.6.0.1-10.6.0.9")), put_pool(wrong)],
+    );
+    assert_eq!(
+        (has(&d, "a/1"), why(&d, "a/1")),
+        ("10.0.0.1".into(), Reason::OutsidePools)
+    );
+    let d = then(
+        &mut s,
+        &d,
+        &[
+            drop_pool("q"),
+            put_pool(pool("p", "10.0.0.2-10.0.0.2,10.6.0.1-10.6.0.1")),
+        ],
+    );
+    assert_eq!(
+        (has(&d, "a/1"), has(&d, "a/2")),
+        ("10.6.0.1".into(), "10.0.0.2".into())
+    );
+    assert!(d.problems.is_empty(), "{:?}", d.problems);
+}
+
+#[test]
+fn pools_are_chosen_by_request_then_pinning_then_name() {
+    let mut manual = pool("manual", "10.4.0.0/24");
+    manual.auto_assign = false;
+    let mut s = state(
+        "",
+        [
+            put_pool(manual),
+            put_pool(pool("b", "10.2.0.1-10.2.0.9")),
+            put_pool(pool("a", "10.1.0.1-10.1.0.1")),
+            put_pool(pinned(pool("shop", "10.3.0.1-10.3.0.1"), 5, "shop", "")),
+            put(service("shop/1")),
+            put(service("shop/2")),
+            put(service("shop/3")),
+            put(service("shop/4").pool("manual")),
+        ],
+    );
+    let d = first(&s);
+    let got: Vec<String> = (1..=4).map(|i| has(&d, &format!("shop/{i}"))).collect();
+    assert_eq!(got, ["10.3.0.1", "10.1.0.1", "10.2.0.1", "10.4.0.0"]);
+    let d = then(&mut s, &d, &[put(service("shop/4").pool("b"))]);
+    assert_eq!(has(&d, "shop/4"), "10.2.0.2");
+}
+
+#[test]
+fn addresses_that_confuse_firmware_are_left_out_where_the_pool_says_so() {
+    let mut p = pool("p", "10.0.0.254-10.0.1.1");
+    p.avoid_buggy_ips = true;
+    let names = ["a/1", "a/2", "a/3"];
+    let d = first(&state(
+        "",
+        names
+            .map(|n| put(service(n)))
+            .into_iter()
+            .chain([put_pool(p)]),
+    ));
+    assert_eq!(names.map(|n| has(&d, n)), ["10.0.0.254", "10.0.1.1", ""]);
+}
+
+#[test]
+fn families_follow_the_cluster_ips_and_the_policy() {
+    let pools = || {
+        vec![
+            put_pool(pool("a", "10.0.0.1-10.0.0.9")),
+            put_pool(pool("b", "10.1.0.1-10.1.0.9,1::1-1::9")),
+        ]
+    };
+    let cases = [
+        ("10.96.0.0/16,fd00::/112", DualStack::Single, "10.0.0.1"),
+        ("fd00::/112,10.96.0.0/16", DualStack::Single, "1::1"),
+        (
+            "10.96.0.0/16,fd00::/112",
+            DualStack::Prefer,
+            "10.1.0.1,1::1",
+        ),
+        ("10.96.0.0/16", DualStack::Prefer, "10.0.0.1"),
+        (
+            "10.96.0.0/16,fd00::/112",
+            DualStack::Require,
+            "10.1.0.1,1::1",
+        ),
+        ("", DualStack::Single, "10.0.0.1"),
+    ];
+    for (cidrs, policy, expected) in cases {
+        let mut changes = pools();
+        changes.push(put(service("a/s").dual(policy)));
+        let d = first(&state(cidrs, changes));
+        assert_eq!(has(&d, "a/s"), expected, "{cidrs} {policy:?}");
+    }
+    let only_v4 = put_pool(pool("a", "10.0.0.1-10.0.0.9"));
+    let with = |p| {
+        first(&state(
+            "10.96.0.0/16,fd00::/112",
+            [only_v4.clone(), put(service("a/s").dual(p))],
+        ))
+    };
+    assert_eq!(has(&with(DualStack::Prefer), "a/s"), "10.0.0.1");
+    assert_eq!(why(&with(DualStack::Require), "a/s"), Reason::PoolExhausted);
+}
+
+#[test]
+fn a_second_family_is_added_without_moving_the_first() {
+    let mut s = state(
+        "10.96.0.0/16,fd00::/112",
+        [
+            put_pool(pool("p", "10.0.0.1-10.0.0.9,1::1-1::9")),
+            put(service("a/0")),
+            put(service("a/s")),
+        ],
+    );
+    let d = first(&s);
+    let d = then(
+        &mut s,
+        &d,
+        &[
+            drop_service("a/0"),
+            put(service("a/s").dual(DualStack::Require)),
+        ],
+    );
+    assert_eq!(has(&d, "a/s"), "10.0.0.2,1::1");
+}
+
+#[test]
+fn assignments_of_services_not_seen_yet_are_kept_on_demand() {
+    let given = |text| Assignment {
+        addresses: ips(text),
+        cluster_ips: ips("10.96.0.2"),
+        ..Assignment::default()
+    };
+    let existing = Assignments::from([(key("a/unseen"), given("10.0.0.1"))]);
+    let mut s = state("10.96.0.0/16", [small(), put(service("a/s").shares("k"))]);
+    s.keep_absent(true);
+    let d = desired(&s, &existing);
+    assert_eq!(
+        (has(&d, "a/unseen"), has(&d, "a/s")),
+        ("10.0.0.1".into(), "10.0.0.2".into())
+    );
+    assert_eq!(d.assignments[&key("a/s")].cluster_ips, ips("10.96.0.3"));
+    let seen = then(
+        &mut s.clone(),
+        &d,
+        &[put(service("a/unseen")), drop_service("a/unseen")],
+    );
+    assert_eq!(has(&seen, "a/unseen"), "", "seen going");
+    s.keep_absent(false);
+    assert_eq!(has(&desired(&s, &existing), "a/unseen"), "");
+}

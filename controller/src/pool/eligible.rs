@@ -1,0 +1,43 @@
+//! Which pools a Service may use, and in which order they are tried (MetalLB's `serviceAllocation` and `autoAssign`).
+
+use std::collections::BTreeMap;
+
+use ferrolb_api::crd::IpAddressPool;
+use ferrolb_api::view::Service;
+
+use super::Pools;
+
+/// The label that every namespace carries with its own name. Other labels of namespaces are not known here.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// Whether the pool's `serviceAllocation` lets this Service use it: its namespace (by name or by label) and one of the
+/// Service selectors, each where there are any.
+pub fn may_use(pool: &IpAddressPool, service: &Service) -> bool {
+    let Some(a) = &pool.allocation else {
+        return true;
+    };
+    let namespace = &service.key.namespace;
+    let labels = || BTreeMap::from([(NAMESPACE_NAME.to_owned(), namespace.clone())]);
+    let in_namespace = (a.namespaces.is_empty() && a.namespace_selectors.is_empty())
+        || a.namespaces.contains(namespace)
+        || a.namespace_selectors.iter().any(|s| s.matches(&labels()));
+    in_namespace
+        && (a.service_selectors.is_empty()
+            || a.service_selectors
+                .iter()
+                .any(|s| s.matches(&service.labels)))
+}
+
+/// The pools for a Service that names none: first those pinned to it, by priority (0 last), then the open ones; by name
+/// among equals. `autoAssign: false` takes a pool out of both.
+pub fn automatic<'a>(pools: &'a Pools, service: &Service) -> Vec<&'a IpAddressPool> {
+    let mut found: Vec<_> = pools
+        .iter()
+        .filter(|p| p.auto_assign && may_use(p, service))
+        .collect();
+    found.sort_by_key(|p| match &p.allocation {
+        Some(a) => (0, a.priority.wrapping_sub(1)),
+        None => (1, 0),
+    });
+    found
+}

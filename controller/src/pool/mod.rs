@@ -1,0 +1,130 @@
+//! The pools in force: which addresses there are, and who may use which.
+//!
+//! Pools come from IPAddressPool objects and from the ConfigMap of MetalLB 0.9. Every address belongs to at most one pool:
+//! of two that overlap one is refused. What is in force goes before what is new, and among equals the lower name goes
+//! first, so that a mistake in a new pool never takes an address from a Service that has it.
+
+pub mod eligible;
+pub mod range;
+pub mod sharing;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrolb_api::crd::IpAddressPool;
+use ferrolb_api::source::Problem;
+
+/// A pool as some object offers it, with what a message about it must name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// `Kind namespace/name` of the object that it stands in.
+    pub(crate) object: String,
+    /// The field with its addresses.
+    pub(crate) field: String,
+    /// The pool.
+    pub(crate) pool: Arc<IpAddressPool>,
+}
+
+/// A valid set of pools: names differ, ranges never overlap.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pools {
+    by_name: BTreeMap<String, Offer>,
+    /// First address of a range -> its last address and its pool's name.
+    by_start: BTreeMap<IpAddr, (IpAddr, String)>,
+}
+
+impl Pools {
+    /// Whether there is no pool.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// The pool of that name.
+    pub fn get(&self, name: &str) -> Option<&IpAddressPool> {
+        self.by_name.get(name).map(|o| &*o.pool)
+    }
+
+    /// All pools, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &IpAddressPool> {
+        self.by_name.values().map(|o| &*o.pool)
+    }
+
+    /// The pool that has this address.
+    pub fn containing(&self, ip: IpAddr) -> Option<&IpAddressPool> {
+        let (_, (last, name)) = self.by_start.range(..=ip).next_back()?;
+        (ip <= *last).then(|| self.get(name)).flatten()
+    }
+
+    /// The pools in force after `offers` replace what was offered before, and what is wrong with those refused.
+    pub(crate) fn renew(&self, offers: &[Offer]) -> (Self, Vec<Problem>) {
+        let in_force = |o: &Offer| {
+            self.by_name
+                .get(&o.pool.key.name)
+                .is_some_and(|old| old == o)
+        };
+        let mut order: Vec<&Offer> = offers.iter().collect();
+        order.sort_by_key(|o| (!in_force(o), &o.pool.key.name, &o.object));
+        let mut next = Self::default();
+        let mut problems = Vec::new();
+        for offer in order {
+            let Err(message) = next.add(offer) else {
+                continue;
+            };
+            let name = &offer.pool.key.name;
+            // The last good form of the same object's pool serves on, if nothing else took its place.
+            let last_good = self.by_name.get(name).filter(|o| o.object == offer.object);
+            let kept = last_good.is_some_and(|o| next.add(o).is_ok());
+            problems.push(Problem {
+                origin: String::new(),
+                object: offer.object.clone(),
+                field: offer.field.clone(),
+                message: format!(
+                    "{message}; {}",
+                    if kept {
+                        "the pool stays as it was before"
+                    } else {
+                        "the pool is not used"
+                    }
+                ),
+            });
+        }
+        (next, problems)
+    }
+
+    fn add(&mut self, offer: &Offer) -> Result<(), String> {
+        let name = &offer.pool.key.name;
+        if let Some(other) = self.by_name.get(name) {
+            return Err(format!(
+                "pool {name} is defined in {} already: give one of them another name",
+                other.object
+            ));
+        }
+        if offer.pool.ranges.is_empty() {
+            return Err(format!("pool {name} has no addresses: add a range to it"));
+        }
+        let mut starts = self.by_start.clone();
+        for range in &offer.pool.ranges {
+            let (first, last) = (range.first, range.last);
+            if first > last || first.is_ipv4() != last.is_ipv4() {
+                return Err(format!(
+                    "range {first}-{last} of pool {name} is backwards or mixes families: write the lower address first"
+                ));
+            }
+            if let Some((f, (l, other))) = starts.range(..=last).next_back()
+                && *l >= first
+            {
+                return Err(format!(
+                    "range {first}-{last} of pool {name} overlaps {f}-{l} of pool {other}: take the common addresses out of one"
+                ));
+            }
+            starts.insert(first, (last, name.clone()));
+        }
+        self.by_start = starts;
+        self.by_name.insert(name.clone(), offer.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! What is known: Services and pools, and which Services a change concerns. It decides nothing but which pools are in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::Arc;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::source::{Change, Problem};
+use ferrolb_api::view::Service;
+use ipnet::IpNet;
+
+use crate::pool::{Offer, Pools};
+
+/// What is configured beside the objects.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Handle Services of this `loadBalancerClass` only; `None`: those without one.
+    pub class: Option<String>,
+    /// Ranges for ClusterIPs, the first one's family being the primary. Empty: ClusterIPs are none of our business.
+    pub service_cidrs: Vec<IpNet>,
+}
+
+/// Which Services must be decided again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dirty {
+    /// Everything: pools changed.
+    pub all: bool,
+    /// These.
+    pub services: BTreeSet<ObjectKey>,
+}
+
+impl Dirty {
+    /// Everything.
+    pub fn everything() -> Self {
+        Self {
+            all: true,
+            services: BTreeSet::new(),
+        }
+    }
+
+    /// Whether there is nothing to decide.
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.services.is_empty()
+    }
+}
+
+/// Services, pools and settings.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    settings: Settings,
+    services: BTreeMap<ObjectKey, Arc<Service>>,
+    offers: BTreeMap<(Kind, ObjectKey), Vec<Offer>>,
+    pools: Pools,
+    problems: Vec<Problem>,
+    keep_absent: bool,
+    /// Services that were seen going, while absent ones are kept.
+    removed: BTreeSet<ObjectKey>,
+    dirty: Dirty,
+}
+
+impl State {
+    /// Nothing known yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in one change. Kinds that do not matter here are ignored.
+    pub fn apply(&mut self, change: &Change) {
+        self.apply_all([change]);
+    }
+
+    /// Takes in changes that take effect together: which pools are in force is decided once, so that of two new ones that
+    /// overlap the same one is refused in whatever order they come.
+    pub fn apply_all<'a>(&mut self, changes: impl IntoIterator<Item = &'a Change>) {
+        let mut offers_changed = false;
+        for change in changes {
+            offers_changed |= self.note(change);
+        }
+        if offers_changed {
+            self.renew_pools();
+        }
+    }
+
+    /// Whether it concerned the pools.
+    fn note(&mut self, change: &Change) -> bool {
+        match change {
+            Change::Upsert(Object::Service(service)) => {
+                self.removed.remove(&service.key);
+                self.dirty.services.insert(service.key.clone());
+                self.services
+                    .insert(service.key.clone(), Arc::new((**service).clone()));
+            }
+            Change::Remove(Kind::Service, key) => {
+                if self.services.remove(key).is_some() {
+                    self.dirty.services.insert(key.clone());
+                    if self.keep_absent {
+                        self.removed.insert(key.clone());
+                    }
+                }
+            }
+            Change::Upsert(Object::IpAddressPool(pool)) => {
+                let offer = Offer {
+                    object: format!("{} {}", Kind::IpAddressPool, pool.key),
+                    field: "spec.addresses".to_owned(),
+                    pool: Arc::new(pool.clone()),
+                };
+                self.offers
+                    .insert((Kind::IpAddressPool, pool.key.clone()), vec![offer]);
+                return true;
+            }
+            Change::Upsert(Object::LegacyConfig(config)) => {
+                let offers = config.pools.iter().enumerate().map(|(i, pool)| Offer {
+                    object: format!("{} {}", Kind::LegacyConfig, config.key),
+                    field: format!("data.config.address-pools[{i}].addresses"),
+                    pool: Arc::new(pool.clone()),
+                });
+                let mut offers: Vec<Offer> = offers.collect();
+                let source = (Kind::LegacyConfig, config.key.clone());
+                // What could not be read stays what it was.
+                let before = self.offers.get(&source).into_iter().flatten();
+                offers.extend(
+                    before
+                        .filter(|o| config.broken.contains(&o.pool.key.name))
+                        .cloned(),
+                );
+                self.offers.insert(source, offers);
+                return true;
+            }
+            Change::Remove(kind, key) => {
+                return self.offers.remove(&(*kind, key.clone())).is_some();
+            }
+            Change::Upsert(_) => {}
+        }
+        false
+    }
+
+    fn renew_pools(&mut self) {
+        let offers: Vec<Offer> = self.offers.values().flatten().cloned().collect();
+        let (pools, problems) = self.pools.renew(&offers);
+        // The problems count too: while there are any, addresses outside the pools are left alone.
+        self.dirty.all |= pools != self.pools || problems != self.problems;
+        self.pools = pools;
+        self.problems = problems;
+    }
+
+    /// Whether assignments of Services that were never seen here stay (`true`), or are freed like those of deleted ones.
+    ///
+    /// Copies of the manifests reach the nodes at different times. A newly elected allocator may be the last to see a
+    /// Service that has its address already; it keeps such assignments for a while before it takes them for deleted ones.
+    pub fn keep_absent(&mut self, keep: bool) {
+        if self.keep_absent != keep {
+            self.keep_absent = keep;
+            self.removed.clear();
+            self.dirty.all = true;
+        }
+    }
+
+    /// Whether the assignment of a Service that is not here stays.
+    pub(crate) fn keeps(&self, absent: &ObjectKey) -> bool {
+        self.keep_absent && !self.removed.contains(absent)
+    }
+
+    /// Settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// All Services.
+    pub fn services(&self) -> &BTreeMap<ObjectKey, Arc<Service>> {
+        &self.services
+    }
+
+    /// The pools in force.
+    pub fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    /// What is wrong with pools that were refused.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// What must be decided since the last call.
+    pub fn take_dirty(&mut self) -> Dirty {
+        mem::take(&mut self.dirty)
+    }
+}

@@ -1,0 +1,187 @@
+//! Builders for the tests of this crate.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::crd::{AddressRange, IpAddressPool, LabelSelector, ServiceAllocation};
+use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::source::Change;
+use ferrolb_api::view::service::DualStack;
+use ferrolb_api::view::{Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy};
+
+use crate::state::{Settings, State};
+
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(crate) fn ips(text: &str) -> Vec<IpAddr> {
+    text.split(',').filter(|t| !t.is_empty()).map(ip).collect()
+}
+
+pub(crate) fn key(text: &str) -> ObjectKey {
+    let (namespace, name) = text.split_once('/').unwrap();
+    ObjectKey::new(namespace, name)
+}
+
+pub(crate) fn labels(text: &str) -> BTreeMap<String, String> {
+    text.split(',')
+        .filter_map(|t| t.split_once('='))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
+}
+
+/// A Service of type LoadBalancer with port 80/TCP.
+pub(crate) struct Builder(Service);
+
+pub(crate) fn service(name: &str) -> Builder {
+    Builder(Service {
+        key: key(name),
+        service_type: ServiceType::LoadBalancer,
+        selector: labels("app=web"),
+        ..Service::default()
+    })
+    .port(Protocol::Tcp, 80)
+}
+
+impl Builder {
+    pub(crate) fn build(self) -> Service {
+        self.0
+    }
+    pub(crate) fn port(mut self, protocol: Protocol, port: u16) -> Self {
+        self.0.ports = vec![ServicePort {
+            name: String::new(),
+            protocol,
+            port,
+            target_port: TargetPort::Number(port),
+            node_port: None,
+        }];
+        self
+    }
+    pub(crate) fn cluster_only(mut self) -> Self {
+        self.0.service_type = ServiceType::ClusterIP;
+        self
+    }
+    pub(crate) fn headless(mut self) -> Self {
+        self.0.headless = true;
+        self
+    }
+    pub(crate) fn cluster_ip(mut self, text: &str) -> Self {
+        self.0.cluster_ips = ips(text);
+        self
+    }
+    pub(crate) fn asks(mut self, text: &str) -> Self {
+        self.0.load_balancer_ip = Some(ip(text));
+        self
+    }
+    pub(crate) fn annotated(mut self, text: &str) -> Self {
+        self.0.annotations.requested = ips(text);
+        self
+    }
+    pub(crate) fn pool(mut self, name: &str) -> Self {
+        self.0.annotations.pool = Some(name.into());
+        self
+    }
+    pub(crate) fn shares(mut self, key: &str) -> Self {
+        self.0.annotations.sharing_key = Some(key.into());
+        self
+    }
+    pub(crate) fn local(mut self, selector: &str) -> Self {
+        self.0.external_policy = TrafficPolicy::Local;
+        self.0.selector = labels(selector);
+        self
+    }
+    pub(crate) fn labelled(mut self, text: &str) -> Self {
+        self.0.labels = labels(text);
+        self
+    }
+    pub(crate) fn class(mut self, name: &str) -> Self {
+        self.0.load_balancer_class = Some(name.into());
+        self
+    }
+    pub(crate) fn dual(mut self, policy: DualStack) -> Self {
+        self.0.dual_stack = policy;
+        self
+    }
+}
+
+/// A pool from texts like `10.0.0.1-10.0.0.9,1::/124`.
+pub(crate) fn pool(name: &str, ranges: &str) -> IpAddressPool {
+    IpAddressPool {
+        key: ObjectKey::new("metallb-system", name),
+        ranges: ranges.split(',').map(range).collect(),
+        auto_assign: true,
+        ..IpAddressPool::default()
+    }
+}
+
+pub(crate) fn range(text: &str) -> AddressRange {
+    if let Some((a, b)) = text.split_once('-') {
+        return AddressRange {
+            first: ip(a),
+            last: ip(b),
+        };
+    }
+    let net: ipnet::IpNet = text.parse().unwrap();
+    AddressRange {
+        first: net.network(),
+        last: net.broadcast(),
+    }
+}
+
+pub(crate) fn pinned(
+    mut pool: IpAddressPool,
+    priority: u32,
+    namespaces: &str,
+    services: &str,
+) -> IpAddressPool {
+    pool.allocation = Some(ServiceAllocation {
+        priority,
+        namespaces: namespaces
+            .split(',')
+            .filter(|n| !n.is_empty())
+            .map(String::from)
+            .collect(),
+        namespace_selectors: vec![],
+        service_selectors: Some(labels(services))
+            .filter(|l| !l.is_empty())
+            .map(|match_labels| LabelSelector {
+                match_labels,
+                ..LabelSelector::default()
+            })
+            .into_iter()
+            .collect(),
+    });
+    pool
+}
+
+pub(crate) fn put_pool(pool: IpAddressPool) -> Change {
+    Change::Upsert(Object::IpAddressPool(pool))
+}
+
+pub(crate) fn drop_pool(name: &str) -> Change {
+    Change::Remove(Kind::IpAddressPool, ObjectKey::new("metallb-system", name))
+}
+
+pub(crate) fn put(service: Builder) -> Change {
+    Change::Upsert(Object::Service(Box::new(service.build())))
+}
+
+pub(crate) fn drop_service(name: &str) -> Change {
+    Change::Remove(Kind::Service, key(name))
+}
+
+pub(crate) fn state(cidrs: &str, changes: impl IntoIterator<Item = Change>) -> State {
+    let mut state = State::new(Settings {
+        class: None,
+        service_cidrs: cidrs
+            .split(',')
+            .filter(|c| !c.is_empty())
+            .map(|c| c.parse().unwrap())
+            .collect(),
+    });
+    state.apply_all(&changes.into_iter().collect::<Vec<_>>());
+    state
+}
