@@ -1,6 +1,14 @@
 //! x
 
-pub mod message;
+pub mod apply;
 pub mod claim;
+pub mod desired;
+pub mod diff;
+pub mod frame;
+pub mod kernel_ping;
+pub mod link;
 pub mod machine;
 pub mod member;
+pub mod message;
+pub mod state;
+pub mod wire;

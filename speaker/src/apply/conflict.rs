@@ -1,0 +1,105 @@
+//! Others that claim one of our addresses by ARP. Pure.
+//!
+//! It never makes us withdraw: who announces is decided among the members. A foreign frame is answered by one gratuitous
+//! ARP (RFC 5227 section 2.4, at most one in 10 s) and reported at most once a minute. The defence waits a moment: when an
+//! address moves as planned, the successor's first frame may arrive before its claim, and it must have the last word.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::frame::arp::Mac;
+
+/// Longer than the handover tail of the ownership protocol, so that whoever still announces then is the owner.
+const WAIT: Duration = Duration::from_millis(500);
+/// `DEFEND_INTERVAL` of RFC 5227.
+const DEFEND: Duration = Duration::from_secs(10);
+const REPORT: Duration = Duration::from_secs(60);
+/// Conflicts are forgotten this long after the last foreign frame.
+const FORGET: Duration = Duration::from_secs(300);
+/// A flood of foreign frames names no more addresses than we announce, each on some interfaces.
+type Place = (Ipv4Addr, u32);
+
+/// A foreign claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Who else says that it has the address.
+    pub mac: Mac,
+    /// When it said so last.
+    pub last: Duration,
+    due: Option<Duration>,
+    defended: Option<Duration>,
+    reported: Option<Duration>,
+}
+
+/// What to do about a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Defence {
+    /// Address and interface to send one gratuitous ARP for.
+    pub place: Place,
+    /// Against whom.
+    pub mac: Mac,
+    /// Say so in the log.
+    pub report: bool,
+}
+
+/// All conflicts.
+#[derive(Clone, Debug, Default)]
+pub struct Conflicts(BTreeMap<Place, Conflict>);
+
+impl Conflicts {
+    /// A frame from `mac` claims an address that we announce on this interface.
+    pub fn foreign(&mut self, place: Place, mac: Mac, now: Duration) {
+        let c = self.0.entry(place).or_insert(Conflict {
+            mac,
+            last: now,
+            due: None,
+            defended: None,
+            reported: None,
+        });
+        c.mac = mac;
+        c.last = now;
+        if c.due.is_none() {
+            let earliest = c.defended.map_or(Duration::ZERO, |d| d + DEFEND);
+            c.due = Some((now + WAIT).max(earliest));
+        }
+    }
+
+    /// When something is due next.
+    pub fn next(&self) -> Option<Duration> {
+        self.0.values().filter_map(|c| c.due).min()
+    }
+
+    /// What is due now, for the places that are still ours.
+    pub fn due(&mut self, now: Duration, ours: impl Fn(Place) -> bool) -> Vec<Defence> {
+        self.0
+            .retain(|place, c| ours(*place) && now.saturating_sub(c.last) < FORGET);
+        let mut due = Vec::new();
+        for (place, c) in self
+            .0
+            .iter_mut()
+            .filter(|(_, c)| c.due.is_some_and(|d| d <= now))
+        {
+            c.due = None;
+            c.defended = Some(now);
+            let report = c.reported.is_none_or(|r| now.saturating_sub(r) >= REPORT);
+            if report {
+                c.reported = Some(now);
+            }
+            due.push(Defence {
+                place: *place,
+                mac: c.mac,
+                report,
+            });
+        }
+        due
+    }
+
+    /// Conflicts that outlived the wait, by address and interface.
+    pub fn iter(&self) -> impl Iterator<Item = (Place, &Conflict)> {
+        self.0
+            .iter()
+            .filter(|(_, c)| c.defended.is_some())
+            .map(|(p, c)| (*p, c))
+    }
+}

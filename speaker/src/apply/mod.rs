@@ -1,0 +1,72 @@
+//! What is said on the LAN: gratuitous ARP when and as often as it is due, answers, and the defence of an address.
+//!
+//! `schedule` and `conflict` are pure and take the clock as an argument; [`Announcer`] is the edge, with `real` (packet
+//! sockets) and [`Memory`] behind it. `linger` leaves addresses to the kernel when the agent stops.
+
+pub mod conflict;
+pub mod linger;
+pub mod real;
+pub mod schedule;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+use crate::frame::arp::{Arp, Mac};
+
+/// Sends ARP frames.
+pub trait Announcer {
+    /// The Ethernet address of an interface that frames can be sent on.
+    fn mac(&self, interface: u32) -> Option<Mac>;
+
+    /// Sends a frame on an interface.
+    fn send(&mut self, interface: u32, arp: &Arp) -> io::Result<()>;
+}
+
+/// An announcer that remembers what it was asked to send; every interface has the address `02:00:00:00:00:<index>`.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Interface and frame, in order.
+    pub sent: Vec<(u32, Arp)>,
+}
+
+impl Announcer for Memory {
+    fn mac(&self, interface: u32) -> Option<Mac> {
+        u8::try_from(interface)
+            .ok()
+            .map(|i| Mac([2, 0, 0, 0, 0, i]))
+    }
+
+    fn send(&mut self, interface: u32, arp: &Arp) -> io::Result<()> {
+        self.sent.push((interface, *arp));
+        Ok(())
+    }
+}
+
+/// Tells the LAN of `interface` where `address` is now, in both forms (RFC 5227 section 3).
+pub fn announce(
+    announcer: &mut impl Announcer,
+    interface: u32,
+    address: std::net::Ipv4Addr,
+) -> io::Result<()> {
+    use crate::frame::arp::Operation;
+    let mac = announcer
+        .mac(interface)
+        .ok_or(io::ErrorKind::NotConnected)?;
+    for operation in [Operation::Request, Operation::Reply] {
+        announcer.send(interface, &Arp::gratuitous(operation, address, mac))?;
+    }
+    Ok(())
+}
+
+/// Answers a question for an address that this node announces on `interface`. False where it was none.
+pub fn answer(announcer: &mut impl Announcer, interface: u32, question: &Arp) -> io::Result<bool> {
+    let mac = announcer
+        .mac(interface)
+        .ok_or(io::ErrorKind::NotConnected)?;
+    let Some(reply) = question.answer(mac) else {
+        return Ok(false);
+    };
+    announcer.send(interface, &reply).map(|()| true)
+}

@@ -1,0 +1,119 @@
+//! The announcer on packet sockets: one per interface that may announce, each with a task that hands over what it hears.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::Announcer;
+use crate::frame::arp::{Arp, Mac};
+use crate::link::choose::{Patterns, candidates};
+use crate::link::socket::ArpSocket;
+use crate::link::{Link, Links};
+
+/// What was heard.
+#[derive(Debug)]
+pub enum HeardArp {
+    /// A frame on this interface.
+    Frame(u32, Arp),
+    /// The socket of this interface broke (the interface went down).
+    Closed(u32),
+}
+
+#[derive(Debug)]
+struct Open {
+    mac: Mac,
+    link: Link,
+    socket: Arc<ArpSocket>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The sockets.
+#[derive(Debug)]
+pub struct Sockets {
+    open: BTreeMap<u32, Open>,
+    heard: mpsc::Sender<HeardArp>,
+}
+
+impl Sockets {
+    /// No socket yet. What is heard goes to `heard`; what does not fit in there is lost, as in the socket's own queue.
+    pub fn new(heard: mpsc::Sender<HeardArp>) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            heard,
+        }
+    }
+
+    /// Opens and closes sockets until they match the interfaces; returns what could not be opened, one sentence each.
+    pub fn sync(&mut self, links: &Links, patterns: &Patterns) -> Vec<String> {
+        let wanted: BTreeMap<u32, &Link> =
+            candidates(links, patterns).map(|l| (l.index, l)).collect();
+        self.open
+            .retain(|index, open| wanted.get(index).is_some_and(|l| **l == open.link));
+        let mut problems = Vec::new();
+        for (index, link) in wanted {
+            let Some(mac) = link.mac.filter(|_| !self.open.contains_key(&index)) else {
+                continue;
+            };
+            match ArpSocket::open(link) {
+                Ok(socket) => {
+                    let socket = Arc::new(socket);
+                    let task = tokio::spawn(listen(index, Arc::clone(&socket), self.heard.clone()));
+                    self.open.insert(
+                        index,
+                        Open {
+                            mac,
+                            link: link.clone(),
+                            socket,
+                            task,
+                        },
+                    );
+                }
+                Err(e) => problems.push(e.to_string()),
+            }
+        }
+        problems
+    }
+
+    /// Forgets a socket that broke; the next [`Sockets::sync`] opens it again where its interface is up.
+    pub fn closed(&mut self, interface: u32) {
+        self.open.remove(&interface);
+    }
+}
+
+async fn listen(index: u32, socket: Arc<ArpSocket>, heard: mpsc::Sender<HeardArp>) {
+    loop {
+        match socket.recv().await {
+            Ok(arp) => {
+                let _ = heard.try_send(HeardArp::Frame(index, arp));
+            }
+            Err(e) => {
+                tracing::info!(interface = index, "the ARP socket closed: {e}");
+                let _ = heard.send(HeardArp::Closed(index)).await;
+                return;
+            }
+        }
+    }
+}
+
+impl Announcer for Sockets {
+    fn mac(&self, interface: u32) -> Option<Mac> {
+        self.open.get(&interface).map(|o| o.mac)
+    }
+
+    fn send(&mut self, interface: u32, arp: &Arp) -> io::Result<()> {
+        self.open
+            .get(&interface)
+            .ok_or(io::ErrorKind::NotConnected)?
+            .socket
+            .send(arp)
+    }
+}

@@ -1,0 +1,72 @@
+//! When gratuitous ARP is due. Pure.
+//!
+//! A burst at the start, dense at first because every lost frame is an outage, then as MetalLB does it (every 1.1 s for
+//! 5 s); after that once a minute, because switches and neighbour tables forget.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Milliseconds after the start.
+const BURST: [u64; 7] = [0, 100, 500, 1600, 2700, 3800, 4900];
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// An address on an interface.
+pub type Place = (Ipv4Addr, u32);
+
+/// The plan of everything that is announced.
+#[derive(Clone, Debug, Default)]
+pub struct Schedule {
+    plans: BTreeMap<Place, Plan>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    begun: Duration,
+    /// Rounds that are done.
+    done: usize,
+    next: Duration,
+}
+
+impl Schedule {
+    /// Begins (again) with the burst; the first round is due at once.
+    pub fn start(&mut self, place: Place, now: Duration) {
+        self.plans.insert(
+            place,
+            Plan {
+                begun: now,
+                done: 0,
+                next: now,
+            },
+        );
+    }
+
+    /// Ends.
+    pub fn stop(&mut self, place: Place) {
+        self.plans.remove(&place);
+    }
+
+    /// When something is due next.
+    pub fn next(&self) -> Option<Duration> {
+        self.plans.values().map(|p| p.next).min()
+    }
+
+    /// What is due now. Rounds that were missed are not made up for.
+    pub fn due(&mut self, now: Duration) -> Vec<Place> {
+        let mut due = Vec::new();
+        for (place, plan) in self.plans.iter_mut().filter(|(_, p)| p.next <= now) {
+            due.push(*place);
+            plan.done += 1;
+            while let Some(ms) = BURST.get(plan.done)
+                && plan.begun + Duration::from_millis(*ms) <= now
+            {
+                plan.done += 1;
+            }
+            plan.next = match BURST.get(plan.done) {
+                Some(ms) => plan.begun + Duration::from_millis(*ms),
+                None => now + REFRESH,
+            };
+        }
+        due
+    }
+}

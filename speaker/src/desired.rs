@@ -1,0 +1,154 @@
+//! Which addresses this node may announce, and on which interfaces; else why not. Pure.
+//!
+//! Who of the nodes that may announces is the ownership machine's decision. The checks stand in the order in which a user
+//! would want to hear of them: configuration first, then the node, then its endpoints, its proxy and its interfaces.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ferrolb_api::crd::{IpAddressPool, L2Advertisement};
+use ferrolb_api::reason::Reason;
+use ferrolb_api::view::{Service, TrafficPolicy};
+
+use crate::link::{Links, Patterns, choose};
+use crate::state::State;
+
+/// How this node may announce an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eligible {
+    /// Indexes of the interfaces, at least one.
+    pub interfaces: BTreeSet<u32>,
+    /// How many of the Services that share the address this node can serve; the more, the better.
+    pub weight: usize,
+}
+
+/// What decides besides the objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// This node's name.
+    pub me: &'a str,
+    /// The addresses that the proxy has programmed; `None`: another proxy serves, ask nobody.
+    pub programmed: Option<&'a BTreeSet<IpAddr>>,
+    /// The interfaces.
+    pub links: &'a Links,
+    /// Which of them lead to containers only.
+    pub patterns: &'a Patterns,
+}
+
+/// The full pass: the answer for every address.
+pub fn desired(
+    state: &State,
+    around: Surroundings<'_>,
+) -> BTreeMap<IpAddr, Result<Eligible, Reason>> {
+    state
+        .addresses()
+        .map(|a| (a, eligible(state, around, a)))
+        .collect()
+}
+
+/// The answer for one address.
+pub fn eligible(
+    state: &State,
+    around: Surroundings<'_>,
+    address: IpAddr,
+) -> Result<Eligible, Reason> {
+    let services: Vec<&Service> = state.services(address).collect();
+    let (pool, advertisements) = state.pool(address).ok_or(Reason::NoAdvertisement)?;
+    let covering: Vec<_> = advertisements
+        .into_iter()
+        .filter(|a| covers(a, pool, &services))
+        .collect();
+    if covering.is_empty() {
+        return Err(Reason::NoAdvertisement);
+    }
+    let labels = node(state, around.me)?;
+    let selecting: Vec<_> = covering
+        .into_iter()
+        .filter(|a| {
+            a.node_selectors.is_empty() || a.node_selectors.iter().any(|s| s.matches(&labels))
+        })
+        .collect();
+    if selecting.is_empty() {
+        return Err(Reason::NodeNotSelected);
+    }
+    let weight = services
+        .iter()
+        .filter(|s| serves(state, around.me, s))
+        .count();
+    if weight == 0 {
+        return Err(Reason::NoLocalEndpoint);
+    }
+    if around
+        .programmed
+        .is_some_and(|programmed| !programmed.contains(&address))
+    {
+        return Err(Reason::NotProgrammed);
+    }
+    let everywhere = selecting.iter().any(|a| a.interfaces.is_empty());
+    let named: BTreeSet<String> = selecting
+        .iter()
+        .flat_map(|a| a.interfaces.iter().cloned())
+        .collect();
+    let interfaces = choose::choose(
+        around.links,
+        around.patterns,
+        address,
+        (!everywhere).then_some(&named),
+    );
+    if interfaces.is_empty() {
+        return Err(Reason::NoInterface);
+    }
+    Ok(Eligible { interfaces, weight })
+}
+
+/// Whether an advertisement is about this pool and any of these Services.
+fn covers(advertisement: &L2Advertisement, pool: &IpAddressPool, services: &[&Service]) -> bool {
+    let any_pool = advertisement.pools.is_empty() && advertisement.pool_selectors.is_empty();
+    let this_pool = any_pool
+        || advertisement.pools.contains(&pool.key.name)
+        || advertisement
+            .pool_selectors
+            .iter()
+            .any(|s| s.matches(&pool.labels));
+    let selectors = &advertisement.service_selectors;
+    this_pool
+        && (selectors.is_empty()
+            || services
+                .iter()
+                .any(|s| selectors.iter().any(|x| x.matches(&s.labels))))
+}
+
+/// The labels of this node, if it may announce at all. Where there are no Node objects, none can forbid it; where there
+/// are, a node without one was deleted.
+fn node(state: &State, me: &str) -> Result<BTreeMap<String, String>, Reason> {
+    let Some(node) = state.nodes().get(me) else {
+        if !state.nodes().is_empty() {
+            return Err(Reason::NodeLeaving);
+        }
+        return Ok(BTreeMap::from([(
+            "kubernetes.io/hostname".to_owned(),
+            me.to_owned(),
+        )]));
+    };
+    if node.excluded {
+        return Err(Reason::NodeExcluded);
+    }
+    if node.network_unavailable {
+        return Err(Reason::NetworkUnavailable);
+    }
+    if node.leaving {
+        return Err(Reason::NodeLeaving);
+    }
+    Ok(node.labels.clone())
+}
+
+/// Whether clients of this Service are served through this node. Under Cluster they always are: without endpoints they are
+/// refused, which is better than silence.
+fn serves(state: &State, me: &str, service: &Service) -> bool {
+    service.external_policy == TrafficPolicy::Cluster
+        || state
+            .endpoints
+            .of(&service.key)
+            .flat_map(|slice| &slice.endpoints)
+            .any(|e| e.node.as_deref() == Some(me) && (e.ready || e.serving))
+}

@@ -1,0 +1,170 @@
+//! ARP over Ethernet for IPv4 (RFC 826), with the announcements of RFC 5227 section 3 ("gratuitous ARP").
+//!
+//! Only untagged Ethernet frames with 6-octet hardware and 4-octet protocol addresses are ARP here; anything else that a
+//! socket delivers is `None`. Trailing padding (Ethernet's minimum of 60 octets) is tolerated.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use pnet::packet::Packet;
+use pnet::packet::arp::{
+    ArpHardwareTypes, ArpOperation, ArpOperations, ArpPacket, MutableArpPacket,
+};
+use pnet::packet::ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket};
+use pnet::util::MacAddr;
+
+/// Octets of an ARP frame without padding.
+pub const FRAME: usize = 42;
+
+/// A 48-bit hardware address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// All stations.
+    pub const BROADCAST: Mac = Mac([0xff; 6]);
+
+    fn pnet(self) -> MacAddr {
+        let [a, b, c, d, e, f] = self.0;
+        MacAddr(a, b, c, d, e, f)
+    }
+
+    fn of(mac: MacAddr) -> Self {
+        Self([mac.0, mac.1, mac.2, mac.3, mac.4, mac.5])
+    }
+
+    /// Whether it names one station: not a group, not all zeros.
+    pub fn is_unicast(self) -> bool {
+        self.0[0] & 1 == 0 && self.0 != [0; 6]
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `ar$op`, as far as anyone uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Who has it?
+    Request,
+    /// It is at.
+    Reply,
+}
+
+/// An ARP frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arp {
+    /// Ethernet source.
+    pub source: Mac,
+    /// Ethernet destination.
+    pub destination: Mac,
+    /// Request or reply.
+    pub operation: Operation,
+    /// Sender hardware address.
+    pub sender_mac: Mac,
+    /// Sender protocol address; unspecified in an RFC 5227 probe.
+    pub sender: Ipv4Addr,
+    /// Target hardware address.
+    pub target_mac: Mac,
+    /// Target protocol address: in a request, the one that is asked for.
+    pub target: Ipv4Addr,
+}
+
+impl Arp {
+    /// Reads a frame, or `None` if it is no ARP for IPv4 over Ethernet.
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let ethernet = EthernetPacket::new(frame)?;
+        if ethernet.get_ethertype() != EtherTypes::Arp {
+            return None;
+        }
+        let arp = ArpPacket::new(ethernet.payload())?;
+        if arp.get_hardware_type() != ArpHardwareTypes::Ethernet
+            || arp.get_protocol_type() != EtherTypes::Ipv4
+            || arp.get_hw_addr_len() != 6
+            || arp.get_proto_addr_len() != 4
+        {
+            return None;
+        }
+        let operation = match arp.get_operation() {
+            ArpOperations::Request => Operation::Request,
+            ArpOperations::Reply => Operation::Reply,
+            ArpOperation(_) => return None,
+        };
+        Some(Self {
+            source: Mac::of(ethernet.get_source()),
+            destination: Mac::of(ethernet.get_destination()),
+            operation,
+            sender_mac: Mac::of(arp.get_sender_hw_addr()),
+            sender: arp.get_sender_proto_addr().octets().into(),
+            target_mac: Mac::of(arp.get_target_hw_addr()),
+            target: arp.get_target_proto_addr().octets().into(),
+        })
+    }
+
+    /// The frame, unpadded: the driver pads.
+    pub fn build(&self) -> [u8; FRAME] {
+        let mut frame = [0u8; FRAME];
+        if let Some(mut ethernet) = MutableEthernetPacket::new(&mut frame) {
+            ethernet.set_source(self.source.pnet());
+            ethernet.set_destination(self.destination.pnet());
+            ethernet.set_ethertype(EtherTypes::Arp);
+        }
+        if let Some(mut arp) = frame.get_mut(14..).and_then(MutableArpPacket::new) {
+            arp.set_hardware_type(ArpHardwareTypes::Ethernet);
+            arp.set_protocol_type(EtherTypes::Ipv4);
+            arp.set_hw_addr_len(6);
+            arp.set_proto_addr_len(4);
+            arp.set_operation(match self.operation {
+                Operation::Request => ArpOperations::Request,
+                Operation::Reply => ArpOperations::Reply,
+            });
+            arp.set_sender_hw_addr(self.sender_mac.pnet());
+            arp.set_sender_proto_addr(self.sender.octets().into());
+            arp.set_target_hw_addr(self.target_mac.pnet());
+            arp.set_target_proto_addr(self.target.octets().into());
+        }
+        frame
+    }
+
+    /// The answer of the station `mac` to this request, to the asker alone. A probe (sender unspecified) is answered alike.
+    /// `None` for what is no question, or comes from a group address: nobody could be answered.
+    pub fn answer(&self, mac: Mac) -> Option<Self> {
+        let asks = self.operation == Operation::Request && self.sender != self.target;
+        (asks && self.sender_mac.is_unicast()).then_some(Self {
+            source: mac,
+            destination: self.sender_mac,
+            operation: Operation::Reply,
+            sender_mac: mac,
+            sender: self.target,
+            target_mac: self.sender_mac,
+            target: self.sender,
+        })
+    }
+
+    /// "This address is at `mac`", to everybody. Some stacks update their caches on the request form only, some on the reply
+    /// form only, so both are sent.
+    pub fn gratuitous(operation: Operation, address: Ipv4Addr, mac: Mac) -> Self {
+        Self {
+            source: mac,
+            destination: Mac::BROADCAST,
+            operation,
+            sender_mac: mac,
+            sender: address,
+            target_mac: match operation {
+                Operation::Request => Mac::default(),
+                Operation::Reply => Mac::BROADCAST,
+            },
+            target: address,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What the kernel says of the interfaces, kept up change by change. No sockets.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::frame::arp::Mac;
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index, unique in the network namespace.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Ethernet address; `None` on links that have none.
+    pub mac: Option<Mac>,
+    /// Administratively up, and the carrier is there (`IFF_UP` and `IFF_LOWER_UP`).
+    pub up: bool,
+    /// `IFF_LOOPBACK`.
+    pub loopback: bool,
+    /// `IFF_BROADCAST` without `IFF_NOARP`: ARP works on it.
+    pub arp: bool,
+    /// Index of the bridge, bond or VRF that it belongs to.
+    pub master: Option<u32>,
+}
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkAddress {
+    /// Address and length of its on-link prefix.
+    pub net: IpNet,
+    /// It has a valid lifetime that ends.
+    pub expires: bool,
+}
+
+/// A change that the kernel reports; repeated ones do no harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkChange {
+    /// New or changed.
+    Link(Link),
+    /// Gone, its addresses with it.
+    LinkGone(u32),
+    /// New or changed.
+    Address(u32, LinkAddress),
+    /// Gone.
+    AddressGone(u32, IpNet),
+}
+
+/// All interfaces and their addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    links: BTreeMap<u32, Link>,
+    addresses: BTreeMap<u32, BTreeMap<IpNet, LinkAddress>>,
+}
+
+impl Links {
+    /// Takes a change; true where anything is different now.
+    pub fn apply(&mut self, change: LinkChange) -> bool {
+        match change {
+            LinkChange::Link(link) => {
+                self.links.insert(link.index, link.clone()).as_ref() != Some(&link)
+            }
+            LinkChange::LinkGone(index) => {
+                let addresses = self.addresses.remove(&index).is_some();
+                self.links.remove(&index).is_some() || addresses
+            }
+            LinkChange::Address(index, address) => {
+                let old = self
+                    .addresses
+                    .entry(index)
+                    .or_default()
+                    .insert(address.net, address);
+                old != Some(address)
+            }
+            LinkChange::AddressGone(index, net) => self
+                .addresses
+                .get_mut(&index)
+                .is_some_and(|a| a.remove(&net).is_some()),
+        }
+    }
+
+    /// An interface.
+    pub fn get(&self, index: u32) -> Option<&Link> {
+        self.links.get(&index)
+    }
+
+    /// All interfaces, by index.
+    pub fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// The addresses of an interface.
+    pub fn addresses(&self, index: u32) -> impl Iterator<Item = &LinkAddress> {
+        self.addresses
+            .get(&index)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+    }
+
+    /// Whether any interface has this address.
+    pub fn has(&self, addr: IpAddr) -> bool {
+        self.addresses
+            .values()
+            .flat_map(BTreeMap::keys)
+            .any(|net| net.addr() == addr)
+    }
+
+    /// Whether this Ethernet address is one of ours.
+    pub fn owns(&self, mac: Mac) -> bool {
+        self.links.values().any(|l| l.mac == Some(mac))
+    }
+
+    /// The interfaces that hold `addr` alone in its prefix and only for a while: what an agent leaves behind when it stops.
+    pub fn leftovers(&self, addr: IpAddr) -> impl Iterator<Item = u32> + '_ {
+        let alone = IpNet::from(addr);
+        self.addresses
+            .iter()
+            .filter(move |(_, a)| a.get(&alone).is_some_and(|a| a.expires))
+            .map(|(index, _)| *index)
+    }
+}

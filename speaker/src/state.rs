@@ -1,0 +1,196 @@
+//! What this node knows of the Kubernetes objects that decide on announcements. Pure: it holds no client.
+//!
+//! Services arrive with the addresses that they were given. A change tells which addresses it concerns, so that only those
+//! are decided on again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::crd::{IpAddressPool, L2Advertisement};
+use ferrolb_api::endpoints::EndpointIndex;
+use ferrolb_api::legacy::LegacyConfig;
+use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::source::Change;
+use ferrolb_api::view::{Node, Service};
+
+/// Which addresses have to be decided on again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dirty {
+    /// These.
+    Some(BTreeSet<IpAddr>),
+    /// All of them: pools, advertisements, this node or its interfaces changed.
+    All,
+}
+
+impl Default for Dirty {
+    fn default() -> Self {
+        Self::Some(BTreeSet::new())
+    }
+}
+
+impl Dirty {
+    /// Adds addresses.
+    pub fn add(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        if let Self::Some(all) = self {
+            all.extend(addresses);
+        }
+    }
+
+    /// Whether nothing has to be decided.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Some(all) if all.is_empty())
+    }
+}
+
+/// The objects, indexed by address where that is what is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    services: BTreeMap<ObjectKey, Service>,
+    by_address: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
+    /// Endpoints by Service.
+    pub(crate) endpoints: EndpointIndex,
+    nodes: BTreeMap<String, Node>,
+    pools: BTreeMap<ObjectKey, IpAddressPool>,
+    advertisements: BTreeMap<ObjectKey, L2Advertisement>,
+    legacy: BTreeMap<ObjectKey, LegacyConfig>,
+}
+
+impl State {
+    /// Takes a change and marks what it concerns.
+    pub fn apply(&mut self, change: Change, dirty: &mut Dirty) {
+        match change {
+            Change::Upsert(object) => self.upsert(object, dirty),
+            Change::Remove(kind, key) => self.remove(kind, &key, dirty),
+        }
+    }
+
+    fn upsert(&mut self, object: Object, dirty: &mut Dirty) {
+        match object {
+            Object::Service(service) => {
+                let key = service.key.clone();
+                self.unlink(&key, dirty);
+                if !service.is_load_balancer() {
+                    self.services.remove(&key);
+                    return;
+                }
+                for address in service.vips() {
+                    self.by_address
+                        .entry(address)
+                        .or_default()
+                        .insert(key.clone());
+                    dirty.add([address]);
+                }
+                self.services.insert(key, *service);
+            }
+            Object::EndpointSlice(slice) => {
+                for service in self.endpoints.upsert(slice) {
+                    dirty.add(self.vips(&service));
+                }
+            }
+            Object::Node(node) => {
+                if self.nodes.get(&node.name) != Some(&node) {
+                    self.nodes.insert(node.name.clone(), node);
+                    *dirty = Dirty::All;
+                }
+            }
+            Object::IpAddressPool(pool) => {
+                self.pools.insert(pool.key.clone(), pool);
+                *dirty = Dirty::All;
+            }
+            Object::L2Advertisement(advertisement) => {
+                self.advertisements
+                    .insert(advertisement.key.clone(), advertisement);
+                *dirty = Dirty::All;
+            }
+            Object::LegacyConfig(config) => {
+                self.legacy.insert(config.key.clone(), config);
+                *dirty = Dirty::All;
+            }
+            Object::Pod(_) | Object::ProxyConfig(_) => {}
+        }
+    }
+
+    fn remove(&mut self, kind: Kind, key: &ObjectKey, dirty: &mut Dirty) {
+        let gone = match kind {
+            Kind::Service => {
+                self.unlink(key, dirty);
+                self.services.remove(key);
+                false
+            }
+            Kind::EndpointSlice => {
+                if let Some(service) = self.endpoints.remove(key) {
+                    dirty.add(self.vips(&service));
+                }
+                false
+            }
+            Kind::Node => self.nodes.remove(&key.name).is_some(),
+            Kind::IpAddressPool => self.pools.remove(key).is_some(),
+            Kind::L2Advertisement => self.advertisements.remove(key).is_some(),
+            Kind::LegacyConfig => self.legacy.remove(key).is_some(),
+            Kind::Pod | Kind::ProxyConfig => false,
+        };
+        if gone {
+            *dirty = Dirty::All;
+        }
+    }
+
+    fn unlink(&mut self, key: &ObjectKey, dirty: &mut Dirty) {
+        for address in self.vips(key) {
+            if let Some(keys) = self.by_address.get_mut(&address) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_address.remove(&address);
+                }
+            }
+            dirty.add([address]);
+        }
+    }
+
+    fn vips(&self, key: &ObjectKey) -> Vec<IpAddr> {
+        self.services
+            .get(key)
+            .map(|s| s.vips().collect())
+            .unwrap_or_default()
+    }
+
+    /// All addresses that Services have.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.by_address.keys().copied()
+    }
+
+    /// Whether a Service has this address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.by_address.contains_key(&address)
+    }
+
+    /// The Services that have this address, by key.
+    pub fn services(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
+        self.by_address
+            .get(&address)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.services.get(key))
+    }
+
+    /// The Node objects, by name.
+    pub fn nodes(&self) -> &BTreeMap<String, Node> {
+        &self.nodes
+    }
+
+    /// The pool that an address belongs to, with the advertisements of its kind of configuration.
+    pub fn pool(&self, address: IpAddr) -> Option<(&IpAddressPool, Vec<&L2Advertisement>)> {
+        let holds = |p: &&IpAddressPool| {
+            p.ranges
+                .iter()
+                .any(|r| (r.first..=r.last).contains(&address))
+        };
+        if let Some(pool) = self.pools.values().find(holds) {
+            return Some((pool, self.advertisements.values().collect()));
+        }
+        // The legacy configuration says itself how its pools are announced.
+        self.legacy
+            .values()
+            .find_map(|c| Some((c.pools.iter().find(holds)?, vec![&c.advertisement])))
+    }
+}

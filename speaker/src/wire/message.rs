@@ -1,0 +1,344 @@
+//! The encoding of [`Message`]: one octet of kind, then the fields in order.
+//!
+//! A `State` carries a table of the names that its entries refer to by one octet. [`State::size`] is an upper bound of its
+//! encoding; decoding refuses what exceeds the bounds of [`crate::message`]. The version is in the header of the datagram.
+
+use std::collections::BTreeMap;
+
+use super::codec::{DecodeError, EncodeError, Reader, Writer};
+use crate::message::{
+    ClaimEntry, ELIGIBLE_NODES, ELIGIBLE_PART, Eligible, EligibleChange, Heartbeat, MAX_OPAQUE,
+    MAX_WATCHERS, MemberEntry, Message, NodeName, STATE_BUDGET, State, Status,
+};
+
+mod kind {
+    pub(super) const HEARTBEAT: u8 = 1;
+    pub(super) const PING: u8 = 2;
+    pub(super) const PONG: u8 = 3;
+    pub(super) const UNWATCH: u8 = 4;
+    pub(super) const SUSPECT: u8 = 5;
+    pub(super) const ANSWER: u8 = 6;
+    pub(super) const ACK: u8 = 7;
+    pub(super) const STATE: u8 = 8;
+    pub(super) const GOODBYE: u8 = 9;
+    pub(super) const OPAQUE: u8 = 10;
+}
+
+/// Flags of a `State`, by bit.
+const SETTLED: u8 = 1;
+const FULL: u8 = 2;
+const WANT: u8 = 4;
+const ACK: u8 = 8;
+const VOTE: u8 = 16;
+
+/// The bytes of a message.
+pub fn encode(message: &Message) -> Result<Vec<u8>, EncodeError> {
+    let mut w = Writer(Vec::with_capacity(64));
+    match message {
+        Message::Heartbeat(h) => {
+            if h.watchers.len() > MAX_WATCHERS {
+                return Err(EncodeError::Bounds("the number of watchers"));
+            }
+            w.u8(kind::HEARTBEAT);
+            w.u64(h.incarnation);
+            w.u8(u8::from(h.settled));
+            w.u64(h.members);
+            w.u64(h.claims);
+            w.count(h.watchers.len())?;
+            h.watchers.iter().try_for_each(|n| w.name(n))?;
+        }
+        Message::Ping => w.u8(kind::PING),
+        Message::Pong => w.u8(kind::PONG),
+        Message::Unwatch => w.u8(kind::UNWATCH),
+        Message::Suspect { member } => {
+            w.u8(kind::SUSPECT);
+            w.name(member)?;
+        }
+        Message::Answer { member, heard } => {
+            w.u8(kind::ANSWER);
+            w.u8(u8::from(*heard));
+            w.name(member)?;
+        }
+        Message::Ack { seq } => {
+            w.u8(kind::ACK);
+            w.u64(*seq);
+        }
+        Message::State(state) => {
+            w.u8(kind::STATE);
+            encode_state(&mut w, state)?;
+        }
+        Message::Goodbye {
+            incarnation,
+            hold_ms,
+        } => {
+            w.u8(kind::GOODBYE);
+            w.u64(*incarnation);
+            w.u32(*hold_ms);
+        }
+        Message::Opaque(payload) => {
+            if payload.len() > MAX_OPAQUE {
+                return Err(EncodeError::Bounds("the length of a payload"));
+            }
+            w.u8(kind::OPAQUE);
+            w.0.extend_from_slice(payload);
+        }
+    }
+    Ok(w.0)
+}
+
+/// The message that these bytes are, all of them.
+pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
+    let mut r = Reader(bytes);
+    let message = match r.u8()? {
+        kind::HEARTBEAT => {
+            let (incarnation, settled, members, claims) = (r.u64()?, r.bool()?, r.u64()?, r.u64()?);
+            let watchers = r.list(2, Reader::name)?;
+            if watchers.len() > MAX_WATCHERS {
+                return Err(DecodeError::Bounds("the number of watchers"));
+            }
+            Message::Heartbeat(Heartbeat {
+                incarnation,
+                settled,
+                watchers,
+                members,
+                claims,
+            })
+        }
+        kind::PING => Message::Ping,
+        kind::PONG => Message::Pong,
+        kind::UNWATCH => Message::Unwatch,
+        kind::SUSPECT => Message::Suspect { member: r.name()? },
+        kind::ANSWER => {
+            let heard = r.bool()?;
+            Message::Answer {
+                member: r.name()?,
+                heard,
+            }
+        }
+        kind::ACK => Message::Ack { seq: r.u64()? },
+        kind::STATE => Message::State(decode_state(&mut r)?),
+        kind::GOODBYE => Message::Goodbye {
+            incarnation: r.u64()?,
+            hold_ms: r.u32()?,
+        },
+        kind::OPAQUE => {
+            let payload = r.take(r.0.len())?;
+            if payload.len() > MAX_OPAQUE {
+                return Err(DecodeError::Bounds("the length of a payload"));
+            }
+            Message::Opaque(payload.to_vec())
+        }
+        _ => return Err(DecodeError::Unknown("a kind of message")),
+    };
+    r.end()?;
+    Ok(message)
+}
+
+/// The table of names that a `State` refers to.
+struct Names<'a>(BTreeMap<&'a NodeName, u8>);
+
+impl<'a> Names<'a> {
+    fn of(state: &'a State) -> Result<Self, EncodeError> {
+        let all = (state.members.iter().map(|m| &m.node))
+            .chain(state.claims.iter().map(|c| &c.node))
+            .chain(
+                state
+                    .eligible
+                    .iter()
+                    .flat_map(|e| e.nodes.iter().map(|n| &n.0)),
+            )
+            .chain(state.changes.iter().map(|c| &c.node));
+        let mut names: BTreeMap<&NodeName, u8> = all.map(|n| (n, 0)).collect();
+        if names.len() > usize::from(u8::MAX) {
+            return Err(EncodeError::Bounds("the number of names"));
+        }
+        names
+            .values_mut()
+            .zip(0u8..)
+            .for_each(|(index, i)| *index = i);
+        Ok(Self(names))
+    }
+
+    fn index(&self, name: &NodeName) -> u8 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+}
+
+fn status(s: Status) -> u8 {
+    match s {
+        Status::Unknown => 0,
+        Status::Alive => 1,
+        Status::Held => 2,
+        Status::Dead => 3,
+    }
+}
+
+fn read_status(r: &mut Reader<'_>) -> Result<Status, DecodeError> {
+    Ok(match r.u8()? {
+        0 => Status::Unknown,
+        1 => Status::Alive,
+        2 => Status::Held,
+        3 => Status::Dead,
+        _ => return Err(DecodeError::Unknown("a member's status")),
+    })
+}
+
+fn encode_state(w: &mut Writer, s: &State) -> Result<(), EncodeError> {
+    let names = Names::of(s)?;
+    w.u64(s.incarnation);
+    let flags = [
+        (s.settled, SETTLED),
+        (s.full, FULL),
+        (s.want, WANT),
+        (s.ack, ACK),
+        (s.vote, VOTE),
+    ];
+    w.u8(flags.iter().filter(|f| f.0).fold(0, |all, f| all | f.1));
+    match s.you {
+        None => w.u8(0),
+        Some((you, incarnation)) => {
+            w.u8(1);
+            w.u8(status(you));
+            w.u64(incarnation);
+        }
+    }
+    w.u64(s.seq);
+    w.u16(s.part);
+    w.u16(s.parts);
+    w.count(names.0.len())?;
+    names.0.keys().try_for_each(|n| w.name(n))?;
+    w.count(s.members.len())?;
+    for m in &s.members {
+        w.u8(names.index(&m.node));
+        w.u64(m.incarnation);
+        w.u8(status(m.status));
+        w.u8(u8::from(m.settled));
+        w.u32(m.hold_ms);
+    }
+    w.count(s.claims.len())?;
+    for c in &s.claims {
+        w.address(&c.addr);
+        w.u8(names.index(&c.node));
+        w.u64(c.epoch);
+        w.u8(u8::from(c.provisional));
+    }
+    w.count(s.eligible.len())?;
+    for e in &s.eligible {
+        if e.nodes.len() > ELIGIBLE_NODES || e.addresses.len() > ELIGIBLE_PART {
+            return Err(EncodeError::Bounds("the length of an eligibility list"));
+        }
+        w.u8(e.nodes.len() as u8);
+        for (node, version) in &e.nodes {
+            w.u8(names.index(node));
+            w.u64(*version);
+        }
+        w.u16(e.part);
+        w.u16(e.parts);
+        w.addresses(&e.addresses)?;
+    }
+    w.count(s.changes.len())?;
+    for c in &s.changes {
+        if c.added.len() + c.removed.len() > ELIGIBLE_PART {
+            return Err(EncodeError::Bounds("the length of an eligibility change"));
+        }
+        w.u8(names.index(&c.node));
+        w.u64(c.from);
+        w.u64(c.to);
+        w.addresses(&c.added)?;
+        w.addresses(&c.removed)?;
+    }
+    if w.0.len() > STATE_BUDGET + 1 {
+        return Err(EncodeError::Bounds("the length of a State"));
+    }
+    Ok(())
+}
+
+fn decode_state(r: &mut Reader<'_>) -> Result<State, DecodeError> {
+    if r.0.len() > STATE_BUDGET {
+        return Err(DecodeError::Bounds("the length of a State"));
+    }
+    let incarnation = r.u64()?;
+    let flags = r.u8()?;
+    if flags & !(SETTLED | FULL | WANT | ACK | VOTE) != 0 {
+        return Err(DecodeError::Unknown("a flag"));
+    }
+    let you = if r.bool()? {
+        Some((read_status(r)?, r.u64()?))
+    } else {
+        None
+    };
+    let (seq, part, parts) = (r.u64()?, r.u16()?, r.u16()?);
+    let names = r.list(2, Reader::name)?;
+    let name = |r: &mut Reader<'_>| -> Result<NodeName, DecodeError> {
+        names
+            .get(usize::from(r.u8()?))
+            .cloned()
+            .ok_or(DecodeError::Unknown("the number of a name"))
+    };
+    let members = r.list(15, |r| {
+        Ok(MemberEntry {
+            node: name(r)?,
+            incarnation: r.u64()?,
+            status: read_status(r)?,
+            settled: r.bool()?,
+            hold_ms: r.u32()?,
+        })
+    })?;
+    let claims = r.list(15, |r| {
+        Ok(ClaimEntry {
+            addr: r.address()?,
+            node: name(r)?,
+            epoch: r.u64()?,
+            provisional: r.bool()?,
+        })
+    })?;
+    let eligible = r.list(7, |r| {
+        let count = usize::from(r.u8()?);
+        if count > ELIGIBLE_NODES {
+            return Err(DecodeError::Bounds("the number of nodes"));
+        }
+        let nodes = (0..count)
+            .map(|_| Ok((name(r)?, r.u64()?)))
+            .collect::<Result<_, _>>()?;
+        let e = Eligible {
+            nodes,
+            part: r.u16()?,
+            parts: r.u16()?,
+            addresses: r.addresses()?,
+        };
+        if e.addresses.len() > ELIGIBLE_PART {
+            return Err(DecodeError::Bounds("the length of an eligibility list"));
+        }
+        Ok(e)
+    })?;
+    let changes = r.list(21, |r| {
+        let c = EligibleChange {
+            node: name(r)?,
+            from: r.u64()?,
+            to: r.u64()?,
+            added: r.addresses()?,
+            removed: r.addresses()?,
+        };
+        if c.added.len() + c.removed.len() > ELIGIBLE_PART {
+            return Err(DecodeError::Bounds("the length of an eligibility change"));
+        }
+        Ok(c)
+    })?;
+    let on = |bit| flags & bit != 0;
+    Ok(State {
+        incarnation,
+        settled: on(SETTLED),
+        you,
+        full: on(FULL),
+        want: on(WANT),
+        ack: on(ACK),
+        vote: on(VOTE),
+        seq,
+        part,
+        parts,
+        members,
+        claims,
+        eligible,
+        changes,
+    })
+}
