@@ -15,3 +15,43 @@ pub struct LegacyConfig {
     /// Pools that could not be read, by name: what they were before stays until it is read again.
     pub broken: Vec<String>,
 }
+
+impl LegacyConfig {
+    /// The configuration that these pools make up.
+    pub fn new(key: ObjectKey, pools: Vec<IpAddressPool>, broken: Vec<String>) -> Self {
+        let mut config = Self {
+            advertisement: L2Advertisement {
+                key: key.clone(),
+                ..L2Advertisement::default()
+            },
+            key,
+            pools,
+            broken,
+        };
+        config.advertise();
+        config
+    }
+
+    /// Takes over from an earlier reading the pools that are broken now, so that a typo costs nobody an address.
+    pub fn inherit(&mut self, earlier: &Self) {
+        for name in &self.broken {
+            if let Some(pool) = earlier.pools.iter().find(|p| p.key.name == *name)
+                && !self.pools.iter().any(|p| p.key.name == *name)
+            {
+                self.pools.push(pool.clone());
+            }
+        }
+        self.advertise();
+    }
+
+    /// Names the pools one by one: an advertisement without names would take in those of the newer kinds too. The empty
+    /// name, which no pool has, stands for none.
+    fn advertise(&mut self) {
+        let names: Vec<String> = self.pools.iter().map(|p| p.key.name.clone()).collect();
+        self.advertisement.pools = if names.is_empty() {
+            vec![String::new()]
+        } else {
+            names
+        };
+    }
+}

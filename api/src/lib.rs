@@ -5,6 +5,7 @@
 
 pub mod annotations;
 pub mod crd;
+pub mod decode;
 pub mod endpoints;
 pub mod family;
 pub mod key;
@@ -15,6 +16,7 @@ pub mod reason;
 pub mod source;
 pub mod traffic;
 pub mod view;
+pub mod yaml;
 
 pub use family::Family;
 pub use key::ObjectKey;

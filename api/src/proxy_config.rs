@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::object::Object;
+use crate::source::Problem;
+use crate::source::files::document;
+
 /// What the proxy takes from a KubeProxyConfiguration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyConfig {
@@ -30,4 +34,40 @@ pub struct ProxyConfig {
     pub kubeconfig: Option<String>,
     /// `mode` as written; anything but `ipvs` deserves a warning.
     pub mode: String,
+}
+
+impl ProxyConfig {
+    /// Reads a KubeProxyConfiguration as kube-proxy's `--config` has it; the problems are those that it works with.
+    pub fn parse(text: &str) -> Result<(Self, Vec<Problem>), Problem> {
+        Self::parse_file("", text)
+    }
+
+    /// [`Self::parse`] with the name of the file for messages.
+    pub fn parse_file(file: &str, text: &str) -> Result<(Self, Vec<Problem>), Problem> {
+        match read_text(file, text) {
+            (Some(config), problems) => Ok((config, problems)),
+            (None, problems) => Err(problems.into_iter().next().unwrap_or_default()),
+        }
+    }
+}
+
+fn read_text(file: &str, text: &str) -> (Option<ProxyConfig>, Vec<Problem>) {
+    let read = document::read(file, "", text);
+    let mut problems = read.problems;
+    for object in read.objects {
+        if let Object::ProxyConfig(config) = object.object {
+            return (Some(*config), problems);
+        }
+    }
+    if problems.is_empty() {
+        problems.push(Problem {
+            origin: file.to_owned(),
+            field: "kind".into(),
+            message:
+                "there is no KubeProxyConfiguration in it: give kube-proxy's configuration file"
+                    .into(),
+            ..Problem::default()
+        });
+    }
+    (None, problems)
 }

@@ -2,8 +2,10 @@
 
 pub mod advertisement;
 pub mod pool;
+pub mod range;
 pub mod selector;
 
 pub use advertisement::L2Advertisement;
 pub use pool::{AddressRange, IpAddressPool, ServiceAllocation};
+pub use range::RangeError;
 pub use selector::LabelSelector;

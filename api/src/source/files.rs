@@ -1,1 +1,4 @@
 //! A folder of YAML as a source.
+
+pub mod document;
+mod locate;

@@ -16,6 +16,8 @@ pub mod synth;
 pub use problem::Problem;
 
 /// One step: an object is new or changed, or it is gone.
+// A change lives from its source to the state that takes it in: a box would be one allocation for each, for nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// New or changed.
