@@ -1,1 +1,248 @@
-//! x
+//! What a client does, as plain functions that run in the namespace of the thread that calls them: give them to [`crate::netns::Netns::run`].
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt,
+};
+use nix::sys::time::TimeVal;
+
+use crate::netns::Netns;
+
+/// How a request is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// Local port; 0: the kernel's choice.
+    pub source_port: u16,
+    /// At most so long for connect and for the answer, each.
+    pub timeout: Duration,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Self {
+            source_port: 0,
+            timeout: Duration::from_secs(2) * crate::wait::slowness().min(3),
+        }
+    }
+}
+
+/// What a pod answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Which pod.
+    pub pod: String,
+    /// Whom it saw.
+    pub from: SocketAddr,
+    /// From where the client asked.
+    pub local: SocketAddr,
+    /// The whole answer.
+    pub text: String,
+}
+
+/// Connects, from a port of choice, with a bound on the time.
+pub fn connect(to: SocketAddr, ask: Ask) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // The kernel bounds a connect by the send timeout (socket(7)).
+    let micros = i64::from(ask.timeout.subsec_micros());
+    let timeout = TimeVal::new(
+        i64::try_from(ask.timeout.as_secs()).unwrap_or(i64::MAX),
+        micros,
+    );
+    setsockopt(&fd, sockopt::SendTimeout, &timeout)?;
+    setsockopt(&fd, sockopt::ReceiveTimeout, &timeout)?;
+    if ask.source_port != 0 {
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        let any: IpAddr = if to.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            std::net::Ipv6Addr::UNSPECIFIED.into()
+        };
+        socket::bind(
+            fd.as_raw_fd(),
+            &SockaddrStorage::from(SocketAddr::new(any, ask.source_port)),
+        )?;
+    }
+    match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) => Ok(TcpStream::from(fd)),
+        Err(nix::errno::Errno::EINPROGRESS) => Err(io::ErrorKind::TimedOut.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One HTTP request to a `lab-http`, on a connection of its own.
+pub fn http(to: SocketAddr, ask: Ask) -> io::Result<Answer> {
+    let mut stream = connect(to, ask)?;
+    let local = stream.local_addr()?;
+    stream.write_all(
+        format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let body = text
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body)
+        .ok_or(io::ErrorKind::UnexpectedEof)?;
+    answer(body, local)
+}
+
+/// One datagram to a `lab-http` and its answer.
+pub fn udp(to: SocketAddr, ask: Ask) -> io::Result<Answer> {
+    let any: IpAddr = if to.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    };
+    let socket = UdpSocket::bind((any, ask.source_port))?;
+    socket.connect(to)?;
+    udp_on(&socket, ask)
+}
+
+/// The same on a connected socket that is kept.
+pub fn udp_on(socket: &UdpSocket, ask: Ask) -> io::Result<Answer> {
+    socket.set_read_timeout(Some(ask.timeout))?;
+    socket.send(b"hello")?;
+    let mut buffer = [0; 2048];
+    let count = socket.recv(&mut buffer)?;
+    answer(
+        &String::from_utf8_lossy(&buffer[..count]),
+        socket.local_addr()?,
+    )
+}
+
+/// A long-lived TCP connection to a `lab-http` echo port.
+#[derive(Debug)]
+pub struct Flow {
+    stream: BufReader<TcpStream>,
+    /// The greeting.
+    pub answer: Answer,
+}
+
+impl Flow {
+    /// Connects and reads the greeting.
+    pub fn open(to: SocketAddr, ask: Ask) -> io::Result<Self> {
+        let stream = connect(to, ask)?;
+        let local = stream.local_addr()?;
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        Ok(Self {
+            answer: answer(&line, local)?,
+            stream,
+        })
+    }
+
+    /// Sends a line and reads its echo.
+    pub fn ping(&mut self) -> io::Result<Duration> {
+        let start = Instant::now();
+        self.stream.get_mut().write_all(b"ping\n")?;
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        if line.ends_with(" ping\n") {
+            Ok(start.elapsed())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+}
+
+/// `pod=NAME from=ADDRESS:PORT ...`
+fn answer(line: &str, local: SocketAddr) -> io::Result<Answer> {
+    let mut words = line.split_whitespace();
+    let pod = words.next().and_then(|word| word.strip_prefix("pod="));
+    let from = words
+        .next()
+        .and_then(|word| word.strip_prefix("from="))
+        .and_then(|text| text.parse().ok());
+    match (pod, from) {
+        (Some(pod), Some(from)) => Ok(Answer {
+            pod: pod.to_owned(),
+            from,
+            local,
+            text: line.trim().to_owned(),
+        }),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("not the answer of a pod: {line:?}"),
+        )),
+    }
+}
+
+/// How an attempt ended, in the words of the traffic matrix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered.
+    Answered(Answer),
+    /// Refused at once: a TCP reset or an ICMP error.
+    Refused,
+    /// Silence.
+    Dropped,
+    /// Anything else.
+    Failed(String),
+}
+
+impl From<io::Result<Answer>> for Outcome {
+    fn from(result: io::Result<Answer>) -> Self {
+        use io::ErrorKind::{
+            ConnectionRefused, ConnectionReset, PermissionDenied, TimedOut, WouldBlock,
+        };
+        match result {
+            Ok(answer) => Self::Answered(answer),
+            Err(error) => match error.kind() {
+                ConnectionRefused | ConnectionReset => Self::Refused,
+                // A drop of the node's own datagram in the output hook is told to the sender as EPERM.
+                TimedOut | WouldBlock | PermissionDenied => Self::Dropped,
+                _ => Self::Failed(error.to_string()),
+            },
+        }
+    }
+}
+
+/// Whether an address answers ICMP echo.
+pub fn ping(netns: &Netns, to: IpAddr) -> bool {
+    let to = to.to_string();
+    netns
+        .output("ping", &["-n", "-q", "-c", "1", "-W", "3", &to])
+        .status
+        .success()
+}
+
+/// The MAC addresses that answer for an IPv4 address on `eth0`, each once.
+pub fn arp(netns: &Netns, address: Ipv4Addr) -> Vec<String> {
+    let address = address.to_string();
+    let output = netns.output(
+        "arping",
+        &["-b", "-c", "2", "-w", "3", "-I", "eth0", &address],
+    );
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut macs: Vec<String> = text
+        .split('[')
+        .skip(1)
+        .filter_map(|part| part.split_once(']'))
+        .map(|(mac, _)| mac.to_lowercase())
+        .collect();
+    macs.sort();
+    macs.dedup();
+    macs
+}
+
+/// The MAC address of an interface.
+pub fn mac(netns: &Netns, interface: &str) -> String {
+    let path = format!("/sys/class/net/{interface}/address");
+    // sysfs shows the namespace of the process that mounted it, so the program that asks the kernel it is.
+    let text = netns.sh("ip", &["-o", "link", "show", "dev", interface]);
+    let word = text
+        .split("link/ether ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    word.unwrap_or_else(|| panic!("no MAC address in {path}: {text}"))
+        .to_lowercase()
+}

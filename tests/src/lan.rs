@@ -1,1 +1,109 @@
-//! x
+//! One Ethernet segment: a bridge in a namespace of its own, with the nodes and clients plugged in. The addresses are those of the users' manifests:
+//! their pool is 172.17.255.1-172.17.255.255, so the LAN is 172.17.0.0/16; pods of node N live in 10.244.N.0/24.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::netns::Netns;
+
+/// The segment's prefix lengths.
+pub const PREFIX4: u8 = 16;
+/// The same for IPv6.
+pub const PREFIX6: u8 = 64;
+/// The router's address, which is the bridge's own; everyone's default route goes there.
+pub const ROUTER4: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
+/// The same for IPv6.
+pub const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x17, 0, 0, 0, 0, 0, 1);
+
+/// The segment.
+#[derive(Debug)]
+pub struct Lan {
+    netns: Netns,
+    ports: u16,
+}
+
+/// Something plugged in: a namespace whose `eth0` is on the segment.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Its namespace.
+    pub netns: Netns,
+    /// Its IPv4 address.
+    pub v4: Ipv4Addr,
+    /// Its IPv6 address.
+    pub v6: Ipv6Addr,
+    /// The port of the bridge that its cable is in.
+    pub port: String,
+}
+
+impl Lan {
+    /// The bridge, up, with the router's addresses.
+    pub fn new() -> Self {
+        let netns = Netns::new("lan");
+        let _ = netns.sysctl("net/ipv6/conf/default/accept_dad", "0");
+        netns.ip(&format!(
+            "link add br0 type bridge\n\
+             addr add {ROUTER4}/{PREFIX4} dev br0\n\
+             addr add {ROUTER6}/{PREFIX6} dev br0 nodad\n\
+             link set br0 up\n"
+        ));
+        Self { netns, ports: 0 }
+    }
+
+    /// The segment's own namespace, the router.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// A new namespace with `eth0` on the segment at 172.17.0.`number` and fd00:17::`number`.
+    pub fn plug(&mut self, name: &str, number: u8) -> Host {
+        self.ports += 1;
+        let netns = Netns::new(name);
+        let _ = netns.sysctl("net/ipv6/conf/default/accept_dad", "0");
+        let port = format!("port{}", self.ports);
+        let v4 = Ipv4Addr::new(172, 17, 0, number);
+        let v6 = Ipv6Addr::new(0xfd00, 0x17, 0, 0, 0, 0, 0, u16::from(number));
+        self.netns.ip(&format!(
+            "link add {port} type veth peer name eth0 netns {}\n\
+             link set {port} master br0\n\
+             link set {port} up\n",
+            netns.tid()
+        ));
+        netns.ip(&format!(
+            "link set eth0 up\n\
+             addr add {v4}/{PREFIX4} dev eth0\n\
+             addr add {v6}/{PREFIX6} dev eth0 nodad\n\
+             route add default via {ROUTER4}\n\
+             route add default via {ROUTER6}\n"
+        ));
+        Host {
+            netns,
+            v4,
+            v6,
+            port,
+        }
+    }
+
+    /// Pulls a host's cable: the segment's side goes down, and the host loses its carrier.
+    pub fn unplug(&self, host: &Host) {
+        self.netns.ip(&format!("link set {} down\n", host.port));
+    }
+
+    /// Plugs it in again.
+    pub fn replug(&self, host: &Host) {
+        self.netns.ip(&format!("link set {} up\n", host.port));
+    }
+}
+
+impl Default for Lan {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The address of a host in the family of another address.
+pub fn same_family(host: &Host, other: IpAddr) -> IpAddr {
+    if other.is_ipv4() {
+        host.v4.into()
+    } else {
+        host.v6.into()
+    }
+}

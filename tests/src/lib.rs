@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod client;
+pub mod cluster;
 pub mod dns;
 pub mod lan;
 pub mod manifests;

@@ -51,7 +51,10 @@ impl Need {
 /// Where a program is: on the path, or where Debian keeps what is root's.
 pub fn find_tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
-    path.split(':').chain(["/usr/sbin", "/sbin", "/usr/bin"]).map(|folder| Path::new(folder).join(name)).find(|file| file.is_file())
+    path.split(':')
+        .chain(["/usr/sbin", "/sbin", "/usr/bin"])
+        .map(|folder| Path::new(folder).join(name))
+        .find(|file| file.is_file())
 }
 
 fn kernel_has_ipvs() -> bool {
@@ -68,7 +71,10 @@ fn kernel_has_nft() -> bool {
 
 fn quiet(program: &Path, arguments: &[&str]) -> bool {
     let mut command = std::process::Command::new(program);
-    command.args(arguments).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
@@ -81,7 +87,9 @@ pub fn strict() -> bool {
 /// True if the test may go on. Where something is missing: a panic where needs are strict, else one line on standard error.
 #[track_caller]
 pub fn all(test: &str, needs: &[Need]) -> bool {
-    let Some(missing) = needs.iter().find(|need| !need.met()) else { return true };
+    let Some(missing) = needs.iter().find(|need| !need.met()) else {
+        return true;
+    };
     assert!(!strict(), "{test} needs {missing}");
     // Past the harness' capture, or nobody would see it.
     let line = format!("SKIPPED: {test}: needs {missing}\n");

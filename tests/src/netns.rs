@@ -48,10 +48,14 @@ impl Netns {
                 }
             })
             .expect("a thread starts");
-        let tid = started.recv().expect("the thread answers").unwrap_or_else(|error| {
-            panic!("cannot make a network namespace for {name}: {error}; the lab needs root")
-        });
-        let handle = File::open(format!("/proc/self/task/{tid}/ns/net")).expect("the thread's namespace opens");
+        let tid = started
+            .recv()
+            .expect("the thread answers")
+            .unwrap_or_else(|error| {
+                panic!("cannot make a network namespace for {name}: {error}; the lab needs root")
+            });
+        let handle = File::open(format!("/proc/self/task/{tid}/ns/net"))
+            .expect("the thread's namespace opens");
         let inner = Inner {
             name: name.to_owned(),
             tid,
@@ -83,8 +87,18 @@ impl Netns {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
             let _ = answer.send(result);
         });
-        let sent = self.0.jobs.lock().expect("no thread panics with it").as_ref().map(|jobs| jobs.send(boxed));
-        assert!(matches!(sent, Some(Ok(()))), "the thread of {} is gone", self.name());
+        let sent = self
+            .0
+            .jobs
+            .lock()
+            .expect("no thread panics with it")
+            .as_ref()
+            .map(|jobs| jobs.send(boxed));
+        assert!(
+            matches!(sent, Some(Ok(()))),
+            "the thread of {} is gone",
+            self.name()
+        );
         match answered.recv().expect("the thread answers") {
             Ok(value) => value,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -92,10 +106,18 @@ impl Netns {
     }
 
     /// A thread of its own in the namespace, for traffic that goes on beside other things.
-    pub fn thread<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        let handle = self.0.handle.try_clone().expect("a file handle can be cloned");
+    pub fn thread<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let handle = self
+            .0
+            .handle
+            .try_clone()
+            .expect("a file handle can be cloned");
         std::thread::spawn(move || {
-            setns(&handle, CloneFlags::CLONE_NEWNET).expect("a thread of root may enter a namespace");
+            setns(&handle, CloneFlags::CLONE_NEWNET)
+                .expect("a thread of root may enter a namespace");
             drop(handle);
             job()
         })
@@ -120,7 +142,13 @@ impl Netns {
         let output = self.output(program, arguments);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "in {}: {program} {}: {}\n{text}{errors}", self.name(), arguments.join(" "), output.status);
+        assert!(
+            output.status.success(),
+            "in {}: {program} {}: {}\n{text}{errors}",
+            self.name(),
+            arguments.join(" "),
+            output.status
+        );
         text
     }
 
@@ -141,14 +169,28 @@ impl Netns {
         let text = input.to_owned();
         let output = self.run(move || {
             let mut command = Command::new(tool(program));
-            command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+            command
+                .args(arguments)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            let mut child = command
+                .spawn()
+                .unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
             // A program that ends early says why itself.
-            let _ = child.stdin.take().expect("it is piped").write_all(text.as_bytes());
+            let _ = child
+                .stdin
+                .take()
+                .expect("it is piped")
+                .write_all(text.as_bytes());
             child.wait_with_output().expect("a child can be waited for")
         });
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "in {}: {program}: {errors}\ngiven:\n{input}", self.name());
+        assert!(
+            output.status.success(),
+            "in {}: {program}: {errors}\ngiven:\n{input}",
+            self.name()
+        );
     }
 
     /// Writes one sysctl of the namespace, `net.ipv4.ip_forward` by its path `net/ipv4/ip_forward`.
@@ -166,7 +208,11 @@ impl Netns {
     /// A number that tells namespaces apart, as `readlink /proc/PID/ns/net` shows it.
     pub fn inode(&self) -> u64 {
         use std::os::unix::fs::MetadataExt;
-        self.0.handle.metadata().map(|meta| meta.ino()).unwrap_or_default()
+        self.0
+            .handle
+            .metadata()
+            .map(|meta| meta.ino())
+            .unwrap_or_default()
     }
 }
 
@@ -179,7 +225,9 @@ impl Drop for Inner {
         // The queue closes, the thread ends, and with it the namespace.
         self.jobs.lock().map(|mut jobs| jobs.take()).ok();
         let worker = self.worker.lock().ok().and_then(|mut worker| worker.take());
-        if let Some(worker) = worker.filter(|worker| worker.thread().id() != std::thread::current().id()) {
+        if let Some(worker) =
+            worker.filter(|worker| worker.thread().id() != std::thread::current().id())
+        {
             let _ = worker.join();
         }
     }

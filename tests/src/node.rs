@@ -1,1 +1,287 @@
-//! x
+//! A node: a host on the LAN with pods behind it, and the `ferrolb node` process in it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::lan::{Host, Lan};
+use crate::netns::Netns;
+use crate::paths::ferrolb;
+use crate::pod::Pod;
+use crate::process::Process;
+
+/// How a node's pods hang on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodLinks {
+    /// A veth and a route for each pod.
+    Routed,
+    /// All on one bridge, `cni0`.
+    Bridge,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name, `node-N`.
+    pub name: String,
+    /// N: its LAN address is 172.17.0.(10+N), its pods' 10.244.N.0/24.
+    pub number: u8,
+    /// Its place on the LAN.
+    pub host: Host,
+    links: PodLinks,
+    pods: u8,
+    agent: Option<Process>,
+}
+
+impl Node {
+    /// A node on the LAN, with forwarding on, as a CNI leaves it.
+    pub fn new(lan: &mut Lan, number: u8, links: PodLinks) -> Self {
+        let name = format!("node-{number}");
+        let host = lan.plug(&name, 10 + number);
+        for knob in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            let _ = host.netns.sysctl(knob, "1");
+        }
+        if links == PodLinks::Bridge {
+            host.netns.ip(&format!(
+                "link add cni0 type bridge\n\
+                 addr add {}/24 dev cni0\n\
+                 addr add {}/64 dev cni0 nodad\n\
+                 link set cni0 up\n",
+                gateway4(number),
+                gateway6(number)
+            ));
+        }
+        Self {
+            name,
+            number,
+            host,
+            links,
+            pods: 0,
+            agent: None,
+        }
+    }
+
+    /// Routes to the pods of the other nodes.
+    pub fn routes_to(&self, others: &[&Node]) {
+        let mut lines = String::new();
+        for other in others.iter().filter(|other| other.number != self.number) {
+            let Host { v4, v6, .. } = &other.host;
+            lines.push_str(&format!(
+                "route replace {} via {v4}\nroute replace {} via {v6}\n",
+                pod_cidr4(other.number),
+                pod_cidr6(other.number)
+            ));
+        }
+        self.host.netns.ip(&lines);
+    }
+
+    /// The node's namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.host.netns
+    }
+
+    /// A new pod on it, without a server.
+    pub fn pod(&mut self, name: &str) -> Pod {
+        self.pods += 1;
+        let number = self.number;
+        let (v4, v6) = (
+            Ipv4Addr::new(10, 244, number, 10 + self.pods),
+            pod6(number, u16::from(10 + self.pods)),
+        );
+        let netns = Netns::new(name);
+        let _ = netns.sysctl("net/ipv6/conf/default/accept_dad", "0");
+        let veth = format!("veth{}", self.pods);
+        let (gate4, gate6) = (gateway4(number), gateway6(number));
+        let mut lines = format!(
+            "link add {veth} type veth peer name eth0 netns {}\n",
+            netns.tid()
+        );
+        match self.links {
+            PodLinks::Routed => lines.push_str(&format!(
+                "addr add {gate4}/32 dev {veth}\n\
+                 addr add {gate6}/128 dev {veth} nodad\n\
+                 link set {veth} up\n\
+                 route add {v4}/32 dev {veth}\n\
+                 route add {v6}/128 dev {veth}\n"
+            )),
+            PodLinks::Bridge => lines.push_str(&format!(
+                "link set {veth} master cni0\nlink set {veth} up\n"
+            )),
+        }
+        self.host.netns.ip(&lines);
+        let (len4, len6) = if self.links == PodLinks::Routed {
+            (32, 128)
+        } else {
+            (24, 64)
+        };
+        netns.ip(&format!(
+            "link set eth0 up\n\
+             addr add {v4}/{len4} dev eth0\n\
+             addr add {v6}/{len6} dev eth0 nodad\n\
+             route replace {gate4}/32 dev eth0\n\
+             route add default via {gate4}\n\
+             route replace {gate6}/128 dev eth0\n\
+             route add default via {gate6}\n"
+        ));
+        Pod::new(name, netns, v4, v6)
+    }
+
+    /// Starts `ferrolb node` in it, or starts it again.
+    pub fn start_agent(&mut self, setup: &AgentSetup) {
+        let arguments = setup.arguments(self);
+        let log = setup.folder.join(format!("{}.log", self.name));
+        let folder = self.folder(setup);
+        std::fs::create_dir_all(&folder).expect("a folder for the node's state");
+        self.agent = Some(Process::start(
+            &self.host.netns,
+            &self.name,
+            &ferrolb(),
+            &arguments,
+            &log,
+        ));
+    }
+
+    /// The running agent.
+    pub fn agent(&mut self) -> Option<&mut Process> {
+        self.agent.as_mut()
+    }
+
+    /// Whether an agent was started and not dropped.
+    pub fn has_agent(&self) -> bool {
+        self.agent.is_some()
+    }
+
+    /// Forgets the agent, which ends it.
+    pub fn drop_agent(&mut self) {
+        self.agent = None;
+    }
+
+    /// The node's socket.
+    pub fn socket(&self, setup: &AgentSetup) -> PathBuf {
+        self.folder(setup).join("node.sock")
+    }
+
+    fn folder(&self, setup: &AgentSetup) -> PathBuf {
+        setup.folder.join(&self.name)
+    }
+
+    /// What `ferrolb status -o json` says.
+    pub fn status(&self, setup: &AgentSetup) -> Result<Value, String> {
+        let text = self.status_text(setup, true)?;
+        serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
+    }
+
+    /// What `ferrolb status` prints.
+    pub fn status_text(&self, setup: &AgentSetup, json: bool) -> Result<String, String> {
+        let socket = self.socket(setup).display().to_string();
+        let mut arguments = vec!["status", "--socket", &socket];
+        if json {
+            arguments.extend(["-o", "json"]);
+        }
+        let output = self
+            .host
+            .netns
+            .output(&ferrolb().display().to_string(), &arguments);
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+}
+
+/// What all nodes of an installation share.
+#[derive(Debug, Clone)]
+pub struct AgentSetup {
+    /// Where each node keeps its state, socket and log.
+    pub folder: PathBuf,
+    /// The manifests.
+    pub manifests: PathBuf,
+    /// The KubeProxyConfiguration.
+    pub config: Option<PathBuf>,
+    /// The key that seals the nodes' packets.
+    pub key_file: PathBuf,
+    /// All nodes: name and LAN address.
+    pub members: Vec<(String, Ipv4Addr)>,
+    /// `ipvs` or `none`.
+    pub proxy: String,
+    /// More arguments.
+    pub extra: Vec<String>,
+}
+
+/// Where the nodes' ClusterIPs come from.
+pub const SERVICE_CIDR: &str = "10.96.0.0/16";
+
+impl AgentSetup {
+    /// The usual setup: everything in `folder`, a fresh key there.
+    pub fn new(folder: &Path, manifests: &Path, nodes: &[Node], proxy: &str) -> Self {
+        let key_file = folder.join("key");
+        std::fs::write(&key_file, format!("{}\n", "7f".repeat(32)))
+            .expect("the key can be written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&key_file, mode).expect("the key can be made private");
+        Self {
+            folder: folder.to_path_buf(),
+            manifests: manifests.to_path_buf(),
+            config: None,
+            key_file,
+            members: nodes
+                .iter()
+                .map(|node| (node.name.clone(), node.host.v4))
+                .collect(),
+            proxy: proxy.to_owned(),
+            extra: Vec::new(),
+        }
+    }
+
+    fn arguments(&self, node: &Node) -> Vec<String> {
+        let shown = |path: &Path| path.display().to_string();
+        let mut arguments = vec![
+            "node".to_owned(),
+            "--manifests".to_owned(),
+            shown(&self.manifests),
+        ];
+        let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        option("--state", shown(&node.folder(self).join("state")));
+        option("--node-name", node.name.clone());
+        for (name, address) in &self.members {
+            option("--member", format!("{name}={address}"));
+        }
+        option("--key-file", shown(&self.key_file));
+        option("--service-cidr", SERVICE_CIDR.to_owned());
+        option("--proxy", self.proxy.clone());
+        option("--socket", shown(&node.socket(self)));
+        if let Some(config) = &self.config {
+            option("--config", shown(config));
+        }
+        arguments.extend(self.extra.iter().cloned());
+        arguments
+    }
+}
+
+/// How long a node may take from its start to its first complete answer.
+pub const READY: Duration = Duration::from_secs(15);
+
+/// The pods' IPv4 prefix on a node.
+pub fn pod_cidr4(number: u8) -> String {
+    format!("10.244.{number}.0/24")
+}
+
+/// The pods' IPv6 prefix on a node.
+pub fn pod_cidr6(number: u8) -> String {
+    format!("fd00:10:244:{number}::/64")
+}
+
+fn gateway4(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 244, number, 1)
+}
+
+fn gateway6(number: u8) -> Ipv6Addr {
+    pod6(number, 1)
+}
+
+fn pod6(number: u8, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x10, 0x244, u16::from(number), 0, 0, 0, host)
+}

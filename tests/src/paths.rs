@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub fn workspace() -> PathBuf {
     match std::env::var_os("FERROLB_ROOT") {
         Some(root) => PathBuf::from(root),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_path_buf(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .expect("the crate lies in the workspace")
+            .to_path_buf(),
     }
 }
 
@@ -24,7 +27,12 @@ pub fn ferrolb() -> PathBuf {
     let target = target_dir();
     let built = ["release", "debug"].map(|profile| target.join(profile).join("ferrolb"));
     let age = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
-    built.iter().filter(|path| path.exists()).max_by_key(|path| age(path)).unwrap_or(&built[0]).clone()
+    built
+        .iter()
+        .filter(|path| path.exists())
+        .max_by_key(|path| age(path))
+        .unwrap_or(&built[0])
+        .clone()
 }
 
 /// A program of this crate (`lab-http`), beside the running one.
@@ -32,7 +40,11 @@ pub fn own_program(name: &str) -> PathBuf {
     let running = std::env::current_exe().expect("the running program has a path");
     let folder = running.parent().expect("a program lies in a folder");
     // A test lies in `deps`, one below the programs.
-    let folder = if folder.ends_with("deps") { folder.parent().expect("deps has a parent") } else { folder };
+    let folder = if folder.ends_with("deps") {
+        folder.parent().expect("deps has a parent")
+    } else {
+        folder
+    };
     folder.join(name)
 }
 
@@ -49,8 +61,12 @@ impl TempDir {
     pub fn new(what: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("ferrolb-lab-{}-{number}-{what}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap_or_else(|error| panic!("cannot make {}: {error}", path.display()));
+        let path = std::env::temp_dir().join(format!(
+            "ferrolb-lab-{}-{number}-{what}",
+            std::process::id()
+        ));
+        std::fs::create_dir_all(&path)
+            .unwrap_or_else(|error| panic!("cannot make {}: {error}", path.display()));
         Self(path)
     }
 

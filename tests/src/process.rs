@@ -28,11 +28,25 @@ pub struct Process {
 impl Process {
     /// Starts a program in a namespace. Both outputs go to the end of the file `log`.
     #[track_caller]
-    pub fn start(netns: &Netns, name: &str, program: &Path, arguments: &[String], log: &Path) -> Self {
-        let file = File::options().create(true).append(true).open(log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+    pub fn start(
+        netns: &Netns,
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        log: &Path,
+    ) -> Self {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .unwrap_or_else(|error| panic!("{}: {error}", log.display()));
         let errors = file.try_clone().expect("a file handle can be cloned");
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(file).stderr(errors);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors);
         // SAFETY: prctl is async-signal-safe and touches nothing but the new process.
         unsafe {
             command.pre_exec(|| {
@@ -41,8 +55,18 @@ impl Process {
             });
         }
         let shown = program.display().to_string();
-        let child = netns.run(move || command.spawn().unwrap_or_else(|error| panic!("cannot run {shown}: {error}")));
-        Self { name: name.to_owned(), child, log: log.to_path_buf(), ended: None, netns: netns.clone() }
+        let child = netns.run(move || {
+            command
+                .spawn()
+                .unwrap_or_else(|error| panic!("cannot run {shown}: {error}"))
+        });
+        Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_path_buf(),
+            ended: None,
+            netns: netns.clone(),
+        }
     }
 
     /// Its process id.
@@ -93,7 +117,11 @@ impl Process {
     pub fn stop(&mut self, within: Duration) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.wait(within).unwrap_or_else(|| {
-            eprintln!("{} did not stop within {} s and was killed", self.name, within.as_secs());
+            eprintln!(
+                "{} did not stop within {} s and was killed",
+                self.name,
+                within.as_secs()
+            );
             self.kill()
         })
     }
@@ -101,7 +129,8 @@ impl Process {
     /// Ends it at once.
     pub fn kill(&mut self) -> ExitStatus {
         self.signal(Signal::SIGKILL);
-        self.wait(Duration::from_secs(20)).unwrap_or_else(|| ExitStatus::from_raw(9))
+        self.wait(Duration::from_secs(20))
+            .unwrap_or_else(|| ExitStatus::from_raw(9))
     }
 }
 
@@ -114,7 +143,12 @@ impl Drop for Process {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines.len().saturating_sub(60);
-            eprintln!("--- {} ({} lines, the last {}):", self.name, lines.len(), lines.len() - tail);
+            eprintln!(
+                "--- {} ({} lines, the last {}):",
+                self.name,
+                lines.len(),
+                lines.len() - tail
+            );
             for line in lines.iter().skip(tail) {
                 eprintln!("    {line}");
             }

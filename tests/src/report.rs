@@ -1,1 +1,97 @@
-//! x
+//! What the demo says: progress lines while something takes long, a check mark for each thing shown, and in the end a verdict.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::time::Instant;
+
+/// The checks so far.
+#[derive(Debug)]
+pub struct Report {
+    start: Instant,
+    passed: u32,
+    failed: Vec<String>,
+}
+
+impl Report {
+    /// Nothing checked yet.
+    pub fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            passed: 0,
+            failed: Vec::new(),
+        }
+    }
+
+    /// A heading.
+    pub fn title(&self, text: impl Display) {
+        say(&format!("\n\x1b[1m{text}\x1b[0m"));
+    }
+
+    /// What is going on, with the seconds since the start.
+    pub fn progress(&self, text: impl Display) {
+        say(&format!(
+            "  … {text} ({:.0} s)",
+            self.start.elapsed().as_secs_f32()
+        ));
+    }
+
+    /// A command and what it printed, as it is.
+    pub fn shown(&self, command: impl Display, output: &str) {
+        say(&format!("  $ {command}"));
+        for line in output.trim_end().lines() {
+            say(&format!("    {line}"));
+        }
+    }
+
+    /// One check: its name, and what was seen or why it failed.
+    pub fn check(&mut self, name: &str, result: Result<String, String>) -> bool {
+        match result {
+            Ok(seen) => {
+                self.passed += 1;
+                let seen = if seen.is_empty() {
+                    seen
+                } else {
+                    format!(": {seen}")
+                };
+                say(&format!("  \x1b[32m✓\x1b[0m {name}{seen}"));
+                true
+            }
+            Err(why) => {
+                self.failed.push(name.to_owned());
+                say(&format!("  \x1b[31m✗\x1b[0m {name}: {why}"));
+                false
+            }
+        }
+    }
+
+    /// The verdict: true if every check passed, and there were some.
+    pub fn finish(self) -> bool {
+        let seconds = self.start.elapsed().as_secs_f32();
+        if self.failed.is_empty() {
+            say(&format!(
+                "\n\x1b[32m✓\x1b[0m {} checks passed in {seconds:.0} s",
+                self.passed
+            ));
+        } else {
+            say(&format!(
+                "\n\x1b[31m✗\x1b[0m {} of {} checks failed: {}",
+                self.failed.len(),
+                self.failed.len() as u32 + self.passed,
+                self.failed.join("; ")
+            ));
+        }
+        self.failed.is_empty() && self.passed > 0
+    }
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// The text may be followed through a pipe: each line at once, and a reader that went away is no error.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

@@ -57,7 +57,10 @@ pub fn native(tier: Tier) -> bool {
 /// Runs the command, its output going to ours, and gives its exit code.
 pub fn run(tier: Tier, command: &[String], timeout: Duration) -> Result<i32, VmError> {
     if native(tier) {
-        let mut child = Command::new(&command[0]).args(&command[1..]).spawn().map_err(io(&command[0]))?;
+        let mut child = Command::new(&command[0])
+            .args(&command[1..])
+            .spawn()
+            .map_err(io(&command[0]))?;
         return Ok(child.wait().map_err(io(&command[0]))?.code().unwrap_or(128));
     }
     boot(command, timeout, kvm_works())
@@ -65,11 +68,22 @@ pub fn run(tier: Tier, command: &[String], timeout: Duration) -> Result<i32, VmE
 
 /// Real KVM: the device opens, the processor has it, and a guest comes up with it.
 fn kvm_works() -> bool {
-    let opens = File::options().read(true).write(true).open("/dev/kvm").is_ok();
+    let opens = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_ok();
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-    let able = flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm");
-    opens && able && boot(&["true".to_owned()], Duration::from_secs(40), true).is_ok_and(|code| code == 0)
+    let flags = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .unwrap_or_default();
+    let able = flags
+        .split_whitespace()
+        .any(|flag| flag == "vmx" || flag == "svm");
+    opens
+        && able
+        && boot(&["true".to_owned()], Duration::from_secs(40), true).is_ok_and(|code| code == 0)
 }
 
 // Each saves time under emulation: a clock that is no device, no self-tests, no zeroing, quick grace periods.
@@ -95,9 +109,15 @@ fn boot(command: &[String], timeout: Duration, kvm: bool) -> Result<i32, VmError
     result
 }
 
-fn boot_in(folder: &Path, command: &[String], timeout: Duration, kvm: bool) -> Result<i32, VmError> {
+fn boot_in(
+    folder: &Path,
+    command: &[String],
+    timeout: Duration,
+    kvm: bool,
+) -> Result<i32, VmError> {
     let script = folder.join("run.sh");
-    std::fs::write(&script, guest_script(folder, command, kvm)).map_err(io(script.display().to_string()))?;
+    std::fs::write(&script, guest_script(folder, command, kvm))
+        .map_err(io(script.display().to_string()))?;
     let output = folder.join("output");
     File::create(&output).map_err(io(output.display().to_string()))?;
     let console = folder.join("console");
@@ -116,8 +136,16 @@ fn boot_in(folder: &Path, command: &[String], timeout: Duration, kvm: bool) -> R
         std::thread::sleep(Duration::from_millis(50));
     }
     stream.copy();
-    let code = std::fs::read_to_string(folder.join("rc")).ok().and_then(|text| text.trim().parse().ok());
-    code.ok_or_else(|| VmError::NoResult(std::fs::read_to_string(&console).unwrap_or_default().replace('\r', "")))
+    let code = std::fs::read_to_string(folder.join("rc"))
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    code.ok_or_else(|| {
+        VmError::NoResult(
+            std::fs::read_to_string(&console)
+                .unwrap_or_default()
+                .replace('\r', ""),
+        )
+    })
 }
 
 fn vng(folder: &Path, script: &Path, kvm: bool) -> Result<Command, VmError> {
@@ -133,7 +161,18 @@ fn vng(folder: &Path, script: &Path, kvm: bool) -> Result<Command, VmError> {
     let mut command = Command::new(vng);
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", venv.display()));
-    command.args(["--force-9p", "--user", "root", "--cpus", "2", "--memory", "3G", "-r"]).arg(kernel);
+    command
+        .args([
+            "--force-9p",
+            "--user",
+            "root",
+            "--cpus",
+            "2",
+            "--memory",
+            "3G",
+            "-r",
+        ])
+        .arg(kernel);
     if !kvm {
         command.arg("--disable-kvm");
     }
@@ -148,18 +187,33 @@ fn vng(folder: &Path, script: &Path, kvm: bool) -> Result<Command, VmError> {
 
 fn kernel_image() -> Result<PathBuf, VmError> {
     let folder = lab_dir().join("kernel/boot");
-    let images = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let image = images.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-"))).max();
+    let images = std::fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let image = images
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-"))
+        })
+        .max();
     image.ok_or_else(|| VmError::Missing(format!("kernel image in {}", folder.display())))
 }
 
 /// What the guest runs: the caching view of the host's files, the command in it, its exit code into the shared folder.
 fn guest_script(folder: &Path, command: &[String], kvm: bool) -> String {
     let folder = quoted(&folder.display().to_string());
-    let here = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_else(|_| "/".to_owned());
+    let here = std::env::current_dir()
+        .map(|path| path.display().to_string())
+        .unwrap_or_else(|_| "/".to_owned());
     let mut exports = String::new();
-    let passed = ["FERROLB_", "RUST_", "CARGO_", "CI", "HOME", "PATH", "NO_COLOR"];
-    for (name, value) in std::env::vars().filter(|(name, _)| passed.iter().any(|prefix| name.starts_with(prefix))) {
+    let passed = [
+        "FERROLB_", "RUST_", "CARGO_", "CI", "HOME", "PATH", "NO_COLOR",
+    ];
+    for (name, value) in
+        std::env::vars().filter(|(name, _)| passed.iter().any(|prefix| name.starts_with(prefix)))
+    {
         exports.push_str(&format!("export {name}={}\n", quoted(&value)));
     }
     if !kvm && std::env::var_os("FERROLB_SLOW").is_none() {
@@ -177,8 +231,7 @@ fn guest_script(folder: &Path, command: &[String], kvm: bool) -> String {
          printf '#!/bin/sh\\nexec /sbin/modprobe -d %s \"$@\"\\n' {modules} >/run/lab-modprobe\n\
          chmod 755 /run/lab-modprobe\n\
          echo /run/lab-modprobe >/proc/sys/kernel/modprobe\n\
-         /run/lab-modprobe -a ip_vs ip_vs_rr nf_tables veth bridge dummy br_netfilter >/dev/null 2>&1\n\
-         sysctl -q -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 >/dev/null 2>&1\n\
+         /run/lab-modprobe -a ip_vs ip_vs_rr nf_tables veth bridge dummy >/dev/null 2>&1\n\
          chroot /run/host sh -c 'cd \"$1\" && shift && exec \"$@\"' sh {here} {command}\n\
          echo $? >{folder}/rc\nsync\n",
         here = quoted(&here),
@@ -197,7 +250,11 @@ struct Guest(Child);
 impl Guest {
     fn start(mut command: Command, log: File) -> Result<Self, VmError> {
         let errors = log.try_clone().map_err(io("console"))?;
-        command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
+        command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .process_group(0);
         command.spawn().map(Self).map_err(io("vng"))
     }
 
@@ -222,7 +279,9 @@ struct Stream(File);
 
 impl Stream {
     fn open(path: &Path) -> Result<Self, VmError> {
-        File::open(path).map(Self).map_err(io(path.display().to_string()))
+        File::open(path)
+            .map(Self)
+            .map_err(io(path.display().to_string()))
     }
 
     fn copy(&mut self) {

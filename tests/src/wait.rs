@@ -5,18 +5,28 @@ use std::time::{Duration, Instant};
 
 /// How much longer everything may take: 1 natively, 5 in an emulated machine. `FERROLB_SLOW` overrides.
 pub fn slowness() -> u32 {
-    std::env::var("FERROLB_SLOW").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+    std::env::var("FERROLB_SLOW")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1)
 }
 
 /// Polls `probe` until it gives a value; the error is what it saw last.
-pub fn value<T, E: Debug>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<T, E>) -> Result<T, String> {
+pub fn value<T, E: Debug>(
+    what: &str,
+    within: Duration,
+    mut probe: impl FnMut() -> Result<T, E>,
+) -> Result<T, String> {
     let within = within * slowness();
     let start = Instant::now();
     loop {
         match probe() {
             Ok(value) => return Ok(value),
             Err(error) if start.elapsed() >= within => {
-                return Err(format!("{what}: not within {} s; last seen: {error:?}", within.as_secs_f32()));
+                return Err(format!(
+                    "{what}: not within {} s; last seen: {error:?}",
+                    within.as_secs_f32()
+                ));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
@@ -43,7 +53,10 @@ pub fn holds(what: &str, during: Duration, mut probe: impl FnMut() -> bool) -> R
     let start = Instant::now();
     while start.elapsed() < during {
         if !probe() {
-            return Err(format!("{what}: no longer so after {} ms", start.elapsed().as_millis()));
+            return Err(format!(
+                "{what}: no longer so after {} ms",
+                start.elapsed().as_millis()
+            ));
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -36,7 +36,11 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { tier, timeout, command } => run(tier, &command, Duration::from_secs(timeout)),
+        Command::Run {
+            tier,
+            timeout,
+            command,
+        } => run(tier, &command, Duration::from_secs(timeout)),
         Command::Needs => needs(),
     }
 }
@@ -52,12 +56,35 @@ fn run(tier: Tier, command: &[String], timeout: Duration) -> ExitCode {
 }
 
 fn needs() -> ExitCode {
-    let tools = ["ip", "nft", "ipvsadm", "nginx", "tcpdump", "arping", "ping", "curl", "openssl", "strace"].map(Need::Tool);
-    let all = [Need::Root, Need::IpVs, Need::Nft, Need::CoreDns, Need::Ferrolb];
+    let tools = [
+        "ip", "nft", "ipvsadm", "nginx", "tcpdump", "arping", "ping", "curl", "openssl", "strace",
+    ]
+    .map(Need::Tool);
+    let all = [
+        Need::Root,
+        Need::IpVs,
+        Need::Nft,
+        Need::CoreDns,
+        Need::Ferrolb,
+    ];
     for need in all.into_iter().chain(tools) {
         println!("{} {need}", if need.met() { "✓" } else { "✗" });
     }
-    println!("kernel tier: {}", if vm::native(Tier::Kernel) { "natively" } else { "in a VM" });
-    println!("lab tier: {}", if vm::native(Tier::Lab) { "natively" } else { "in a VM" });
+    println!(
+        "kernel tier: {}",
+        if vm::native(Tier::Kernel) {
+            "natively"
+        } else {
+            "in a VM"
+        }
+    );
+    println!(
+        "lab tier: {}",
+        if vm::native(Tier::Lab) {
+            "natively"
+        } else {
+            "in a VM"
+        }
+    );
     ExitCode::SUCCESS
 }

@@ -1,0 +1,65 @@
+# Everything a newcomer needs is one of these; `make help` lists them. What a target needs and this machine lacks is installed first,
+# without a question (hack/setup says what).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+.NOTPARALLEL:
+
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+target := $(abspath $(or $(CARGO_TARGET_DIR),target))
+lab := $(target)/debug/lab
+export FERROLB_BIN := $(target)/release/ferrolb
+# Runs each test binary where IPVS is: here, or in a VM.
+in_kernel := --config "target.'cfg(unix)'.runner=['$(lab)','run','--']"
+
+.PHONY: help setup build binary lab test fmt-check lint docs unit lab-tier kernel-tier demo fmt clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: ## Install what building and testing need
+	@hack/setup
+
+build: setup binary ## Build target/release/ferrolb (the default)
+	@echo "built: $(FERROLB_BIN)"
+
+binary:
+	@cargo build --release -p ferrolb
+
+lab: setup
+	@cargo build -p ferrolb-tests
+
+test: setup fmt-check lint docs unit lab-tier kernel-tier ## Format, lints, docs, unit tests, lab and kernel tiers
+
+fmt-check:
+	@echo "== formatting"
+	@cargo fmt --all --check
+
+lint: ## Clippy, its warnings as errors
+	@echo "== clippy"
+	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+docs: ## API documentation, its warnings as errors
+	@echo "== docs"
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+
+unit: ## Unit tests: need nothing
+	@echo "== unit tests"
+	@cargo test --quiet
+
+lab-tier: binary lab ## Namespace tests: need root
+	@echo "== lab tier"
+	@cargo test -p ferrolb-tests --lib --bins --test lab_selftest --test lab
+
+kernel-tier: binary lab ## IPVS tests: here, or in a VM
+	@echo "== kernel tier"
+	@cargo test -p ferrolb-tests $(in_kernel) --test kernel
+
+demo: build lab ## Three nodes, a client, the users' manifests: shown end to end
+	@$(lab) demo
+
+fmt: ## Format the code
+	@cargo fmt --all
+
+clean: ## Remove what was built, target/ and all in it
+	@rm -rf target
