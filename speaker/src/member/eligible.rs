@@ -113,12 +113,20 @@ impl EligibleSet {
         if change.from != self.version || self.version == 0 || change.to <= change.from {
             return None;
         }
-        let mut next = self.addresses.clone();
-        next.extend(change.added.iter().copied());
-        for addr in &change.removed {
-            next.remove(addr);
+        let mut changed = Vec::new();
+        for addr in &change.added {
+            if self.addresses.insert(*addr) {
+                changed.push(*addr);
+            }
         }
-        Some(self.replace(change.to, next))
+        for addr in &change.removed {
+            if self.addresses.remove(addr) {
+                changed.push(*addr);
+            }
+        }
+        self.digest = changed.iter().fold(self.digest, |d, a| d ^ hash::addr(a));
+        self.version = change.to;
+        Some(changed)
     }
 
     /// The sorted list, cut as all nodes cut it; an empty list is one empty part.

@@ -30,6 +30,8 @@ impl Rng {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Net {
+    /// 0.1 to 0.3 ms, no loss: for what a single lost heartbeat rightly changes.
+    Ideal,
     /// 0.1 to 0.3 ms, 0.1% loss.
     Quiet,
     /// 5% loss, 10% of packets late by up to 300 ms.
@@ -41,6 +43,7 @@ impl Net {
     pub(crate) fn delay(self, rng: &mut Rng) -> Option<Duration> {
         let base = Duration::from_micros(100 + rng.below(200));
         match self {
+            Self::Ideal => Some(base),
             Self::Quiet => (rng.below(1000) > 0).then_some(base),
             Self::Bad if rng.chance(5) => None,
             Self::Bad if rng.chance(10) => Some(base + rng.up_to(Duration::from_millis(300))),
