@@ -107,3 +107,17 @@ fn partitions_and_crashes_together_keep_every_promise() {
         w.settle(8000);
     }
 }
+
+#[test]
+fn members_that_take_different_ones_for_elected_still_never_divide() {
+    for seed in seeds() {
+        let n = if seed.is_multiple_of(2) { 5 } else { 3 };
+        let mut w = World::new(seed, n);
+        (w.loss, w.confusion) = (10, 15);
+        for round in 1..=20 {
+            w.services = 3 * round;
+            w.run(400);
+        }
+        w.settle(8000);
+    }
+}

@@ -59,6 +59,9 @@ pub(super) struct World {
     pub(super) loss: u64,
     /// Percent of actions before which the node dies.
     pub(super) deadly: u64,
+    /// Percent of steps in which some node takes the first or the second live member for the elected one, and sticks to it.
+    pub(super) confusion: u64,
+    belief: Vec<usize>,
     /// How many Services there are; node i sees them a while later than node i-1.
     pub(super) services: usize,
     agreed: BTreeMap<Version, Arc<Table>>,
@@ -80,6 +83,8 @@ impl World {
             boots: 0,
             loss: 0,
             deadly: 0,
+            confusion: 0,
+            belief: vec![0; nodes],
             services: 0,
             agreed: BTreeMap::new(),
             widest: 0,
@@ -145,8 +150,13 @@ impl World {
             .filter(|j| self.side[*j] == self.side[i])
             .map(|j| self.names[j].clone())
             .collect();
+        let believed = if self.confusion > 0 {
+            self.belief[i]
+        } else {
+            0
+        };
         View {
-            placer: live.first().cloned(),
+            placer: live.iter().nth(believed).or(live.first()).cloned(),
             known: self.nodes.len(),
             live,
         }
@@ -155,6 +165,10 @@ impl World {
     /// One step of 10 ms.
     pub(super) fn step(&mut self) {
         self.now += 10;
+        if self.rng.chance(self.confusion) {
+            let i = usize::try_from(self.rng.below(self.nodes.len() as u64)).unwrap();
+            self.belief[i] = usize::from(self.rng.chance(50));
+        }
         for i in self.up() {
             // Views lag: not every node looks at every step.
             if self.rng.chance(20) {
@@ -320,7 +334,7 @@ impl World {
 
     /// Without faults from now on: how long until all agree.
     pub(super) fn settle(&mut self, within: u64) -> u64 {
-        (self.loss, self.deadly) = (0, 0);
+        (self.loss, self.deadly, self.confusion) = (0, 0, 0);
         self.heal();
         (0..self.nodes.len()).for_each(|i| self.boot(i));
         let start = self.now;
