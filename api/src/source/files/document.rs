@@ -16,6 +16,8 @@ use crate::yaml;
 
 /// Documents and list items of one file; the rest of a longer file is not read.
 pub const MOST_OBJECTS: usize = 50_000;
+/// Problems of one file whose exact line is looked for.
+const MOST_LOCATED: usize = 20;
 /// How deep lists may hold lists.
 const DEEPEST_LIST: usize = 3;
 
@@ -134,9 +136,9 @@ impl Reader<'_> {
 
     fn good(&mut self, object: Object, title: &str, path: &str) {
         let identity = (object.kind(), object.key());
-        let origin = self.origin(path);
         match self.seen.get(&identity) {
             Some(first) => {
+                let origin = self.origin(path);
                 let message = format!("the same object is at {first}, which is used: remove one");
                 self.read.problems.push(Problem {
                     origin,
@@ -146,6 +148,7 @@ impl Reader<'_> {
                 });
             }
             None => {
+                let origin = self.origin("");
                 self.seen.insert(identity, origin.clone());
                 self.read.objects.push(Found { object, origin });
             }
@@ -162,9 +165,10 @@ impl Reader<'_> {
         });
     }
 
-    /// Only called where something is wrong, or for the line of a whole document, which costs nothing.
+    /// The place of a field, or of the document as a whole, which costs nothing. So that a file full of errors is not read
+    /// again for each of them, only the first ones are told with the line of the field.
     fn origin(&self, path: &str) -> String {
-        let within = if path.is_empty() {
+        let within = if path.is_empty() || self.read.problems.len() >= MOST_LOCATED {
             first_line(self.document)
         } else {
             line_of(self.document, path)
