@@ -11,3 +11,6 @@ pub mod kernel;
 pub mod run;
 pub mod snapshot;
 pub mod state;
+
+#[cfg(test)]
+mod testing;

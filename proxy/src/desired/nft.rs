@@ -72,7 +72,8 @@ pub fn source_ranges(key: ServerKey, ranges: &[IpNet]) -> Vec<Item> {
 
 /// The elements that belong to no Service: ranges of ClusterIPs and of pods.
 ///
-/// Without cluster ranges the pod ranges of the Nodes stand in for them. Without those too nothing is known about pods:
+/// Cluster ranges say which sources are pods, as in kube-proxy's detector of that name. Without them the pod ranges of the
+/// Nodes do: those of this node are its own pods, those of all the cluster. Without those too nothing is known about pods:
 /// nobody is masqueraded to ClusterIPs then (kube-proxy's no-op detector), and nobody counts as a pod.
 pub fn globals(state: &State, service_cidrs: &[IpNet], bridged_pods: bool) -> Vec<Item> {
     let mut items = Vec::new();
@@ -81,22 +82,22 @@ pub fn globals(state: &State, service_cidrs: &[IpNet], bridged_pods: bool) -> Ve
             let one = |net| item(name, vec![Key::net(net)], None);
             nets.iter().map(one).collect::<Vec<_>>()
         };
+        let configured = merged(state.proxy().cluster_cidrs.iter().copied(), family);
+        let own_node = state.own_node().into_iter();
+        let own = merged(own_node.flat_map(|n| n.pod_cidrs.iter().copied()), family);
+        let all = merged(state.nodes().flat_map(|n| n.pod_cidrs.iter().copied()), family);
+        let (pods, cluster) = match (configured.is_empty(), all.is_empty()) {
+            (false, _) => (configured.clone(), configured),
+            (true, false) => (own.clone(), all),
+            (true, true) => (Vec::new(), vec![everything(family)]),
+        };
         let services = merged(service_cidrs.iter().copied(), family);
         items.extend(ranges(set::svccidr(family), &services));
-        let mut pods = merged(state.proxy().cluster_cidrs.iter().copied(), family);
-        if pods.is_empty() {
-            let nodes = state.nodes().flat_map(|n| n.pod_cidrs.iter().copied());
-            pods = merged(nodes, family);
-        }
         items.extend(ranges(set::localsrc(family), &pods));
-        if pods.is_empty() {
-            pods = vec![everything(family)];
-        }
-        items.extend(ranges(set::clusrc(family), &pods));
+        items.extend(ranges(set::clusrc(family), &cluster));
         if bridged_pods {
-            let own = state.own_node().into_iter();
-            for net in merged(own.flat_map(|n| n.pod_cidrs.iter().copied()), family) {
-                let both = vec![Key::net(&net), Key::net(&net)];
+            for net in &own {
+                let both = vec![Key::net(net), Key::net(net)];
                 items.push(item(set::l2pod(family), both, None));
             }
         }

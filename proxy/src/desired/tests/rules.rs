@@ -1,0 +1,211 @@
+//! Single rules of what a Service asks for.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::reason::Reason;
+use ferrolb_api::source::Change;
+use ferrolb_api::view::{Protocol, ServiceType, TrafficPolicy};
+
+use crate::kernel::memory::Outcome;
+use crate::kernel::table::set;
+use crate::kernel::{Family, Op, VirtualServerId};
+use crate::testing::{
+    World, balanced, endpoint, ip, node, port, served, service, slice, upsert_service, upsert_slice,
+};
+
+fn id(addr: &str, port: u16, protocol: Protocol) -> VirtualServerId {
+    VirtualServerId::Address {
+        addr: ip(addr),
+        port,
+        protocol,
+    }
+}
+
+fn weights(world: &World, id: VirtualServerId) -> Vec<(SocketAddr, u32)> {
+    let (_, reals) = &world.kernel.held.servers[&id];
+    reals.values().map(|r| (r.addr, r.weight)).collect()
+}
+
+fn addr(host: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip(host), port)
+}
+
+#[test]
+fn headless_aliased_and_foreign_services_ask_for_nothing() {
+    let mut world = World::on("A");
+    let mut headless = service("headless");
+    headless.headless = true;
+    let mut alias = service("alias");
+    alias.service_type = ServiceType::ExternalName;
+    let mut foreign = service("foreign");
+    foreign.foreign_proxy = true;
+    for mut s in [headless, alias, foreign] {
+        s.cluster_ips = vec![ip("10.96.0.1")];
+        assert_eq!(world.change(served(&s, &["a1"])), []);
+    }
+}
+
+#[test]
+fn a_tcp_endpoint_that_is_not_ready_keeps_its_connections_with_weight_0() {
+    let mut world = World::on("A");
+    let mut s = service("web");
+    s.cluster_ips = vec![ip("10.96.0.1")];
+    s.ports.push(port(53, Protocol::Udp));
+    world.change(served(&s, &["a1", "b1"]));
+    let live = world.packet(ip("client"), 4000, addr("10.96.0.1", 80), Protocol::Tcp);
+    let Outcome::Delivered(to, source) = world.kernel.send(live) else {
+        panic!("not delivered");
+    };
+    let mut unready: Vec<_> = ["a1", "b1"].map(endpoint).to_vec();
+    for e in unready.iter_mut().filter(|e| e.address == to.ip()) {
+        (e.ready, e.serving) = (false, false);
+    }
+    world.change(vec![upsert_slice(slice(&s, unready.clone()))]);
+    assert_eq!(world.kernel.send(live), Outcome::Delivered(to, source));
+    let tcp = weights(&world, id("10.96.0.1", 80, Protocol::Tcp));
+    assert!(tcp.contains(&(to, 0)) && tcp.len() == 2, "{tcp:?}");
+    assert_eq!(weights(&world, id("10.96.0.1", 53, Protocol::Udp)).len(), 1);
+
+    unready.retain(|e| e.address != to.ip());
+    world.change(vec![upsert_slice(slice(&s, unready))]);
+    assert_eq!(world.kernel.send(live), Outcome::Expired);
+}
+
+#[test]
+fn of_two_services_on_one_key_the_lower_name_has_it_and_the_other_inherits_it() {
+    let mut world = World::on("A");
+    let web = balanced(service("web"), "198.51.100.8");
+    let app = balanced(service("app"), "198.51.100.8");
+    world.change(served(&web, &["a1"]));
+    world.change(served(&app, &["a2"]));
+    let key = id("198.51.100.8", 80, Protocol::Tcp);
+    assert_eq!(weights(&world, key), [(addr("a2", 8080), 1)]);
+    let status = &world.desired.service(&web.key).unwrap().status.ports[0].servers[0];
+    assert_eq!(status.refused, Some(Reason::PortClash));
+    assert_eq!(status.holder.as_deref(), Some("default/app"));
+
+    world.change(vec![Change::Remove(Kind::Service, app.key)]);
+    assert_eq!(weights(&world, key), [(addr("a1", 8080), 1)]);
+}
+
+#[test]
+fn services_that_share_an_address_keep_it_until_the_last_is_gone() {
+    let mut world = World::on("A");
+    let tcp = balanced(service("dns-tcp"), "198.51.100.8");
+    let mut udp = balanced(service("dns-udp"), "198.51.100.8");
+    udp.ports = vec![port(53, Protocol::Udp)];
+    world.change([served(&tcp, &["a1"]), served(&udp, &["a1"])].concat());
+    let dns = addr("198.51.100.8", 53);
+    world.change(vec![Change::Remove(Kind::Service, tcp.key)]);
+    assert!(world.kernel.held.addresses.contains(&ip("198.51.100.8")));
+    assert!(matches!(world.send(ip("client"), dns, Protocol::Udp), Outcome::Delivered(..)));
+    assert_eq!(world.kernel.held.elements[set::hairpin(Family::V4)].len(), 1);
+    world.change(vec![Change::Remove(Kind::Service, udp.key)]);
+    assert!(world.kernel.held.addresses.is_empty());
+    assert!(world.kernel.held.elements[set::hairpin(Family::V4)].is_empty());
+}
+
+#[test]
+fn an_external_address_of_a_node_is_served_by_that_node_alone_and_never_bound() {
+    let mut s = service("web");
+    s.external_ips = vec![ip("B"), ip("198.51.100.7")];
+    let [mut a, mut b] = ["A", "B"].map(World::on);
+    a.change(served(&s, &["a1"]));
+    b.change(served(&s, &["a1"]));
+    let only = BTreeSet::from([ip("198.51.100.7")]);
+    assert_eq!((&a.kernel.held.addresses, &b.kernel.held.addresses), (&only, &only));
+    let on_b = id("192.0.2.2", 80, Protocol::Tcp);
+    assert!(!a.kernel.held.servers.contains_key(&on_b));
+    assert!(b.kernel.held.servers.contains_key(&on_b));
+    assert_eq!(b.send(ip("client"), addr("B", 22), Protocol::Tcp), Outcome::Host);
+
+    // The node moves to another address: the old one is an ordinary external address now.
+    let mut moved = node("B", 1);
+    moved.internal_ips = vec![ip("192.0.2.9")];
+    a.change(vec![Change::Upsert(Object::Node(moved))]);
+    assert!(a.kernel.held.addresses.contains(&ip("B")));
+}
+
+#[test]
+fn affinity_keeps_a_client_on_its_endpoint_on_both_servers_of_a_local_policy() {
+    let mut world = World::on("A");
+    let mut s = balanced(service("web"), "198.51.100.8");
+    s.external_policy = TrafficPolicy::Local;
+    s.affinity_seconds = Some(10800);
+    world.change(served(&s, &["a1", "a2", "b1"]));
+    let servers: Vec<_> = world.kernel.held.servers.values().map(|s| &s.0).collect();
+    let [ordinary, marked] = servers.as_slice() else {
+        panic!("{servers:?}");
+    };
+    assert_eq!((ordinary.scheduler.as_str(), ordinary.persistence), ("rr", Some(10800)));
+    assert_eq!((marked.scheduler.as_str(), marked.sched_flags, marked.persistence), ("sh", 8, None));
+    let to = addr("198.51.100.8", 80);
+    let seen: BTreeSet<_> = (0..6).map(|_| world.send(ip("client"), to, Protocol::Tcp)).collect();
+    assert_eq!(seen.len(), 1);
+}
+
+#[test]
+fn marks_survive_a_restart_and_are_not_reused_while_the_kernel_has_them() {
+    let mut world = World::on("A");
+    let local = |name: &str, vip: &str| {
+        let mut s = balanced(service(name), vip);
+        s.external_policy = TrafficPolicy::Local;
+        s
+    };
+    let (one, two) = (local("one", "198.51.100.1"), local("two", "198.51.100.2"));
+    world.change([served(&two, &["a1"]), served(&one, &["a1"])].concat());
+    world.change(vec![Change::Remove(Kind::Service, one.key.clone())]);
+    // `one` comes again: without adoption the lower name would now take the lower mark.
+    world.change(served(&one, &["a1"]));
+    assert_eq!(world.restart(), []);
+
+    // In one batch a port goes and another comes: the mark of the first is still in the kernel.
+    let three = local("three", "198.51.100.3");
+    let before: BTreeSet<_> = world.kernel.held.servers.keys().copied().collect();
+    let ops = world.change(
+        [vec![Change::Remove(Kind::Service, one.key)], served(&three, &["a1"])].concat(),
+    );
+    let reused = |op: &Op| {
+        matches!(op, Op::SetVirtualServer(s) if matches!(s.id, VirtualServerId::Fwmark { .. }) && before.contains(&s.id))
+    };
+    assert!(!ops.iter().any(reused), "{ops:?}");
+}
+
+#[test]
+fn overlapping_ranges_become_one_element() {
+    let mut world = World::on("A");
+    let mut s = balanced(service("web"), "198.51.100.8");
+    let nets = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.100/32", "fd00::/8"];
+    s.source_ranges = nets.iter().map(|n| n.parse().unwrap()).collect();
+    world.change(served(&s, &["a1"]));
+    assert_eq!(world.kernel.held.elements[set::lballow(Family::V4)].len(), 2);
+    assert_eq!(world.kernel.held.elements[set::lballow(Family::V6)].len(), 0);
+    let to = addr("198.51.100.8", 80);
+    assert!(matches!(world.send(ip("client"), to, Protocol::Tcp), Outcome::Delivered(..)));
+    assert_eq!(world.send(ip("other"), to, Protocol::Tcp), Outcome::Dropped);
+    // Narrower ranges replace those they overlap with.
+    s.source_ranges = vec!["10.0.0.0/9".parse().unwrap()];
+    world.change(vec![upsert_service(&s)]);
+    assert_eq!(world.send(ip("client"), to, Protocol::Tcp), Outcome::Dropped);
+}
+
+#[test]
+fn slices_that_come_before_or_after_their_service_end_in_the_same_state() {
+    let mut s = service("web");
+    s.cluster_ips = vec![ip("10.96.0.1")];
+    let [mut one, mut two] = ["A", "A"].map(World::on);
+    for change in served(&s, &["a1", "b1"]) {
+        one.change(vec![change]);
+    }
+    for change in served(&s, &["a1", "b1"]).into_iter().rev() {
+        two.change(vec![change]);
+    }
+    assert_eq!(one.kernel.held, two.kernel.held);
+    one.change(vec![Change::Remove(Kind::EndpointSlice, ObjectKey::new("default", "web-v4"))]);
+    let key = id("10.96.0.1", 80, Protocol::Tcp);
+    assert!(one.kernel.held.servers.contains_key(&key), "an empty server stays");
+    assert_eq!(one.send(ip("client"), addr("10.96.0.1", 80), Protocol::Tcp), Outcome::Reset);
+}
