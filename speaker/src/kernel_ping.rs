@@ -12,7 +12,6 @@ use nix::sys::socket::{
     socket,
 };
 use pnet::util::checksum;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Type, code, checksum, identifier, sequence number, cookie.
@@ -58,7 +57,7 @@ impl KernelPing {
             e => PingError::Io(e.into()),
         })?;
         Ok(Self {
-            fd: AsyncFd::with_interest(fd, Interest::READABLE)?,
+            fd: crate::link::socket::readable(fd)?,
             v6,
             cookie,
         })

@@ -10,5 +10,7 @@ pub mod link;
 pub mod machine;
 pub mod member;
 pub mod message;
+pub mod run;
+pub mod snapshot;
 pub mod state;
 pub mod wire;

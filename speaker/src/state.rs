@@ -44,10 +44,12 @@ impl Dirty {
 }
 
 /// The objects, indexed by address where that is what is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct State {
     services: BTreeMap<ObjectKey, Service>,
     by_address: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
+    /// Rises whenever an address appears or goes.
+    generation: u64,
     /// Endpoints by Service.
     pub(crate) endpoints: EndpointIndex,
     nodes: BTreeMap<String, Node>,
@@ -141,6 +143,7 @@ impl State {
                 keys.remove(key);
                 if keys.is_empty() {
                     self.by_address.remove(&address);
+                    self.generation += 1;
                 }
             }
             dirty.add([address]);
@@ -157,6 +160,11 @@ impl State {
     /// All addresses that Services have.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.by_address.keys().copied()
+    }
+
+    /// A number that is another whenever [`State::addresses`] may be others.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Whether a Service has this address.

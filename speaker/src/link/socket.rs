@@ -85,7 +85,7 @@ impl ArpSocket {
             return Err(io::Error::last_os_error());
         }
         Ok(Self {
-            fd: AsyncFd::with_interest(fd, Interest::READABLE)?,
+            fd: readable(fd)?,
         })
     }
 
@@ -119,6 +119,12 @@ impl ArpSocket {
             Ok(())
         }
     }
+}
+
+/// Waits for a descriptor to be readable, on the runtime.
+pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open, stays the same and is closed only when it is dropped, with the AsyncFd that now owns it.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
 fn read(fd: &OwnedFd) -> io::Result<Option<Arp>> {

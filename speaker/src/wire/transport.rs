@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendto, setsockopt, sockopt,
 };
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -102,17 +102,11 @@ impl Transport {
         };
         // An error that the socket still holds for another destination is returned here first, and then it is gone.
         for _ in 0..2 {
-            match self.socket.try_io(Interest::WRITABLE, || {
-                nix::sys::socket::sendto(
-                    self.socket.as_raw_fd(),
-                    datagram,
-                    &SockaddrStorage::from(*at),
-                    MsgFlags::MSG_DONTWAIT,
-                )
-                .map_err(io::Error::from)
-            }) {
+            // Not through the runtime's readiness, which a new socket does not have before the first wait.
+            let destination = SockaddrStorage::from(*at);
+            match sendto(self.socket.as_raw_fd(), datagram, &destination, MsgFlags::MSG_DONTWAIT) {
                 Ok(_) => return,
-                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(nix::Error::ECONNREFUSED) => {}
                 Err(e) => {
                     tracing::debug!(member = %to, "a datagram was not sent: {e}");
                     return;

@@ -1,0 +1,66 @@
+//! What the speaker is started with, and the channels it is wired to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ferrolb_api::source::Batch;
+use tokio::sync::{mpsc, watch};
+
+use crate::link::Patterns;
+use crate::machine;
+use crate::message::NodeName;
+use crate::snapshot::Snapshot;
+use crate::wire::key::Key;
+use crate::wire::transport::PORT;
+
+/// Settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node's name, as its Node object or the static list has it.
+    pub node: String,
+    /// The nodes, this one among them, with the addresses that they listen on; empty: the Node objects say.
+    pub members: BTreeMap<String, IpAddr>,
+    /// UDP port of all members.
+    pub port: u16,
+    /// The cluster's key.
+    pub key: Key,
+    /// Timers of the ownership protocol; all nodes need the same.
+    pub timers: machine::Config,
+    /// Interfaces never announced on.
+    pub exclude: Patterns,
+    /// Leave announced addresses to the kernel while the agent restarts. Not where another proxy owns the kernel's addresses.
+    pub leave_addresses: bool,
+}
+
+impl Config {
+    /// The defaults for a node of this name.
+    pub fn new(node: impl Into<String>, key: Key) -> Self {
+        Self {
+            node: node.into(),
+            members: BTreeMap::new(),
+            port: PORT,
+            key,
+            timers: machine::Config::default(),
+            exclude: Patterns::default(),
+            leave_addresses: false,
+        }
+    }
+}
+
+/// Whither and whence the speaker talks within the node.
+#[derive(Debug)]
+pub struct Wiring {
+    /// Changes of the objects, Services with the addresses that they were given. The first batch is complete.
+    pub batches: mpsc::Receiver<Batch>,
+    /// The addresses that this node's proxy has programmed; `None` inside until its first pass is over. `None` outside: there
+    /// is no proxy of ours.
+    pub programmed: Option<watch::Receiver<Option<BTreeSet<IpAddr>>>>,
+    /// Payloads of the node for other members, at most [`crate::message::MAX_OPAQUE`] bytes; may be lost.
+    pub opaque_out: mpsc::Receiver<(NodeName, Vec<u8>)>,
+    /// Payloads from other members.
+    pub opaque_in: mpsc::Sender<(NodeName, Vec<u8>)>,
+    /// What is known, at most every 50 ms.
+    pub snapshot: watch::Sender<Snapshot>,
+    /// Turns true (or its sender is dropped) when the speaker is to stop.
+    pub stop: watch::Receiver<bool>,
+}

@@ -1,0 +1,184 @@
+//! The speaker's loop: one task that owns the machine, the sockets and the view of the objects.
+//!
+//! Everything that happens is an event for the machine. The receive queue is emptied before a tick lets it decide, and every
+//! ARP question is put to [`Machine::may_answer`] with the clock of that moment (`CLOCK_BOOTTIME`, which also runs while the
+//! host is suspended), so a process that was stopped answers nothing when it wakes.
+
+mod config;
+mod node;
+mod view;
+
+use std::io;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::mpsc;
+
+pub use config::{Config, Wiring};
+
+use crate::apply::linger;
+use crate::apply::real::Sockets;
+use crate::kernel_ping::KernelPing;
+use crate::link::monitor::Monitor;
+use crate::machine::{Clock, Event};
+use crate::wire::transport::Transport;
+use node::Node;
+
+/// Sockets that could not be opened are tried again this often; addresses and interfaces may still appear.
+const RETRY: Duration = Duration::from_secs(1);
+/// Status follows changes at this distance.
+const PUBLISH: Duration = Duration::from_millis(50);
+/// Most events taken from one queue before the others have their turn.
+const BURST: usize = 1024;
+
+/// Why the speaker ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The kernel's interfaces can't be read.
+    #[error("the speaker cannot follow the network interfaces: {0}")]
+    Links(io::Error),
+    /// No random numbers, no clock.
+    #[error("the speaker cannot start: {0}")]
+    Start(io::Error),
+}
+
+/// Now, on both clocks.
+pub fn clock() -> Clock {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    let wall = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Clock { now, wall: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
+}
+
+/// Runs until it is told to stop, or until the source of batches ends. Needs CAP_NET_RAW to announce anything: without it the
+/// snapshot says so, and the node takes part as one that can't announce.
+pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
+    let (mut monitor, links) = Monitor::start().await.map_err(RunError::Links)?;
+    let (heard_arp, mut arp) = mpsc::channel(BURST);
+    // Nothing is known, claimed or announced before the first complete list.
+    let first = tokio::select! {
+        batch = wiring.batches.recv() => batch,
+        _ = stopped(&mut wiring.stop) => None,
+    };
+    let Some(first) = first else { return Ok(()) };
+    let mut node = Node::new(config, links, Sockets::new(heard_arp), clock()).map_err(RunError::Start)?;
+    node.batch(first);
+    let mut refresh_programmed = true;
+    let mut proxy_reports = wiring.programmed.is_some();
+    let mut retry = clock().now;
+    let mut published = Duration::ZERO;
+    loop {
+        if std::mem::take(&mut refresh_programmed) {
+            node.programmed(wiring.programmed.as_mut().map(|w| w.borrow_and_update().clone()));
+        }
+        let now = clock().now;
+        if now >= retry {
+            retry = now + RETRY;
+            node.open_sockets();
+        }
+        drain(&mut node, &wiring.opaque_in);
+        node.decide();
+        if let Some(handle) = node.has_leftovers().then(|| monitor.handle()) {
+            for (address, interface) in node.leftovers() {
+                tracing::info!(%address, "takes an address from its interface: another node announces it");
+                if let Err(e) = linger::remove(&handle, address, interface).await {
+                    tracing::warn!(%address, "could not take an address from its interface: {e}");
+                }
+            }
+        }
+        let now = clock().now;
+        let mut wake = node.next_wakeup().min(retry);
+        if node.changed {
+            if now >= published + PUBLISH {
+                published = now;
+                wiring.snapshot.send_replace(node.snapshot());
+            } else {
+                wake = wake.min(published + PUBLISH);
+            }
+        }
+        tokio::select! {
+            biased;
+            () = stopped(&mut wiring.stop) => break,
+            Some(heard) = arp.recv() => {
+                node.arp(heard);
+                for _ in 0..BURST {
+                    let Ok(heard) = arp.try_recv() else { break };
+                    node.arp(heard);
+                }
+            }
+            () = readable(node.transport.as_ref()) => {}
+            Some(ip) = pinged(node.ping.as_ref()) => node.pinged(ip),
+            change = monitor.next() => match change {
+                Some(change) => node.link(change),
+                None => return Err(RunError::Links(io::ErrorKind::UnexpectedEof.into())),
+            },
+            batch = wiring.batches.recv() => match batch {
+                Some(batch) => node.batch(batch),
+                None => break,
+            },
+            alive = programmed(&mut wiring.programmed), if proxy_reports => {
+                refresh_programmed = true;
+                // Without a proxy nothing more will be programmed, but what is stays in the kernel.
+                proxy_reports = alive;
+            }
+            Some((to, payload)) = wiring.opaque_out.recv() => node.opaque(to, payload),
+            () = tokio::time::sleep(wake.saturating_sub(now)) => {}
+        }
+    }
+    stop(&mut node, &monitor).await;
+    wiring.snapshot.send_replace(node.snapshot());
+    Ok(())
+}
+
+/// Takes what the members sent, all of it, before anything is decided.
+fn drain(node: &mut Node, opaque: &mpsc::Sender<(crate::message::NodeName, Vec<u8>)>) {
+    for _ in 0..BURST {
+        let now = clock().now;
+        let Some(heard) = node.transport.as_mut().and_then(|t| t.receive(now)) else { return };
+        if let Some(payload) = node.heard(heard) {
+            // A full queue loses it, as the network may: the agreement repeats.
+            let _ = opaque.try_send(payload);
+        }
+    }
+}
+
+/// Leaves the addresses to the kernel, then says goodbye: in this order nobody is told before the kernel answers.
+async fn stop(node: &mut Node, monitor: &Monitor) {
+    if node.config.leave_addresses {
+        let hold = node.config.timers.hold;
+        for (address, interface) in node.places() {
+            if let Err(e) = linger::leave(&monitor.handle(), address, interface, hold).await {
+                tracing::warn!(%address, "could not leave an address to the kernel while the agent is away: {e}");
+            }
+        }
+    }
+    node.event(Event::Stop);
+}
+
+async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is a stop too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn readable(transport: Option<&Transport>) {
+    match transport {
+        Some(t) if t.ready().await.is_ok() => {}
+        _ => std::future::pending().await,
+    }
+}
+
+async fn pinged(ping: Option<&KernelPing>) -> Option<std::net::IpAddr> {
+    match ping {
+        Some(ping) => ping.answered().await.ok(),
+        None => std::future::pending().await,
+    }
+}
+
+type Programmed = Option<tokio::sync::watch::Receiver<Option<std::collections::BTreeSet<std::net::IpAddr>>>>;
+
+/// Waits for a change; false when the proxy is gone.
+async fn programmed(watch: &mut Programmed) -> bool {
+    match watch {
+        Some(watch) => watch.changed().await.is_ok(),
+        None => std::future::pending().await,
+    }
+}

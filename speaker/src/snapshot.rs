@@ -1,0 +1,101 @@
+//! What a node knows of the announcements, as `status` prints it.
+
+use std::net::IpAddr;
+
+use ferrolb_api::reason::Reason;
+use serde::{Deserialize, Serialize};
+
+/// Everything at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// This node.
+    pub node: String,
+    /// It knows the others' claims.
+    pub settled: bool,
+    /// More than half of the known nodes live, in its view.
+    pub majority: bool,
+    /// The member that places addresses, and may be the elected one for other work.
+    pub placer: Option<String>,
+    /// All known nodes, by name.
+    pub members: Vec<Member>,
+    /// All addresses of Services.
+    pub addresses: Vec<Address>,
+    /// What is wrong with this node's sockets, one sentence each.
+    pub problems: Vec<String>,
+    /// What it did since its start.
+    pub counters: Counters,
+}
+
+/// A known node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Name.
+    pub name: String,
+    /// Where it listens; `None` where no address of it is known.
+    pub address: Option<IpAddr>,
+    /// What it is taken for.
+    pub status: Status,
+    /// It knows the others' claims.
+    pub settled: bool,
+    /// Which life of it: its wall clock in milliseconds when it started.
+    pub incarnation: u64,
+    /// How many addresses it may announce.
+    pub eligible: usize,
+}
+
+/// What a member is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// Never heard of.
+    Unknown,
+    /// Its agent speaks.
+    Alive,
+    /// Its agent is away for a moment; it keeps its addresses.
+    Held,
+    /// Declared dead.
+    Dead,
+}
+
+/// An address of some Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// The address.
+    pub address: IpAddr,
+    /// Its pool.
+    pub pool: Option<String>,
+    /// The Services that have it, `namespace/name`.
+    pub services: Vec<String>,
+    /// The node that announces it.
+    pub owner: Option<String>,
+    /// The epoch of the owner's claim.
+    pub epoch: u64,
+    /// This node answers for it now.
+    pub announcing: bool,
+    /// The interfaces it is announced on, where this node answers.
+    pub interfaces: Vec<String>,
+    /// This node may announce it.
+    pub eligible: bool,
+    /// `Announced`; where nobody announces it, why this node does not.
+    pub reason: Reason,
+    /// Why this node may not announce it; `None` where it may.
+    pub ineligible: Option<Reason>,
+    /// Ethernet address of somebody who is no member and claims the address too.
+    pub conflict: Option<String>,
+}
+
+/// Counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// ARP requests answered.
+    pub answered: u64,
+    /// ARP requests for addresses of ours that were not answered because the loop had been paused.
+    pub withheld: u64,
+    /// Gratuitous ARP frames sent.
+    pub gratuitous: u64,
+    /// Datagrams of members taken.
+    pub received: u64,
+    /// Datagrams dropped: not authentic, replayed, strangers'.
+    pub dropped: u64,
+    /// Frames or datagrams that could not be sent.
+    pub failed: u64,
+}
