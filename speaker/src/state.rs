@@ -77,10 +77,9 @@ impl State {
                     return;
                 }
                 for address in service.vips() {
-                    self.by_address
-                        .entry(address)
-                        .or_default()
-                        .insert(key.clone());
+                    let keys = self.by_address.entry(address).or_default();
+                    self.generation += u64::from(keys.is_empty());
+                    keys.insert(key.clone());
                     dirty.add([address]);
                 }
                 self.services.insert(key, *service);
