@@ -3,13 +3,13 @@
 //! The order keeps every packet on the old or on the new path, or refuses it cleanly; none meets a host socket or an
 //! endpoint that its masquerade class does not fit:
 //!
-//! 1. servers behind marks that packets are about to get;
+//! 1. hairpins of endpoints that may come, then servers behind marks that packets are about to get;
 //! 2. real servers that come to virtual servers already in use;
 //! 3. virtual servers that go, then their addresses: from here on the guard refuses, since the address is still in `vip`;
 //! 4. one transaction of elements;
 //! 5. new virtual servers: until now the guard refused;
 //! 6. real servers that go, and servers behind marks that no packet gets any more;
-//! 7. new addresses.
+//! 7. new addresses, and hairpins of endpoints that are gone.
 //!
 //! Where a key turns from masquerading everybody to keeping the client's address, its remote real servers go before step 4;
 //! where it turns back they come after it.
@@ -30,6 +30,9 @@ mod tests;
 
 /// Kubernetes' default range of node ports (`--service-node-port-range`).
 const NODE_PORTS: Range<u16> = 30000..32768;
+
+/// Hairpin elements are there before their endpoint can be chosen and go after it.
+const HAIRPINS: [&str; 2] = [set::hairpin(Family::V4), set::hairpin(Family::V6)];
 
 /// Everything that has to be looked at in a full pass: what should be there, and what is there and ours.
 ///
@@ -87,12 +90,15 @@ pub fn diff(held: &Observed, desired: &Desired, touched: &Touched) -> Vec<Op> {
             let have = find(held, set, key);
             let want = desired.element(set, key);
             if have != want {
-                steps
-                    .del_elements
-                    .extend(have.map(|e| Op::DelElement(set, e.clone())));
-                steps
-                    .add_elements
-                    .extend(want.map(|e| Op::AddElement(set, e.clone())));
+                let del = have.map(|e| Op::DelElement(set, e.clone()));
+                let add = want.map(|e| Op::AddElement(set, e.clone()));
+                if HAIRPINS.contains(set) {
+                    steps.old_hairpins.extend(del);
+                    steps.new_hairpins.extend(add);
+                } else {
+                    steps.del_elements.extend(del);
+                    steps.add_elements.extend(add);
+                }
             }
         }
     }
@@ -101,6 +107,7 @@ pub fn diff(held: &Observed, desired: &Desired, touched: &Touched) -> Vec<Op> {
 
 #[derive(Debug, Default)]
 struct Steps {
+    new_hairpins: Vec<Op>,
     marked: Vec<Op>,
     coming: Vec<Op>,
     gone: Vec<Op>,
@@ -109,11 +116,13 @@ struct Steps {
     new: Vec<Op>,
     going: Vec<Op>,
     addresses: Vec<Op>,
+    old_hairpins: Vec<Op>,
 }
 
 impl Steps {
     fn in_order(self) -> Vec<Op> {
         let parts = [
+            self.new_hairpins,
             self.marked,
             self.coming,
             self.gone,
@@ -122,6 +131,7 @@ impl Steps {
             self.new,
             self.going,
             self.addresses,
+            self.old_hairpins,
         ];
         parts.into_iter().flatten().collect()
     }

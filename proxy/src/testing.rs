@@ -68,7 +68,10 @@ pub(crate) fn proxy_config() -> ProxyConfig {
 
 pub(crate) fn config(node: &str) -> Config {
     let mut config = Config::new(node, proxy_config());
-    config.service_cidrs = vec!["10.96.0.0/16".parse().unwrap(), "fd00::a:60:0:0/96".parse().unwrap()];
+    config.service_cidrs = vec![
+        "10.96.0.0/16".parse().unwrap(),
+        "fd00::a:60:0:0/96".parse().unwrap(),
+    ];
     config
 }
 
@@ -168,7 +171,10 @@ pub(crate) fn upsert_slice(slice: EndpointSlice) -> Change {
 /// Service and IPv4 slice.
 pub(crate) fn served(service: &Service, hosts: &[&str]) -> Vec<Change> {
     let endpoints = hosts.iter().map(|h| endpoint(h)).collect();
-    vec![upsert_service(service), upsert_slice(slice(service, endpoints))]
+    vec![
+        upsert_service(service),
+        upsert_slice(slice(service, endpoints)),
+    ]
 }
 
 /// The proxy of one node, without its loop.
@@ -212,7 +218,8 @@ impl World {
             self.state.apply(change);
         }
         let dirty = self.state.take_dirty();
-        self.desired.update(&self.state, &self.config, &dirty, &self.held)
+        self.desired
+            .update(&self.state, &self.config, &dirty, &self.held)
     }
 
     /// Applies what differs; nothing may be refused.
@@ -223,7 +230,10 @@ impl World {
         for op in &ops {
             note(&mut self.held, op);
         }
-        assert_eq!(self.held, self.kernel.held, "the picture of the kernel is wrong");
+        assert_eq!(
+            self.held, self.kernel.held,
+            "the picture of the kernel is wrong"
+        );
         ops
     }
 
@@ -241,7 +251,8 @@ impl World {
         self.desired = Desired::new(self.config.marks.clone());
         self.desired.adopt(&self.held);
         let all = self.state.everything();
-        self.desired.update(&self.state, &self.config, &all, &self.held);
+        self.desired
+            .update(&self.state, &self.config, &all, &self.held);
         self.desired.adopted();
         let touched = full(&self.held, &self.desired, &self.state, &self.config.marks);
         self.put(&touched)
@@ -254,7 +265,13 @@ impl World {
         self.kernel.send(packet)
     }
 
-    pub(crate) fn packet(&self, src: IpAddr, port: u16, dst: SocketAddr, protocol: Protocol) -> Packet {
+    pub(crate) fn packet(
+        &self,
+        src: IpAddr,
+        port: u16,
+        dst: SocketAddr,
+        protocol: Protocol,
+    ) -> Packet {
         let own = self.kernel.node.contains(&src);
         Packet {
             from: if own { From::Node } else { From::Wire },

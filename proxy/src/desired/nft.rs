@@ -85,7 +85,10 @@ pub fn globals(state: &State, service_cidrs: &[IpNet], bridged_pods: bool) -> Ve
         let configured = merged(state.proxy().cluster_cidrs.iter().copied(), family);
         let own_node = state.own_node().into_iter();
         let own = merged(own_node.flat_map(|n| n.pod_cidrs.iter().copied()), family);
-        let all = merged(state.nodes().flat_map(|n| n.pod_cidrs.iter().copied()), family);
+        let all = merged(
+            state.nodes().flat_map(|n| n.pod_cidrs.iter().copied()),
+            family,
+        );
         let (pods, cluster) = match (configured.is_empty(), all.is_empty()) {
             (false, _) => (configured.clone(), configured),
             (true, false) => (own.clone(), all),

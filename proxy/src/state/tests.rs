@@ -24,7 +24,10 @@ fn dirty(change: Change) -> (Vec<String>, bool) {
     let mut state = state();
     state.apply(change);
     let dirty = state.take_dirty();
-    (dirty.services.into_iter().map(|k| k.name).collect(), dirty.globals)
+    (
+        dirty.services.into_iter().map(|k| k.name).collect(),
+        dirty.globals,
+    )
 }
 
 fn names(list: &[&str]) -> Vec<String> {
@@ -35,7 +38,9 @@ fn names(list: &[&str]) -> Vec<String> {
 fn an_object_that_says_nothing_new_concerns_nobody() {
     let mut same = served(&service("app"), &["b1"]);
     same.push(Change::Upsert(Object::Node(node("B", 1))));
-    same.push(Change::Upsert(Object::ProxyConfig(Box::new(proxy_config()))));
+    same.push(Change::Upsert(Object::ProxyConfig(
+        Box::new(proxy_config()),
+    )));
     for change in same {
         assert_eq!(dirty(change), (vec![], false));
     }
@@ -51,7 +56,10 @@ fn a_slice_concerns_its_service_alone() {
 fn an_address_of_another_node_concerns_the_services_that_name_it() {
     let mut moved = node("B", 1);
     moved.internal_ips.clear();
-    assert_eq!(dirty(Change::Upsert(Object::Node(moved))), (names(&["web"]), false));
+    assert_eq!(
+        dirty(Change::Upsert(Object::Node(moved))),
+        (names(&["web"]), false)
+    );
     let gone = Change::Remove(Kind::Node, Object::Node(node("B", 1)).key());
     assert_eq!(dirty(gone), (names(&["web"]), true));
 }
@@ -60,7 +68,10 @@ fn an_address_of_another_node_concerns_the_services_that_name_it() {
 fn the_zone_of_this_node_concerns_every_service() {
     let mut own = node("A", 0);
     own.zone = Some("west".to_owned());
-    assert_eq!(dirty(Change::Upsert(Object::Node(own))), (names(&["app", "web"]), false));
+    assert_eq!(
+        dirty(Change::Upsert(Object::Node(own))),
+        (names(&["app", "web"]), false)
+    );
 }
 
 #[test]

@@ -24,7 +24,9 @@ struct Case {
 const OUTSIDE: &[&str] = &["external", "vip", "np"];
 const SHARED: &[&str] = &["external", "vip"];
 const REFUSED: [&str; 6] = ["R"; 6];
-const CLUSTER: [&str; 6] = ["a1M b1M", "a1M b1M", "a1M b1M", "a1M b1K", "a1K b1K", "a1K b1M"];
+const CLUSTER: [&str; 6] = [
+    "a1M b1M", "a1M b1M", "a1M b1M", "a1M b1K", "a1K b1K", "a1K b1M",
+];
 const REMOTE: [&str; 6] = ["b1M", "b1M", "b1M", "b1K", "b1K", "b1M"];
 
 const CASES: &[Case] = &[
@@ -43,8 +45,14 @@ const CASES: &[Case] = &[
         endpoints: &["a1", "b1"],
         rows: &[
             (&["clusterip"], CLUSTER),
-            (SHARED, ["a1K", "a1M b1M", "a1M b1M", "a1M b1K", "a1K b1K", "a1K b1M"]),
-            (&["np"], ["a1K", "a1M b1M", "a1K", "a1M b1K", "a1K b1K", "a1K"]),
+            (
+                SHARED,
+                ["a1K", "a1M b1M", "a1M b1M", "a1M b1K", "a1K b1K", "a1K b1M"],
+            ),
+            (
+                &["np"],
+                ["a1K", "a1M b1M", "a1K", "a1M b1K", "a1K b1K", "a1K"],
+            ),
         ],
     },
     Case {
@@ -75,15 +83,24 @@ const CASES: &[Case] = &[
         policy: "Cluster",
         endpoints: &["A", "B"],
         rows: &[
-            (&["clusterip"], ["AK BM", "AK BM", "AM BK", "AK BK", "AK BK", "AK BK"]),
-            (&["vip"], ["AK BM", "AK BM", "AM BK", "AK BM", "AK BM", "AM BK"]),
+            (
+                &["clusterip"],
+                ["AK BM", "AK BM", "AM BK", "AK BK", "AK BK", "AK BK"],
+            ),
+            (
+                &["vip"],
+                ["AK BM", "AK BM", "AM BK", "AK BM", "AK BM", "AM BK"],
+            ),
         ],
     },
     Case {
         policy: "etp Local",
         endpoints: &["A", "B"],
         rows: &[
-            (&["vip"], ["AK", "AK BM", "AM BK", "AK BK", "AK BK", "AK BK"]),
+            (
+                &["vip"],
+                ["AK", "AK BM", "AM BK", "AK BK", "AK BK", "AK BK"],
+            ),
             (&["np"], ["AK", "AK BM", "AK", "AK BK", "AK BK", "AK"]),
         ],
     },
@@ -112,7 +129,11 @@ fn subject(policy: &str, protocol: Protocol) -> Service {
         "etp Local" => s.external_policy = TrafficPolicy::Local,
         "itp Local" => s.internal_policy = TrafficPolicy::Local,
         "ranges" => {
-            s.source_ranges = both("client").into_iter().chain(both("A")).map(Into::into).collect();
+            s.source_ranges = both("client")
+                .into_iter()
+                .chain(both("A"))
+                .map(Into::into)
+                .collect();
         }
         _ => {}
     }
@@ -139,7 +160,9 @@ fn told(outcome: Outcome) -> String {
     match outcome {
         Outcome::Delivered(to, source) => {
             assert_eq!(to.port(), 8080, "the named target port");
-            let name = SOURCES.iter().find(|s| ip(s) == to.ip() || six(ip(s)) == to.ip());
+            let name = SOURCES
+                .iter()
+                .find(|s| ip(s) == to.ip() || six(ip(s)) == to.ip());
             let source = if source == Source::Kept { "K" } else { "M" };
             format!("{}{source}", name.unwrap())
         }
@@ -168,8 +191,9 @@ fn every_source_reaches_what_the_policies_say() {
                             let on_b = matches!(*source, "B" | "b1") && *dest != "np";
                             let world = if on_b { &mut b } else { &mut a };
                             let to = SocketAddr::new(pick(ip(addr)), port);
-                            let seen: BTreeSet<String> =
-                                (0..4).map(|_| told(world.send(pick(ip(source)), to, protocol))).collect();
+                            let seen: BTreeSet<String> = (0..4)
+                                .map(|_| told(world.send(pick(ip(source)), to, protocol)))
+                                .collect();
                             let seen: Vec<String> = seen.into_iter().collect();
                             assert_eq!(
                                 seen.join(" "),
@@ -194,8 +218,16 @@ fn unused_ports_of_service_addresses_are_refused_to_everybody() {
             for port in [22, 81, 30080] {
                 for (addr, source) in [(ip(addr), ip(source)), (six(ip(addr)), six(ip(source)))] {
                     let to = SocketAddr::new(addr, port);
-                    assert_eq!(a.send(source, to, Protocol::Tcp), Outcome::Reset, "{source} to {to}");
-                    assert_eq!(a.send(source, to, Protocol::Udp), Outcome::Unreachable, "{source} to {to}");
+                    assert_eq!(
+                        a.send(source, to, Protocol::Tcp),
+                        Outcome::Reset,
+                        "{source} to {to}"
+                    );
+                    assert_eq!(
+                        a.send(source, to, Protocol::Udp),
+                        Outcome::Unreachable,
+                        "{source} to {to}"
+                    );
                 }
             }
         }
@@ -207,7 +239,11 @@ fn a_service_address_answers_ping_and_takes_path_mtu_messages() {
     use crate::kernel::memory::{From, Packet, Payload};
     let [mut a, _] = worlds(&CASES[0], Protocol::Tcp);
     for (addr, kinds, refused) in [(ip(VIP), [8, 3], 13), (six(ip(VIP)), [128, 2], 139)] {
-        let source = if addr.is_ipv6() { six(ip("client")) } else { ip("client") };
+        let source = if addr.is_ipv6() {
+            six(ip("client"))
+        } else {
+            ip("client")
+        };
         let mut ping = |kind| {
             a.kernel.send(Packet {
                 from: From::Wire,

@@ -101,8 +101,14 @@ fn services_that_share_an_address_keep_it_until_the_last_is_gone() {
     let dns = addr("198.51.100.8", 53);
     world.change(vec![Change::Remove(Kind::Service, tcp.key)]);
     assert!(world.kernel.held.addresses.contains(&ip("198.51.100.8")));
-    assert!(matches!(world.send(ip("client"), dns, Protocol::Udp), Outcome::Delivered(..)));
-    assert_eq!(world.kernel.held.elements[set::hairpin(Family::V4)].len(), 1);
+    assert!(matches!(
+        world.send(ip("client"), dns, Protocol::Udp),
+        Outcome::Delivered(..)
+    ));
+    assert_eq!(
+        world.kernel.held.elements[set::hairpin(Family::V4)].len(),
+        1
+    );
     world.change(vec![Change::Remove(Kind::Service, udp.key)]);
     assert!(world.kernel.held.addresses.is_empty());
     assert!(world.kernel.held.elements[set::hairpin(Family::V4)].is_empty());
@@ -116,11 +122,17 @@ fn an_external_address_of_a_node_is_served_by_that_node_alone_and_never_bound() 
     a.change(served(&s, &["a1"]));
     b.change(served(&s, &["a1"]));
     let only = BTreeSet::from([ip("198.51.100.7")]);
-    assert_eq!((&a.kernel.held.addresses, &b.kernel.held.addresses), (&only, &only));
+    assert_eq!(
+        (&a.kernel.held.addresses, &b.kernel.held.addresses),
+        (&only, &only)
+    );
     let on_b = id("192.0.2.2", 80, Protocol::Tcp);
     assert!(!a.kernel.held.servers.contains_key(&on_b));
     assert!(b.kernel.held.servers.contains_key(&on_b));
-    assert_eq!(b.send(ip("client"), addr("B", 22), Protocol::Tcp), Outcome::Host);
+    assert_eq!(
+        b.send(ip("client"), addr("B", 22), Protocol::Tcp),
+        Outcome::Host
+    );
 
     // The node moves to another address: the old one is an ordinary external address now.
     let mut moved = node("B", 1);
@@ -140,10 +152,22 @@ fn affinity_keeps_a_client_on_its_endpoint_on_both_servers_of_a_local_policy() {
     let [ordinary, marked] = servers.as_slice() else {
         panic!("{servers:?}");
     };
-    assert_eq!((ordinary.scheduler.as_str(), ordinary.persistence), ("rr", Some(10800)));
-    assert_eq!((marked.scheduler.as_str(), marked.sched_flags, marked.persistence), ("sh", 8, None));
+    assert_eq!(
+        (ordinary.scheduler.as_str(), ordinary.persistence),
+        ("rr", Some(10800))
+    );
+    assert_eq!(
+        (
+            marked.scheduler.as_str(),
+            marked.sched_flags,
+            marked.persistence
+        ),
+        ("sh", 8, None)
+    );
     let to = addr("198.51.100.8", 80);
-    let seen: BTreeSet<_> = (0..6).map(|_| world.send(ip("client"), to, Protocol::Tcp)).collect();
+    let seen: BTreeSet<_> = (0..6)
+        .map(|_| world.send(ip("client"), to, Protocol::Tcp))
+        .collect();
     assert_eq!(seen.len(), 1);
 }
 
@@ -166,11 +190,13 @@ fn marks_survive_a_restart_and_are_not_reused_while_the_kernel_has_them() {
     let three = local("three", "198.51.100.3");
     let before: BTreeSet<_> = world.kernel.held.servers.keys().copied().collect();
     let ops = world.change(
-        [vec![Change::Remove(Kind::Service, one.key)], served(&three, &["a1"])].concat(),
+        [
+            vec![Change::Remove(Kind::Service, one.key)],
+            served(&three, &["a1"]),
+        ]
+        .concat(),
     );
-    let reused = |op: &Op| {
-        matches!(op, Op::SetVirtualServer(s) if matches!(s.id, VirtualServerId::Fwmark { .. }) && before.contains(&s.id))
-    };
+    let reused = |op: &Op| matches!(op, Op::SetVirtualServer(s) if matches!(s.id, VirtualServerId::Fwmark { .. }) && before.contains(&s.id));
     assert!(!ops.iter().any(reused), "{ops:?}");
 }
 
@@ -181,15 +207,27 @@ fn overlapping_ranges_become_one_element() {
     let nets = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.100/32", "fd00::/8"];
     s.source_ranges = nets.iter().map(|n| n.parse().unwrap()).collect();
     world.change(served(&s, &["a1"]));
-    assert_eq!(world.kernel.held.elements[set::lballow(Family::V4)].len(), 2);
-    assert_eq!(world.kernel.held.elements[set::lballow(Family::V6)].len(), 0);
+    assert_eq!(
+        world.kernel.held.elements[set::lballow(Family::V4)].len(),
+        2
+    );
+    assert_eq!(
+        world.kernel.held.elements[set::lballow(Family::V6)].len(),
+        0
+    );
     let to = addr("198.51.100.8", 80);
-    assert!(matches!(world.send(ip("client"), to, Protocol::Tcp), Outcome::Delivered(..)));
+    assert!(matches!(
+        world.send(ip("client"), to, Protocol::Tcp),
+        Outcome::Delivered(..)
+    ));
     assert_eq!(world.send(ip("other"), to, Protocol::Tcp), Outcome::Dropped);
     // Narrower ranges replace those they overlap with.
     s.source_ranges = vec!["10.0.0.0/9".parse().unwrap()];
     world.change(vec![upsert_service(&s)]);
-    assert_eq!(world.send(ip("client"), to, Protocol::Tcp), Outcome::Dropped);
+    assert_eq!(
+        world.send(ip("client"), to, Protocol::Tcp),
+        Outcome::Dropped
+    );
 }
 
 #[test]
@@ -204,8 +242,17 @@ fn slices_that_come_before_or_after_their_service_end_in_the_same_state() {
         two.change(vec![change]);
     }
     assert_eq!(one.kernel.held, two.kernel.held);
-    one.change(vec![Change::Remove(Kind::EndpointSlice, ObjectKey::new("default", "web-v4"))]);
+    one.change(vec![Change::Remove(
+        Kind::EndpointSlice,
+        ObjectKey::new("default", "web-v4"),
+    )]);
     let key = id("10.96.0.1", 80, Protocol::Tcp);
-    assert!(one.kernel.held.servers.contains_key(&key), "an empty server stays");
-    assert_eq!(one.send(ip("client"), addr("10.96.0.1", 80), Protocol::Tcp), Outcome::Reset);
+    assert!(
+        one.kernel.held.servers.contains_key(&key),
+        "an empty server stays"
+    );
+    assert_eq!(
+        one.send(ip("client"), addr("10.96.0.1", 80), Protocol::Tcp),
+        Outcome::Reset
+    );
 }

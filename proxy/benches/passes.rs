@@ -1,0 +1,135 @@
+//! How much work a pass is: a full one, an audit without a difference, and one endpoint more, over the kernel in memory.
+//!
+//! It counts operations and prints times; `cargo bench -p ferrolb-proxy`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::object::Object;
+use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_api::source::Change;
+use ferrolb_api::view::service::DualStack;
+use ferrolb_api::view::{
+    Endpoint, EndpointPort, EndpointSlice, Protocol, Service, ServicePort, ServiceType, TargetPort,
+    TrafficPolicy,
+};
+use ferrolb_proxy::apply::note;
+use ferrolb_proxy::config::Config;
+use ferrolb_proxy::desired::Desired;
+use ferrolb_proxy::diff::{diff, full};
+use ferrolb_proxy::kernel::Observed;
+use ferrolb_proxy::state::State;
+
+fn proxy_config() -> ProxyConfig {
+    ProxyConfig {
+        cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+        scheduler: "rr".to_owned(),
+        exclude_cidrs: Vec::new(),
+        masquerade_all: false,
+        ipvs_timeouts: [Duration::ZERO; 3],
+        conntrack_max: (0, 0),
+        conntrack_timeouts: [Duration::ZERO; 2],
+        bind_address: Ipv4Addr::UNSPECIFIED.into(),
+        hostname_override: None,
+        kubeconfig: None,
+        mode: "ipvs".to_owned(),
+    }
+}
+
+fn address(net: u8, index: u32) -> IpAddr {
+    Ipv4Addr::from_bits((u32::from(net) << 24) + 0x0060_0000 + index + 1).into()
+}
+
+fn service(index: u32) -> Change {
+    Change::Upsert(Object::Service(Box::new(Service {
+        key: ObjectKey::new("bench", format!("svc-{index}")),
+        service_type: ServiceType::ClusterIP,
+        headless: false,
+        cluster_ips: vec![address(10, index)],
+        external_ips: Vec::new(),
+        ingress: Vec::new(),
+        load_balancer_ip: None,
+        load_balancer_class: None,
+        source_ranges: Vec::new(),
+        ports: vec![ServicePort {
+            name: String::new(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            target_port: TargetPort::Number(8080),
+            node_port: None,
+        }],
+        selector: Default::default(),
+        external_policy: TrafficPolicy::Cluster,
+        internal_policy: TrafficPolicy::Cluster,
+        affinity_seconds: None,
+        dual_stack: DualStack::Single,
+        health_check_node_port: None,
+        publish_not_ready: false,
+        foreign_proxy: false,
+        labels: Default::default(),
+        annotations: Default::default(),
+    })))
+}
+
+fn slice(index: u32, endpoints: u32) -> Change {
+    let endpoint = |n| Endpoint {
+        address: address(11, index * 16 + n),
+        node: Some(if n == 0 { "a" } else { "b" }.to_owned()),
+        ready: true,
+        serving: true,
+        terminating: false,
+        hint_nodes: Vec::new(),
+        hint_zones: Vec::new(),
+    };
+    Change::Upsert(Object::EndpointSlice(EndpointSlice {
+        key: ObjectKey::new("bench", format!("svc-{index}-slice")),
+        service: format!("svc-{index}"),
+        ports: vec![EndpointPort {
+            name: String::new(),
+            protocol: Protocol::Tcp,
+            port: 8080,
+        }],
+        endpoints: (0..endpoints).map(endpoint).collect(),
+    }))
+}
+
+fn main() {
+    println!(
+        "{:>8} {:>22} {:>16} {:>22}",
+        "services", "full pass", "audit", "one endpoint more"
+    );
+    for count in [1_000, 10_000] {
+        let config = Config::new("a", proxy_config());
+        let mut state = State::new(&config);
+        for change in (0..count).flat_map(|i| [service(i), slice(i, 5)]) {
+            state.apply(change);
+        }
+        let (mut desired, mut held) = (Desired::new(config.marks.clone()), Observed::default());
+        let mut pass = |state: &mut State, audit: bool| {
+            let start = Instant::now();
+            let dirty = state.take_dirty();
+            let mut touched = desired.update(state, &config, &dirty, &held);
+            if audit {
+                touched = full(&held, &desired, state, &config.marks);
+            }
+            let ops = diff(&held, &desired, &touched);
+            let time = start.elapsed();
+            ops.iter().for_each(|op| note(&mut held, op));
+            (ops.len(), time)
+        };
+        let all = pass(&mut state, true);
+        let audit = pass(&mut state, true);
+        state.apply(slice(count / 2, 6));
+        let one = pass(&mut state, false);
+        let told = |(ops, time): (usize, Duration)| format!("{ops} ops {time:.1?}");
+        println!(
+            "{count:>8} {:>22} {:>16} {:>22}",
+            told(all),
+            told(audit),
+            told(one)
+        );
+        assert_eq!((audit.0, one.0), (0, 1), "work for what did not change");
+    }
+}
