@@ -10,7 +10,13 @@ use std::net::{IpAddr, SocketAddr};
 use ferrolb_api::view::Protocol;
 
 pub mod memory;
+mod ipvs;
+pub mod links;
+mod netlink;
+mod nft;
+pub mod real;
 pub mod rule;
+pub mod sysctl;
 pub mod table;
 
 pub use rule::{Chain, Element, Family, SetDef, Table};

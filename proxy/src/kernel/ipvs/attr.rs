@@ -1,0 +1,266 @@
+//! Services and destinations of IPVS as netlink attributes (`linux/ip_vs.h`).
+//!
+//! Addresses always take 16 bytes, ports are in network order, everything else is in host order; a netmask is an address for IPv4
+//! and a prefix length for IPv6.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ferrolb_api::view::Protocol;
+use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLA_F_NESTED, NlasIterator};
+
+use super::super::rule::Family;
+use super::super::{Forwarding, RealServer, VirtualServer, VirtualServerId};
+
+/// `IPVS_CMD_ATTR_*`.
+pub(super) const CMD_SERVICE: u16 = 1;
+pub(super) const CMD_DEST: u16 = 2;
+pub(super) const CMD_TIMEOUT_TCP: u16 = 4;
+pub(super) const CMD_TIMEOUT_TCP_FIN: u16 = 5;
+pub(super) const CMD_TIMEOUT_UDP: u16 = 6;
+/// `IPVS_SVC_ATTR_*`.
+const SVC_AF: u16 = 1;
+const SVC_PROTOCOL: u16 = 2;
+const SVC_ADDR: u16 = 3;
+const SVC_PORT: u16 = 4;
+const SVC_FWMARK: u16 = 5;
+const SVC_SCHED_NAME: u16 = 6;
+const SVC_FLAGS: u16 = 7;
+const SVC_TIMEOUT: u16 = 8;
+const SVC_NETMASK: u16 = 9;
+/// `IPVS_DEST_ATTR_*`.
+const DEST_ADDR: u16 = 1;
+const DEST_PORT: u16 = 2;
+const DEST_FWD_METHOD: u16 = 3;
+const DEST_WEIGHT: u16 = 4;
+const DEST_U_THRESH: u16 = 5;
+const DEST_L_THRESH: u16 = 6;
+const DEST_ADDR_FAMILY: u16 = 11;
+/// `AF_INET`, `AF_INET6`.
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+/// `IP_VS_SVC_F_PERSISTENT`, and the three flags of schedulers.
+const F_PERSISTENT: u32 = 1;
+const F_SCHEDULER: u32 = 0x38;
+/// `IP_VS_CONN_F_FWD_MASK` and the methods.
+const FWD_MASK: u32 = 7;
+const FWD_MASQ: u32 = 0;
+const FWD_TUNNEL: u32 = 2;
+const FWD_ROUTE: u32 = 3;
+
+pub(super) fn nested(kind: u16, inner: &[DefaultNla]) -> DefaultNla {
+    let mut value = vec![0; inner.buffer_len()];
+    inner.emit(&mut value);
+    DefaultNla::new(kind | NLA_F_NESTED, value)
+}
+
+fn nla_u16(kind: u16, value: u16) -> DefaultNla {
+    DefaultNla::new(kind, value.to_ne_bytes().to_vec())
+}
+
+pub(super) fn nla_u32(kind: u16, value: u32) -> DefaultNla {
+    DefaultNla::new(kind, value.to_ne_bytes().to_vec())
+}
+
+fn nla_port(kind: u16, port: u16) -> DefaultNla {
+    DefaultNla::new(kind, port.to_be_bytes().to_vec())
+}
+
+fn nla_addr(kind: u16, addr: IpAddr) -> DefaultNla {
+    let mut value = match addr {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    };
+    value.resize(16, 0);
+    DefaultNla::new(kind, value)
+}
+
+fn family_of(id: VirtualServerId) -> Family {
+    match id {
+        VirtualServerId::Address { addr, .. } => Family::of(addr),
+        VirtualServerId::Fwmark { family, .. } => family,
+    }
+}
+
+fn af(family: Family) -> u16 {
+    match family {
+        Family::V4 => AF_INET,
+        Family::V6 => AF_INET6,
+    }
+}
+
+/// What names a service.
+pub(super) fn identity(id: VirtualServerId) -> Vec<DefaultNla> {
+    let mut out = vec![nla_u16(SVC_AF, af(family_of(id)))];
+    match id {
+        VirtualServerId::Address {
+            addr,
+            port,
+            protocol,
+        } => out.extend([
+            nla_u16(SVC_PROTOCOL, protocol.number().into()),
+            nla_addr(SVC_ADDR, addr),
+            nla_port(SVC_PORT, port),
+        ]),
+        VirtualServerId::Fwmark { mark, .. } => out.push(nla_u32(SVC_FWMARK, mark)),
+    }
+    out
+}
+
+/// A whole service.
+pub(super) fn service(server: &VirtualServer) -> Vec<DefaultNla> {
+    let mut out = identity(server.id);
+    let mut name = server.scheduler.clone().into_bytes();
+    name.push(0);
+    out.push(DefaultNla::new(SVC_SCHED_NAME, name));
+    let persistent = server.persistence.map_or(0, |_| F_PERSISTENT);
+    let flags = server.sched_flags & F_SCHEDULER | persistent;
+    let mut pair = flags.to_ne_bytes().to_vec();
+    pair.extend(u32::MAX.to_ne_bytes());
+    out.push(DefaultNla::new(SVC_FLAGS, pair));
+    out.push(nla_u32(SVC_TIMEOUT, server.persistence.unwrap_or(0)));
+    out.push(nla_u32(
+        SVC_NETMASK,
+        match family_of(server.id) {
+            Family::V4 => u32::MAX,
+            Family::V6 => 128,
+        },
+    ));
+    out
+}
+
+/// What names a destination.
+pub(super) fn dest_identity(addr: SocketAddr) -> Vec<DefaultNla> {
+    vec![
+        nla_u16(DEST_ADDR_FAMILY, af(Family::of(addr.ip()))),
+        nla_addr(DEST_ADDR, addr.ip()),
+        nla_port(DEST_PORT, addr.port()),
+    ]
+}
+
+/// A whole destination.
+pub(super) fn dest(server: &RealServer) -> Vec<DefaultNla> {
+    let method = match server.forwarding {
+        Forwarding::Masq => FWD_MASQ,
+        Forwarding::Tunnel => FWD_TUNNEL,
+        Forwarding::Route => FWD_ROUTE,
+    };
+    let mut out = dest_identity(server.addr);
+    out.extend([
+        nla_u32(DEST_FWD_METHOD, method),
+        nla_u32(DEST_WEIGHT, server.weight.min(i32::MAX as u32)),
+        nla_u32(DEST_U_THRESH, 0),
+        nla_u32(DEST_L_THRESH, 0),
+    ]);
+    out
+}
+
+/// Calls `each` for the attributes of a block.
+pub(super) fn walk(bytes: &[u8], mut each: impl FnMut(u16, &[u8])) -> Result<(), DecodeError> {
+    for nla in NlasIterator::new(bytes) {
+        let nla = nla?;
+        each(nla.kind(), nla.value());
+    }
+    Ok(())
+}
+
+fn u16_of(value: &[u8]) -> Option<u16> {
+    value.try_into().ok().map(u16::from_ne_bytes)
+}
+
+pub(super) fn u32_of(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_ne_bytes)
+}
+
+fn port_of(value: &[u8]) -> Option<u16> {
+    value.try_into().ok().map(u16::from_be_bytes)
+}
+
+fn addr_of(af: u16, value: &[u8]) -> Option<IpAddr> {
+    match af {
+        AF_INET => {
+            let bytes: [u8; 4] = value.get(..4)?.try_into().ok()?;
+            Some(IpAddr::V4(Ipv4Addr::from(bytes)))
+        }
+        AF_INET6 => {
+            let bytes: [u8; 16] = value.try_into().ok()?;
+            Some(IpAddr::V6(Ipv6Addr::from(bytes)))
+        }
+        _ => None,
+    }
+}
+
+/// A service from a dump; `None` for one that has no place in our types (another protocol than TCP, UDP, SCTP).
+pub(super) fn service_from(bytes: &[u8]) -> Result<Option<VirtualServer>, DecodeError> {
+    let (mut family, mut protocol, mut addr, mut port, mut mark) =
+        (None, None, Vec::new(), None, None);
+    let (mut scheduler, mut flags, mut timeout) = (String::new(), 0, 0);
+    walk(bytes, |kind, value| match kind {
+        SVC_AF => family = u16_of(value),
+        SVC_PROTOCOL => protocol = u16_of(value),
+        SVC_ADDR => addr = value.to_vec(),
+        SVC_PORT => port = port_of(value),
+        SVC_FWMARK => mark = u32_of(value),
+        SVC_SCHED_NAME => {
+            scheduler = String::from_utf8_lossy(value)
+                .trim_end_matches('\0')
+                .to_owned();
+        }
+        SVC_FLAGS => flags = value.get(..4).and_then(u32_of).unwrap_or(0),
+        SVC_TIMEOUT => timeout = u32_of(value).unwrap_or(0),
+        _ => {}
+    })?;
+    let id = || {
+        let af = family?;
+        if let Some(mark) = mark {
+            let family = if af == AF_INET6 {
+                Family::V6
+            } else {
+                Family::V4
+            };
+            return Some(VirtualServerId::Fwmark { mark, family });
+        }
+        let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+            .into_iter()
+            .find(|p| Some(u16::from(p.number())) == protocol)?;
+        Some(VirtualServerId::Address {
+            addr: addr_of(af, &addr)?,
+            port: port?,
+            protocol,
+        })
+    };
+    Ok(id().map(|id| VirtualServer {
+        id,
+        scheduler,
+        sched_flags: flags & F_SCHEDULER,
+        persistence: (flags & F_PERSISTENT != 0).then_some(timeout),
+    }))
+}
+
+/// A destination from a dump, of a service `of`.
+pub(super) fn dest_from(
+    of: VirtualServerId,
+    bytes: &[u8],
+) -> Result<Option<RealServer>, DecodeError> {
+    let (mut family, mut addr, mut port, mut method, mut weight) =
+        (af(family_of(of)), Vec::new(), None, 0, 0);
+    walk(bytes, |kind, value| match kind {
+        DEST_ADDR_FAMILY => family = u16_of(value).filter(|f| *f != 0).unwrap_or(family),
+        DEST_ADDR => addr = value.to_vec(),
+        DEST_PORT => port = port_of(value),
+        DEST_FWD_METHOD => method = u32_of(value).unwrap_or(0) & FWD_MASK,
+        DEST_WEIGHT => weight = u32_of(value).unwrap_or(0),
+        _ => {}
+    })?;
+    Ok(addr_of(family, &addr)
+        .zip(port)
+        .map(|(addr, port)| RealServer {
+            addr: SocketAddr::new(addr, port),
+            weight,
+            // A server on this node shows as "local node" on some kernels, whatever it was created as.
+            forwarding: match method {
+                FWD_TUNNEL => Forwarding::Tunnel,
+                FWD_ROUTE => Forwarding::Route,
+                _ => Forwarding::Masq,
+            },
+        }))
+}

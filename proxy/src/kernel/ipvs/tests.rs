@@ -1,0 +1,82 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use ferrolb_api::view::Protocol;
+use netlink_packet_core::Emitable;
+use proptest::prelude::*;
+
+use super::super::Forwarding;
+use super::super::rule::Family;
+use super::attr::{dest, dest_from, service, service_from};
+use super::*;
+
+fn bytes(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    bytes
+}
+
+fn ids() -> Vec<VirtualServerId> {
+    let address = |addr: &str, protocol| VirtualServerId::Address {
+        addr: addr.parse().unwrap(),
+        port: 8080,
+        protocol,
+    };
+    vec![
+        address("10.96.0.1", Protocol::Tcp),
+        address("10.96.0.1", Protocol::Udp),
+        address("fd00::1", Protocol::Sctp),
+        VirtualServerId::Fwmark {
+            mark: 0x4000_0001,
+            family: Family::V4,
+        },
+        VirtualServerId::Fwmark {
+            mark: 0x4000_0001,
+            family: Family::V6,
+        },
+    ]
+}
+
+#[test]
+fn a_service_is_read_as_it_was_written() {
+    for id in ids() {
+        for persistence in [None, Some(10800)] {
+            let server = VirtualServer {
+                id,
+                scheduler: "mh".to_owned(),
+                sched_flags: 0x8,
+                persistence,
+            };
+            let read = service_from(&bytes(&service(&server))).unwrap();
+            assert_eq!(read, Some(server));
+        }
+    }
+}
+
+#[test]
+fn a_destination_is_read_as_it_was_written() {
+    for (id, addr) in ids().into_iter().zip([
+        "10.244.0.7:80",
+        "10.244.0.7:53",
+        "[fd00:1::7]:80",
+        "10.244.0.7:80",
+        "[fd00:1::7]:80",
+    ]) {
+        for forwarding in [Forwarding::Masq, Forwarding::Tunnel, Forwarding::Route] {
+            let server = RealServer {
+                addr: addr.parse().unwrap(),
+                weight: 3,
+                forwarding,
+            };
+            let read = dest_from(id, &bytes(&dest(&server))).unwrap();
+            assert_eq!(read, Some(server));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = service_from(&bytes);
+        let _ = dest_from(ids()[0], &bytes);
+    }
+}

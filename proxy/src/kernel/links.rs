@@ -1,0 +1,401 @@
+//! `kube-ipvs0` and the service addresses on it, over rtnetlink.
+//!
+//! An IPv4 address goes on the dummy with scope host, and the local route that the kernel makes for it is replaced by one with the
+//! node's address as preferred source: a service address never becomes the source of the node's own packets. For IPv6 the local
+//! route alone does (the kernel's own, added from a work queue, cannot be replaced and would be a race to delete).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::errno::Errno;
+
+use super::netlink::{Channel, Request, refused};
+use super::rule::Family;
+use super::{KernelError, Op};
+
+/// Name of the dummy: the one that kube-proxy uses, so that its entries are adopted and users find theirs.
+pub const LINK: &str = "kube-ipvs0";
+/// `RT_TABLE_LOCAL`.
+const TABLE_LOCAL: u8 = 255;
+
+type Message = Request<RouteNetlinkMessage>;
+
+/// The dummy of one network namespace.
+#[derive(Debug)]
+pub(super) struct Links {
+    channel: Channel,
+    node_v4: Option<Ipv4Addr>,
+    node_v6: Option<Ipv6Addr>,
+    /// Index of the dummy, as far as known.
+    index: Option<u32>,
+}
+
+/// What is known of the dummy.
+struct Dummy {
+    index: u32,
+    up: bool,
+    is_dummy: bool,
+}
+
+impl Links {
+    pub(super) fn open(
+        node_v4: Option<Ipv4Addr>,
+        node_v6: Option<Ipv6Addr>,
+    ) -> Result<Self, KernelError> {
+        Ok(Self {
+            channel: Channel::open(NETLINK_ROUTE, "rtnetlink")?,
+            node_v4,
+            node_v6,
+            index: None,
+        })
+    }
+
+    async fn find(&mut self) -> Result<Option<Dummy>, KernelError> {
+        let mut message = LinkMessage::default();
+        message
+            .attributes
+            .push(LinkAttribute::IfName(LINK.to_owned()));
+        let found = match self
+            .channel
+            .get(RouteNetlinkMessage::GetLink(message))
+            .await?
+        {
+            Ok(RouteNetlinkMessage::NewLink(link)) => {
+                let is_dummy = link.attributes.iter().any(|a| match a {
+                    LinkAttribute::LinkInfo(infos) => {
+                        infos.contains(&LinkInfo::Kind(InfoKind::Dummy))
+                    }
+                    _ => false,
+                });
+                Some(Dummy {
+                    index: link.header.index,
+                    up: link.header.flags.contains(LinkFlags::Up),
+                    is_dummy,
+                })
+            }
+            Ok(_) => None,
+            Err(e) if e.raw_os_error() == Some(Errno::ENODEV as i32) => None,
+            Err(e) => return Err(refused(format!("find {LINK}"), e)),
+        };
+        self.index = found.as_ref().map(|d| d.index);
+        Ok(found)
+    }
+
+    /// Makes the dummy be there and up, and the routes of the addresses on it have the node's address as source.
+    pub(super) async fn prepare(&mut self) -> Result<(), KernelError> {
+        let dummy = self.find().await?;
+        if !dummy.is_some_and(|d| d.up) {
+            let mut message = LinkMessage::default();
+            message.header.flags = LinkFlags::Up;
+            message.header.change_mask = LinkFlags::Up;
+            message.attributes = vec![
+                LinkAttribute::IfName(LINK.to_owned()),
+                LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]),
+            ];
+            let request = Request::new(NLM_F_CREATE, RouteNetlinkMessage::NewLink(message));
+            match self.channel.pipeline(&[request]).await?.pop().flatten() {
+                None => {}
+                Some(e) if e.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => {
+                    return Err(KernelError::Missing {
+                        what: "dummy interfaces".to_owned(),
+                        hint: "run `modprobe dummy` or use a kernel with CONFIG_DUMMY".to_owned(),
+                    });
+                }
+                Some(e) => return Err(refused(format!("create {LINK}"), e)),
+            }
+            self.find().await?;
+        }
+        let Some(index) = self.index else {
+            return Ok(());
+        };
+        let addresses = self.addresses(index).await?;
+        let routes = self.routes(index).await?;
+        let wrong: Vec<Message> = addresses
+            .iter()
+            .filter(|a| routes.get(a) != Some(&self.source(**a)))
+            .map(|a| self.route(*a, index))
+            .collect();
+        for error in self.channel.pipeline(&wrong).await?.into_iter().flatten() {
+            tracing::warn!(%error, "the source of a local route on {LINK} cannot be set");
+        }
+        Ok(())
+    }
+
+    /// The service addresses on the dummy: its IPv4 addresses, and the IPv6 addresses with a local route through it.
+    pub(super) async fn read(&mut self) -> Result<BTreeSet<IpAddr>, KernelError> {
+        let Some(dummy) = self.find().await? else {
+            return Ok(BTreeSet::new());
+        };
+        let mut out = self.addresses(dummy.index).await?;
+        let routes = self.routes(dummy.index).await?;
+        out.extend(routes.into_keys().filter(IpAddr::is_ipv6));
+        Ok(out)
+    }
+
+    /// IPv4 addresses on the link.
+    async fn addresses(&mut self, index: u32) -> Result<BTreeSet<IpAddr>, KernelError> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        self.channel
+            .dump(
+                RouteNetlinkMessage::GetAddress(message),
+                BTreeSet::new,
+                |out, m: RouteNetlinkMessage| {
+                    if let RouteNetlinkMessage::NewAddress(address) = m
+                        && address.header.index == index
+                    {
+                        out.extend(address.attributes.iter().find_map(|a| match a {
+                            AddressAttribute::Local(addr) => Some(*addr),
+                            _ => None,
+                        }));
+                    }
+                    Ok(())
+                },
+            )
+            .await
+    }
+
+    /// Local host routes through the link with their preferred source. Where several lead to one address, one with the right source counts.
+    async fn routes(
+        &mut self,
+        index: u32,
+    ) -> Result<BTreeMap<IpAddr, Option<IpAddr>>, KernelError> {
+        let mut out = BTreeMap::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            let (v4, v6) = (self.node_v4.map(IpAddr::V4), self.node_v6.map(IpAddr::V6));
+            let routes = self
+                .channel
+                .dump(
+                    RouteNetlinkMessage::GetRoute(message),
+                    BTreeMap::new,
+                    |out, m: RouteNetlinkMessage| {
+                        if let RouteNetlinkMessage::NewRoute(route) = m
+                            && let Some((addr, source)) = host_route(&route, index)
+                        {
+                            let wanted = if addr.is_ipv4() { v4 } else { v6 };
+                            let entry = out.entry(addr).or_insert(source);
+                            if source == wanted {
+                                *entry = source;
+                            }
+                        }
+                        Ok(())
+                    },
+                )
+                .await;
+            match routes {
+                Ok(routes) => out.extend(routes),
+                // A kernel without IPv6.
+                Err(KernelError::Refused { .. }) if family == AddressFamily::Inet6 => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(out)
+    }
+
+    fn source(&self, addr: IpAddr) -> Option<IpAddr> {
+        match addr {
+            IpAddr::V4(_) => self.node_v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.node_v6.map(IpAddr::V6),
+        }
+    }
+
+    /// The message that makes or replaces the local route of an address.
+    fn route(&self, addr: IpAddr, index: u32) -> Message {
+        let mut message = local_route(addr, index);
+        message.header.scope = match addr {
+            IpAddr::V4(_) => RouteScope::Host,
+            IpAddr::V6(_) => RouteScope::Universe,
+        };
+        message.header.protocol = RouteProtocol::Static;
+        message.attributes.extend(
+            self.source(addr)
+                .map(|a| RouteAttribute::PrefSource(RouteAddress::from(a))),
+        );
+        Request::new(
+            NLM_F_CREATE | NLM_F_REPLACE,
+            RouteNetlinkMessage::NewRoute(message),
+        )
+    }
+
+    /// Applies the operations on addresses in order; others are skipped.
+    pub(super) async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
+        let found = match self.index {
+            Some(index) => Ok(Some(index)),
+            None => self.find().await.map(|d| d.map(|d| d.index)),
+        };
+        let mut messages = Vec::new();
+        let mut owners = Vec::new();
+        let mut errors = Vec::new();
+        for (i, op) in ops.iter().enumerate() {
+            let (addr, add) = match op {
+                Op::AddAddress(addr) => (*addr, true),
+                Op::DelAddress(addr) => (*addr, false),
+                _ => continue,
+            };
+            let index = match &found {
+                Ok(Some(index)) => *index,
+                Ok(None) if !add => continue,
+                Ok(None) => {
+                    let source = io::Error::from_raw_os_error(Errno::ENODEV as i32);
+                    errors.push((i, refused(format!("add {addr} to {LINK}"), source)));
+                    continue;
+                }
+                Err(e) => {
+                    errors.push((i, refused(e.to_string(), io::ErrorKind::Other.into())));
+                    continue;
+                }
+            };
+            let before = messages.len();
+            if add {
+                messages.extend(add_address(addr, index));
+                messages.push(self.route(addr, index));
+            } else {
+                messages.push(del_address(addr, index));
+                messages.push(Request::new(
+                    0,
+                    RouteNetlinkMessage::DelRoute(local_route(addr, index)),
+                ));
+            }
+            owners.extend(std::iter::repeat_n((i, addr, add), messages.len() - before));
+        }
+        match self.channel.pipeline(&messages).await {
+            Err(e) => errors.extend(owners.first().map(|(i, ..)| (*i, e))),
+            Ok(results) => {
+                for ((i, addr, add), error) in owners.into_iter().zip(results) {
+                    let Some(error) = error else { continue };
+                    if error.raw_os_error() == Some(Errno::ENODEV as i32) {
+                        // The dummy was deleted, and perhaps made again with another index.
+                        self.index = None;
+                    }
+                    if add {
+                        errors.push((i, refused(format!("add {addr} to {LINK}"), error)));
+                    } else if !gone(&error) {
+                        errors.push((i, refused(format!("delete {addr} from {LINK}"), error)));
+                    }
+                }
+            }
+        }
+        errors.sort_by_key(|(i, _)| *i);
+        errors.dedup_by_key(|(i, _)| *i);
+        errors
+    }
+
+    /// Deletes the dummy; its addresses and routes go with it. A link of another kind with that name is not ours.
+    pub(super) async fn delete(&mut self) -> Result<(), KernelError> {
+        let Some(dummy) = self.find().await?.filter(|d| d.is_dummy) else {
+            return Ok(());
+        };
+        let mut message = LinkMessage::default();
+        message.header.index = dummy.index;
+        let request = Request::new(0, RouteNetlinkMessage::DelLink(message));
+        self.index = None;
+        match self.channel.pipeline(&[request]).await?.pop().flatten() {
+            Some(e) if !gone(&e) => Err(refused(format!("delete {LINK}"), e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn gone(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(Errno::ENODEV | Errno::EADDRNOTAVAIL | Errno::ESRCH | Errno::ENOENT)
+    )
+}
+
+fn address_message(addr: IpAddr, index: u32) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    (message.header.family, message.header.prefix_len) = match addr {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    message.attributes = vec![
+        AddressAttribute::Local(addr),
+        AddressAttribute::Address(addr),
+    ];
+    message
+}
+
+/// IPv4 only; IPv6 addresses are local by their route alone.
+fn add_address(addr: IpAddr, index: u32) -> Option<Message> {
+    (Family::of(addr) == Family::V4).then(|| {
+        let mut message = address_message(addr, index);
+        message.header.scope = AddressScope::Host;
+        Request::new(
+            NLM_F_CREATE | NLM_F_REPLACE,
+            RouteNetlinkMessage::NewAddress(message),
+        )
+    })
+}
+
+/// IPv6 too: another proxy may have put the address there.
+fn del_address(addr: IpAddr, index: u32) -> Message {
+    let message = address_message(addr, index);
+    Request::new(0, RouteNetlinkMessage::DelAddress(message))
+}
+
+fn local_route(addr: IpAddr, index: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    (
+        message.header.address_family,
+        message.header.destination_prefix_length,
+    ) = match addr {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    message.header.table = TABLE_LOCAL;
+    message.header.kind = RouteType::Local;
+    // For a deletion: whatever its scope.
+    message.header.scope = RouteScope::NoWhere;
+    message.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::from(addr)),
+        RouteAttribute::Oif(index),
+    ];
+    message
+}
+
+/// Address and source of a local route for one address through the link.
+fn host_route(route: &RouteMessage, index: u32) -> Option<(IpAddr, Option<IpAddr>)> {
+    let full = match route.header.address_family {
+        AddressFamily::Inet => 32,
+        _ => 128,
+    };
+    if route.header.table != TABLE_LOCAL
+        || route.header.kind != RouteType::Local
+        || route.header.destination_prefix_length != full
+        || !route.attributes.contains(&RouteAttribute::Oif(index))
+    {
+        return None;
+    }
+    let (mut addr, mut source) = (None, None);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Destination(a) => addr = ip(a),
+            RouteAttribute::PrefSource(a) => source = ip(a),
+            _ => {}
+        }
+    }
+    // The link's own link-local address is nobody's service.
+    let link_local = |a: &IpAddr| matches!(a, IpAddr::V6(a) if a.is_unicast_link_local());
+    addr.filter(|a| !link_local(a)).map(|a| (a, source))
+}
+
+fn ip(addr: &RouteAddress) -> Option<IpAddr> {
+    match addr {
+        RouteAddress::Inet(a) => Some(IpAddr::V4(*a)),
+        RouteAddress::Inet6(a) => Some(IpAddr::V6(*a)),
+        _ => None,
+    }
+}

@@ -1,0 +1,364 @@
+//! Tables, chains, sets and rules as netlink messages, with what `nft` needs to list them in its own words.
+//!
+//! The kernel keeps the user data without looking at it. `nft` (libnftnl `udata.h`) reads comments and byte orders from it. Each rule
+//! also carries a fingerprint of what it was made from, so that a restart finds out which rules are the ones it would write.
+
+use netlink_packet_core::{DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, ChainMessage, DataAttribute, Hook as HookAttribute, HookNumber, InetHookNumber,
+    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetDescription,
+    SetElementAttribute, SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute,
+    TableMessage,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+
+use super::super::netlink::Request;
+use super::super::rule::{Chain, Data, Family, Field, HookPoint, Rule, SetDef};
+use super::expr::{be32, lower, nested};
+
+/// A message to nfnetlink.
+pub(crate) type Message = Request<NetfilterMessage>;
+
+/// `nft`'s numbers of types (`datatype.h`).
+const TYPE_IPADDR: u32 = 7;
+const TYPE_IP6ADDR: u32 = 8;
+const TYPE_INET_PROTOCOL: u32 = 12;
+const TYPE_INET_SERVICE: u32 = 13;
+pub(super) const TYPE_ICMP: u32 = 14;
+const TYPE_MARK: u32 = 19;
+pub(super) const TYPE_ICMPV6: u32 = 29;
+/// Types of a concatenation are six bits each.
+const TYPE_BITS: u32 = 6;
+/// `NFT_DATA_VERDICT`.
+const DATA_VERDICT: u32 = 0xffff_ff00;
+/// `NFNL_SUBSYS_NFTABLES`, in the header of a batch.
+const SUBSYS_NFTABLES: u16 = 10;
+/// `NFTNL_UDATA_*`.
+const UDATA_COMMENT: u8 = 0;
+const UDATA_SET_KEYBYTEORDER: u8 = 0;
+const UDATA_SET_DATABYTEORDER: u8 = 1;
+const UDATA_SET_COMMENT: u8 = 7;
+/// Ours, beside the comment of a rule; `nft` skips what it does not know.
+const UDATA_FINGERPRINT: u8 = 0xf1;
+/// `enum byteorder` of `nft`.
+const HOST_ENDIAN: u32 = 1;
+const BIG_ENDIAN: u32 = 2;
+
+/// Type number and length in bytes of a key.
+pub(super) fn key_type(key: &[Field]) -> (u32, u32) {
+    key.iter().fold((0, 0), |(kind, len), field| {
+        let (k, l) = match field {
+            Field::Addr(Family::V4) => (TYPE_IPADDR, 4),
+            Field::Addr(Family::V6) => (TYPE_IP6ADDR, 16),
+            Field::Proto => (TYPE_INET_PROTOCOL, 1),
+            Field::Port => (TYPE_INET_SERVICE, 2),
+        };
+        let l = if key.len() > 1 { field_len(l) } else { l };
+        (kind << TYPE_BITS | k, len + l)
+    })
+}
+
+/// Parts of a concatenation fill whole registers.
+fn field_len(len: u32) -> u32 {
+    len.next_multiple_of(4)
+}
+
+fn wrap(family: NetfilterProtoFamily, flags: u16, message: NfTablesMessage) -> Message {
+    Request::new(
+        flags,
+        NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message),
+    )
+}
+
+fn inet(flags: u16, message: NfTablesMessage) -> Message {
+    wrap(NetfilterProtoFamily::Inet, flags, message)
+}
+
+fn control(message: ControlMessage) -> Message {
+    Request::new(
+        0,
+        NetfilterMessage::new(
+            NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYS_NFTABLES),
+            message,
+        ),
+    )
+}
+
+/// First message of a transaction.
+pub(super) fn begin() -> Message {
+    control(ControlMessage::BatchBegin)
+}
+
+/// Last message of a transaction.
+pub(super) fn end() -> Message {
+    control(ControlMessage::BatchEnd)
+}
+
+fn udata(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    // A length is one byte; comments longer than that are cut.
+    let len = value.len().min(250) as u8;
+    out.extend([kind, len]);
+    out.extend(value.iter().take(len.into()));
+}
+
+fn comment(out: &mut Vec<u8>, kind: u8, text: &str) {
+    let mut value: Vec<u8> = text.bytes().take(127).collect();
+    value.push(0);
+    udata(out, kind, &value);
+}
+
+pub(super) fn new_table(name: &str) -> Message {
+    let mut data = Vec::new();
+    comment(
+        &mut data,
+        UDATA_COMMENT,
+        "service proxy: rules are static, elements follow the Services",
+    );
+    inet(
+        NLM_F_CREATE,
+        NfTablesMessage::NewTable(TableMessage {
+            attributes: vec![
+                TableAttribute::Name(name.to_owned()),
+                TableAttribute::UserData(data),
+            ],
+        }),
+    )
+}
+
+pub(super) fn delete_table(name: &str) -> Message {
+    inet(
+        0,
+        NfTablesMessage::DeleteTable(TableMessage {
+            attributes: vec![TableAttribute::Name(name.to_owned())],
+        }),
+    )
+}
+
+/// Flags of a set as the kernel knows them.
+pub(super) fn set_flags(set: &SetDef) -> SetFlags {
+    let mut flags = SetFlags::empty();
+    flags.set(SetFlags::Interval, set.interval);
+    flags.set(SetFlags::Concat, set.interval && set.key.len() > 1);
+    flags.set(SetFlags::Map, set.data.is_some());
+    flags
+}
+
+/// Type number and length of what a map holds.
+pub(super) fn data_type(data: Data) -> (u32, u32) {
+    match data {
+        Data::Verdict => (DATA_VERDICT, 0),
+        Data::Mark => (TYPE_MARK, 4),
+    }
+}
+
+pub(super) fn new_set(table: &str, set: &SetDef, id: u32) -> Message {
+    let (kind, len) = key_type(set.key);
+    let mut attributes = vec![
+        SetAttribute::Table(table.to_owned()),
+        SetAttribute::Name(set.name.to_owned()),
+        SetAttribute::Flags(set_flags(set)),
+        SetAttribute::KeyType(kind),
+        SetAttribute::KeyLen(len),
+        SetAttribute::Id(id),
+    ];
+    let mut data = Vec::new();
+    udata(&mut data, UDATA_SET_KEYBYTEORDER, &BIG_ENDIAN.to_ne_bytes());
+    if let Some(value) = set.data {
+        let (kind, len) = data_type(value);
+        attributes.push(SetAttribute::DataType(kind));
+        if value == Data::Mark {
+            attributes.push(SetAttribute::DataLen(len));
+            udata(
+                &mut data,
+                UDATA_SET_DATABYTEORDER,
+                &HOST_ENDIAN.to_ne_bytes(),
+            );
+        }
+    }
+    if set.interval && set.key.len() > 1 {
+        // Per part NFTA_LIST_ELEM { NFTA_SET_FIELD_LEN }.
+        let fields: Vec<DefaultNla> = set
+            .key
+            .iter()
+            .map(|field| nested(1, &[be32(1, key_type(&[*field]).1)]))
+            .collect();
+        attributes.push(SetAttribute::Description(vec![SetDescription::Other(
+            nested(2, &fields),
+        )]));
+    }
+    comment(&mut data, UDATA_SET_COMMENT, set.comment);
+    attributes.push(SetAttribute::UserData(data));
+    inet(
+        NLM_F_CREATE,
+        NfTablesMessage::NewSet(SetMessage { attributes }),
+    )
+}
+
+pub(super) fn delete_set(table: &str, name: &str) -> Message {
+    inet(
+        0,
+        NfTablesMessage::DeleteSet(SetMessage {
+            attributes: vec![
+                SetAttribute::Table(table.to_owned()),
+                SetAttribute::Name(name.to_owned()),
+            ],
+        }),
+    )
+}
+
+/// The hook of a base chain as the kernel numbers it, with its priority and type.
+pub(super) fn hook_of(chain: &Chain) -> Option<(InetHookNumber, i32, &'static str)> {
+    let hook = chain.hook?;
+    let number = match hook.point {
+        HookPoint::Prerouting => InetHookNumber::PreRouting,
+        HookPoint::Input => InetHookNumber::LocalIn,
+        HookPoint::Forward => InetHookNumber::Forward,
+        HookPoint::Output => InetHookNumber::LocalOut,
+        HookPoint::Postrouting => InetHookNumber::PostRouting,
+    };
+    Some((
+        number,
+        hook.priority,
+        if hook.nat { "nat" } else { "filter" },
+    ))
+}
+
+pub(super) fn new_chain(table: &str, chain: &Chain) -> Message {
+    let mut attributes = vec![
+        ChainAttribute::Table(table.to_owned()),
+        ChainAttribute::Name(chain.name.to_owned()),
+    ];
+    if let Some((number, priority, kind)) = hook_of(chain) {
+        attributes.push(ChainAttribute::Hook(vec![
+            HookAttribute::Number(HookNumber::Inet(number)),
+            HookAttribute::Priority(priority.cast_unsigned()),
+        ]));
+        // NF_ACCEPT
+        attributes.push(ChainAttribute::Policy(1));
+        attributes.push(ChainAttribute::Type(kind.to_owned()));
+    }
+    inet(
+        NLM_F_CREATE,
+        NfTablesMessage::NewChain(ChainMessage { attributes }),
+    )
+}
+
+pub(super) fn delete_chain(table: &str, name: &str) -> Message {
+    inet(
+        0,
+        NfTablesMessage::DeleteChain(ChainMessage {
+            attributes: vec![
+                ChainAttribute::Table(table.to_owned()),
+                ChainAttribute::Name(name.to_owned()),
+            ],
+        }),
+    )
+}
+
+/// Deletes all rules of a chain.
+pub(super) fn flush_chain(table: &str, name: &str) -> Message {
+    inet(
+        0,
+        NfTablesMessage::DeleteRule(RuleMessage {
+            attributes: vec![
+                RuleAttribute::Table(table.to_owned()),
+                RuleAttribute::Chain(name.to_owned()),
+            ],
+        }),
+    )
+}
+
+/// A rule at the end of its chain, behind its anonymous sets; those take numbers from `id` on, the next free one is returned.
+pub(super) fn new_rule(
+    table: &str,
+    chain: &str,
+    rule: &Rule,
+    id: u32,
+    out: &mut Vec<Message>,
+) -> u32 {
+    let lowered = lower(&rule.statements, id);
+    let next = id.wrapping_add(lowered.sets.len() as u32);
+    for set in lowered.sets {
+        let mut data = Vec::new();
+        udata(&mut data, UDATA_SET_KEYBYTEORDER, &BIG_ENDIAN.to_ne_bytes());
+        out.push(inet(
+            NLM_F_CREATE,
+            NfTablesMessage::NewSet(SetMessage {
+                attributes: vec![
+                    SetAttribute::Table(table.to_owned()),
+                    SetAttribute::Name("__set%d".to_owned()),
+                    SetAttribute::Flags(SetFlags::Anonymous | SetFlags::Constant),
+                    SetAttribute::KeyType(set.key_type),
+                    SetAttribute::KeyLen(1),
+                    SetAttribute::Id(set.id),
+                    SetAttribute::Description(vec![SetDescription::Size(set.keys.len() as u32)]),
+                    SetAttribute::UserData(data),
+                ],
+            }),
+        ));
+        let elements = set.keys.iter().map(|key| {
+            ListAttribute::Element(vec![SetElementAttribute::Key(DataAttribute::Value(vec![
+                *key,
+            ]))])
+        });
+        out.push(inet(
+            NLM_F_CREATE,
+            NfTablesMessage::NewSetElement(SetElementMessage {
+                attributes: vec![
+                    SetElementList::Table(table.to_owned()),
+                    SetElementList::Set("__set%d".to_owned()),
+                    SetElementList::SetId(set.id),
+                    SetElementList::Elements(elements.collect()),
+                ],
+            }),
+        ));
+    }
+    let mut data = Vec::new();
+    comment(&mut data, UDATA_COMMENT, rule.comment);
+    udata(
+        &mut data,
+        UDATA_FINGERPRINT,
+        &fingerprint(chain, rule).to_be_bytes(),
+    );
+    out.push(inet(
+        NLM_F_CREATE | NLM_F_APPEND,
+        NfTablesMessage::NewRule(RuleMessage {
+            attributes: vec![
+                RuleAttribute::Table(table.to_owned()),
+                RuleAttribute::Chain(chain.to_owned()),
+                RuleAttribute::Expressions(lowered.expressions),
+                RuleAttribute::UserData(data),
+            ],
+        }),
+    ));
+    next
+}
+
+/// What a rule was made from, in a number: FNV-1a over its chain, comment and expressions, the same on every build.
+pub(super) fn fingerprint(chain: &str, rule: &Rule) -> u64 {
+    let lowered = lower(&rule.statements, 0);
+    let mut expressions = vec![0; lowered.expressions.as_slice().buffer_len()];
+    lowered.expressions.as_slice().emit(&mut expressions);
+    let keys = lowered.sets.iter().flat_map(|s| s.keys.iter().copied());
+    [chain.as_bytes(), &[0], rule.comment.as_bytes(), &[0]]
+        .concat()
+        .into_iter()
+        .chain(expressions)
+        .chain(keys)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+/// The fingerprint in a rule's user data.
+pub(super) fn fingerprint_in(mut data: &[u8]) -> Option<u64> {
+    while let [kind, len, rest @ ..] = data {
+        let value = rest.get(..usize::from(*len))?;
+        if *kind == UDATA_FINGERPRINT {
+            return value.try_into().ok().map(u64::from_be_bytes);
+        }
+        data = rest.get(usize::from(*len)..)?;
+    }
+    None
+}

@@ -1,0 +1,243 @@
+//! Sysctls: what the datapath needs of `/proc/sys/net`, and how it was before.
+//!
+//! A value that is right already is left alone, so that a read-only `/proc/sys` does where somebody else has set it. The first time that
+//! a value is changed, the old one is written to `sysctls.json` in the state directory; a cleanup puts it back, unless somebody has
+//! changed it since. `/proc/sys/net` belongs to the network namespace of the thread that opens a file in it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(test)]
+mod tests;
+
+use super::KernelError;
+use super::netlink::refused;
+
+/// Where sysctls are.
+pub const NET: &str = "/proc/sys/net";
+/// File in the state directory that remembers old values.
+const FILE: &str = "sysctls.json";
+
+/// Conntrack settings of a KubeProxyConfiguration; `None` and zero leave the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Conntrack {
+    /// `nf_conntrack_max`, only ever raised.
+    pub max: Option<u32>,
+    /// `nf_conntrack_tcp_timeout_established`.
+    pub tcp_established: Duration,
+    /// `nf_conntrack_tcp_timeout_close_wait`.
+    pub tcp_close_wait: Duration,
+}
+
+/// One setting.
+struct Setting {
+    /// Below `/proc/sys/net`.
+    path: &'static str,
+    value: u64,
+    /// Every value from this one on will do.
+    at_least: bool,
+    /// Without it packets do not flow.
+    needed: bool,
+}
+
+/// An old value and the one that replaced it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Change {
+    before: String,
+    set: String,
+}
+
+/// The sysctls under one path, with the record of what was changed.
+#[derive(Debug)]
+pub(super) struct Sysctls {
+    net: PathBuf,
+    file: PathBuf,
+}
+
+/// What the datapath needs; each was tried (IPv6 forwarding only where the node has an IPv6 address: it turns off router advertisements).
+fn settings(v6: bool, conntrack: &Conntrack) -> Vec<Setting> {
+    let exact = |path, value| Setting {
+        path,
+        value,
+        at_least: false,
+        needed: true,
+    };
+    let wish = |path, value, at_least| Setting {
+        path,
+        value,
+        at_least,
+        needed: false,
+    };
+    let mut out = vec![
+        // Masquerading and `ct original` depend on it.
+        exact("ipv4/vs/conntrack", 1),
+        // A client's reused port is scheduled anew.
+        exact("ipv4/vs/conn_reuse_mode", 1),
+        // Connections to a removed server are reset, UDP goes to another one.
+        exact("ipv4/vs/expire_nodest_conn", 1),
+        // Affinity to a server of weight 0 ends (as kube-proxy sets it).
+        exact("ipv4/vs/expire_quiescent_template", 1),
+        exact("ipv4/ip_forward", 1),
+        // Nobody but the announcing node answers ARP for an address on the dummy.
+        exact("ipv4/conf/all/arp_ignore", 1),
+        exact("ipv4/conf/all/arp_announce", 2),
+    ];
+    if v6 {
+        out.push(exact("ipv6/conf/all/forwarding", 1));
+    }
+    if let Some(max) = conntrack.max {
+        out.push(wish("netfilter/nf_conntrack_max", max.into(), true));
+    }
+    let timeouts = [
+        (
+            "netfilter/nf_conntrack_tcp_timeout_established",
+            conntrack.tcp_established,
+        ),
+        (
+            "netfilter/nf_conntrack_tcp_timeout_close_wait",
+            conntrack.tcp_close_wait,
+        ),
+    ];
+    out.extend(
+        timeouts
+            .into_iter()
+            .filter(|(_, t)| !t.is_zero())
+            .map(|(path, t)| wish(path, t.as_secs(), false)),
+    );
+    out
+}
+
+impl Sysctls {
+    pub(super) fn new(net: PathBuf, state_dir: &Path) -> Self {
+        Self {
+            net,
+            file: state_dir.join(FILE),
+        }
+    }
+
+    /// Sets what is not yet as it should be.
+    pub(super) fn prepare(&self, v6: bool, conntrack: &Conntrack) -> Result<(), KernelError> {
+        for setting in settings(v6, conntrack) {
+            match self.set(&setting) {
+                Ok(()) => {}
+                Err(error) if !setting.needed => {
+                    tracing::warn!(sysctl = setting.path, value = setting.value, %error, "left as it is");
+                }
+                Err(error) => {
+                    let what = format!(
+                        "sysctl {} (should be {})",
+                        self.net.join(setting.path).display(),
+                        setting.value
+                    );
+                    // EROFS and EACCES are what a container sees.
+                    let readonly = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
+                    return Err(if readonly {
+                        KernelError::Permission {
+                            what: format!("{what}, its file system is read-only"),
+                        }
+                    } else {
+                        refused(what, error)
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&self, setting: &Setting) -> io::Result<()> {
+        let path = self.net.join(setting.path);
+        let before = std::fs::read_to_string(&path)?.trim().to_owned();
+        let enough = match before.parse::<u64>() {
+            Ok(now) => now == setting.value || setting.at_least && now > setting.value,
+            Err(_) => false,
+        };
+        if enough {
+            return Ok(());
+        }
+        let set = setting.value.to_string();
+        let mut changes = self.load()?;
+        // The first old value is the one to go back to.
+        changes
+            .entry(setting.path.to_owned())
+            .and_modify(|c| c.set.clone_from(&set))
+            .or_insert_with(|| Change {
+                before,
+                set: set.clone(),
+            });
+        self.store(&changes)?;
+        write(&path, &set)
+    }
+
+    /// Puts old values back and forgets them.
+    pub(super) fn restore(&self) -> Vec<KernelError> {
+        let changes = match self.load() {
+            Ok(changes) => changes,
+            Err(e) => return vec![refused(format!("read {}", self.file.display()), e)],
+        };
+        let mut errors = Vec::new();
+        let mut kept = BTreeMap::new();
+        for (name, change) in changes {
+            let path = self.net.join(&name);
+            let now = match std::fs::read_to_string(&path) {
+                Ok(now) => now,
+                // The module that had it is gone.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => {
+                    errors.push(refused(format!("read {}", path.display()), e));
+                    kept.insert(name, change);
+                    continue;
+                }
+            };
+            if now.trim() == change.set
+                && let Err(e) = write(&path, &change.before)
+            {
+                errors.push(refused(format!("restore {}", path.display()), e));
+                kept.insert(name, change);
+            }
+        }
+        let forgotten = if kept.is_empty() {
+            match std::fs::remove_file(&self.file) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            }
+        } else {
+            self.store(&kept)
+        };
+        errors.extend(
+            forgotten
+                .err()
+                .map(|e| refused(format!("write {}", self.file.display()), e)),
+        );
+        errors
+    }
+
+    fn load(&self) -> io::Result<BTreeMap<String, Change>> {
+        match std::fs::read(&self.file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes the record beside its place and moves it there.
+    fn store(&self, changes: &BTreeMap<String, Change>) -> io::Result<()> {
+        if let Some(dir) = self.file.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        let fresh = self.file.with_extension("json.new");
+        let mut file = std::fs::File::create(&fresh)?;
+        file.write_all(&serde_json::to_vec_pretty(changes)?)?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, &self.file)
+    }
+}
+
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    // A sysctl is written whole or not at all, and never created.
+    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all(value.as_bytes())
+}
