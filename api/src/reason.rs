@@ -59,6 +59,8 @@ pub enum Reason {
     NoEndpoints,
     /// The proxy has not programmed the address yet.
     NotProgrammed,
+    /// Its addresses are in the kernel.
+    Programmed,
     /// No usable interface.
     NoInterface,
     /// The node has not settled its view of the others yet.

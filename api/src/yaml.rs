@@ -15,17 +15,17 @@ pub struct YamlError {
     pub message: String,
 }
 
-/// Nesting of any real manifest stays far below; beyond it a recursive reader could exhaust its stack.
-const MAX_DEPTH: usize = 100;
+/// The reader is recursive: in a debug build a level takes some 25 KiB of a thread's 2 MiB.
+const MAX_DEPTH: usize = 48;
 /// Nodes that aliases may add to a document.
 const MAX_REPLAYED: usize = 100_000;
 
-fn options() -> serde_yaml::Options {
+fn options(depth: usize) -> serde_yaml::Options {
     let mut budget = serde_yaml::Budget::default();
-    budget.max_depth = MAX_DEPTH;
+    budget.max_depth = depth;
     budget.max_aliases = 1_000;
     budget.max_anchors = 1_000;
-    budget.flow_nesting_limit = MAX_DEPTH;
+    budget.flow_nesting_limit = depth;
     let mut options = serde_yaml::options! {
         budget: Some(budget),
         with_snippet: false,
@@ -34,9 +34,9 @@ fn options() -> serde_yaml::Options {
     options
 }
 
-/// Reads one document into any type.
-pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
-    serde_yaml::from_str_with_options(text, options()).map_err(|error| {
+/// Reads one document into any type, nested no deeper than this.
+pub(crate) fn read<T: DeserializeOwned>(text: &str, depth: usize) -> Result<T, YamlError> {
+    serde_yaml::from_str_with_options(text, options(depth)).map_err(|error| {
         let line = error
             .location()
             .and_then(|l| usize::try_from(l.line()).ok())
@@ -51,7 +51,7 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
 
 /// Reads one document; an empty one is null.
 pub fn value(text: &str) -> Result<Value, YamlError> {
-    read(text)
+    read(text, MAX_DEPTH)
 }
 
 /// The reader's message in one bounded line, without the position (that is told apart) and without talk of its own settings.

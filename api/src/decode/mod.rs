@@ -22,6 +22,9 @@ pub(crate) mod raw;
 pub(crate) mod selector;
 pub(crate) mod service;
 
+#[cfg(test)]
+mod tests;
+
 /// What is wrong with one field of an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]

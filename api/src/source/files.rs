@@ -127,8 +127,14 @@ impl FilesSource {
         .await;
         self.debounce.done(heard);
         self.scanned = Some(Instant::now());
-        scan.inspect_err(|error| tracing::error!(%error, "reading the manifests folder failed"))
-            .ok()
+        match scan {
+            Ok(scan) => Some(scan),
+            Err(error) => {
+                tracing::error!(%error, "reading the manifests folder failed");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                None
+            }
+        }
     }
 
     fn due(&self) -> Instant {

@@ -9,6 +9,10 @@ use serde_yaml::Spanned;
 
 use crate::yaml;
 
+/// Positions take several times the stack that values do. No kind that ferrolb reads is nested like this; an error in a
+/// deeper document is told with the line where it begins.
+const DEEPEST: usize = 24;
+
 /// A tree of positions.
 enum Tree {
     Leaf(Option<String>),
@@ -18,7 +22,8 @@ enum Tree {
 
 /// The line, from 1, of the field at `path` (`spec.ports[0].port`), or of the nearest one around it that is there.
 pub(super) fn line_of(document: &str, path: &str) -> usize {
-    yaml::read::<Spanned<Tree>>(document).map_or(1, |root| walk(document, &root, path, 0).max(1))
+    yaml::read::<Spanned<Tree>>(document, DEEPEST)
+        .map_or(1, |root| walk(document, &root, path, 0).max(1))
 }
 
 fn walk(document: &str, root: &Spanned<Tree>, path: &str, above: usize) -> usize {
@@ -30,13 +35,15 @@ fn walk(document: &str, root: &Spanned<Tree>, path: &str, above: usize) -> usize
             Tree::Map(map) => key(map, rest),
             Tree::List(list) => index(rest).and_then(|(i, rest)| Some((list.get(i)?, rest))),
             // MetalLB's old configuration is YAML in a block of text: its first line follows the indicator's.
-            Tree::Leaf(Some(text)) if is_block(document, line) => {
-                return match yaml::read::<Spanned<Tree>>(text) {
-                    Ok(inner) => above + line + walk(text, &inner, rest, 0),
-                    Err(_) => above + line,
-                };
+            Tree::Leaf(Some(text)) => {
+                if let Some(indicator) = block(document, line)
+                    && let Ok(inner) = yaml::read::<Spanned<Tree>>(text, DEEPEST)
+                {
+                    return walk(text, &inner, rest, above + indicator);
+                }
+                None
             }
-            Tree::Leaf(_) => None,
+            Tree::Leaf(None) => None,
         };
         let Some((child, after)) = next else {
             break;
@@ -76,14 +83,16 @@ fn index(path: &str) -> Option<(usize, &str)> {
     Some((number.parse().ok()?, rest.strip_prefix('.').unwrap_or(rest)))
 }
 
-fn is_block(document: &str, line: usize) -> bool {
-    document
-        .lines()
-        .nth(line.saturating_sub(1))
-        .is_some_and(|text| {
-            let text = text.trim_end_matches(|c: char| c.is_ascii_digit() || c == '+' || c == '-');
-            text.ends_with(['|', '>'])
-        })
+/// The line of the indicator (`|`, `>`) of a block of text that is said to be at `line`: there, or on the line before.
+fn block(document: &str, line: usize) -> Option<usize> {
+    let begins = |line: usize| {
+        let text = document.lines().nth(line.checked_sub(1)?)?;
+        let text = text
+            .trim_end()
+            .trim_end_matches(|c: char| c.is_ascii_digit() || c == '+' || c == '-');
+        text.ends_with(['|', '>']).then_some(line)
+    };
+    begins(line).or_else(|| begins(line.checked_sub(1)?))
 }
 
 impl<'de> Deserialize<'de> for Tree {
