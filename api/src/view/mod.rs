@@ -11,5 +11,6 @@ pub use endpoints::{Endpoint, EndpointPort, EndpointSlice};
 pub use node::Node;
 pub use pod::{ContainerPort, Pod};
 pub use service::{
-    IngressAddress, Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
+    DualStack, IngressAddress, Protocol, Service, ServicePort, ServiceType, TargetPort,
+    TrafficPolicy,
 };
