@@ -219,16 +219,14 @@ impl Job<'_, '_> {
         let elements = &mut self.out.elements;
         elements.insert(nft::class(key, treatment.class));
         elements.insert(nft::masquerade(key, treatment.masquerade));
-        if reach.is_marked(service) {
-            if let Some(mark) = mark {
-                elements.insert(nft::mark(key, mark));
-                let scheduler = &proxy.scheduler;
-                let all = ipvs::marked(mark, family, scheduler, service.affinity_seconds.is_some());
-                self.out
-                    .servers
-                    .entry(all.id)
-                    .or_insert((all, BTreeMap::new()));
-            }
+        if let Some(mark) = mark.filter(|_| reach.is_marked(service)) {
+            elements.insert(nft::mark(key, mark));
+            let sticky = service.affinity_seconds.is_some();
+            let all = ipvs::marked(mark, family, &proxy.scheduler, sticky);
+            self.out
+                .servers
+                .entry(all.id)
+                .or_insert((all, BTreeMap::new()));
         }
         if reach == Reach::LoadBalancer {
             elements.extend(nft::source_ranges(key, &service.source_ranges));

@@ -210,11 +210,12 @@ fn fits(def: &SetDef, element: &Element) -> bool {
         (Field::Port, Key::Port(port)) => *port != 0,
         _ => false,
     };
-    let value = match (def.data, element.value) {
-        (None, None) | (Some(Data::Mark), Some(Value::Mark(_))) => true,
-        (Some(Data::Verdict), Some(Value::Verdict(_))) => true,
-        _ => false,
-    };
+    let value = matches!(
+        (def.data, element.value),
+        (None, None)
+            | (Some(Data::Mark), Some(Value::Mark(_)))
+            | (Some(Data::Verdict), Some(Value::Verdict(_)))
+    );
     value && def.key.len() == element.key.len() && def.key.iter().zip(&element.key).all(part)
 }
 
