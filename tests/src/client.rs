@@ -236,13 +236,12 @@ pub fn arp(netns: &Netns, address: Ipv4Addr) -> Vec<String> {
 
 /// The MAC address of an interface.
 pub fn mac(netns: &Netns, interface: &str) -> String {
-    let path = format!("/sys/class/net/{interface}/address");
-    // sysfs shows the namespace of the process that mounted it, so the program that asks the kernel it is.
+    // Not from sysfs: that shows the namespace of the process that mounted it.
     let text = netns.sh("ip", &["-o", "link", "show", "dev", interface]);
     let word = text
         .split("link/ether ")
         .nth(1)
         .and_then(|rest| rest.split_whitespace().next());
-    word.unwrap_or_else(|| panic!("no MAC address in {path}: {text}"))
+    word.unwrap_or_else(|| panic!("no MAC address: {text}"))
         .to_lowercase()
 }

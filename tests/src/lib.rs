@@ -7,7 +7,9 @@
 
 pub mod client;
 pub mod cluster;
+pub mod demo;
 pub mod dns;
+pub mod failover;
 pub mod lan;
 pub mod manifests;
 pub mod need;
@@ -17,6 +19,7 @@ pub mod paths;
 pub mod pod;
 pub mod process;
 pub mod report;
+pub mod rows;
 pub mod servers;
 pub mod vm;
 pub mod wait;

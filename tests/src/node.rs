@@ -236,7 +236,8 @@ impl AgentSetup {
         }
     }
 
-    fn arguments(&self, node: &Node) -> Vec<String> {
+    /// The command line of one node.
+    pub fn arguments(&self, node: &Node) -> Vec<String> {
         let shown = |path: &Path| path.display().to_string();
         let mut arguments = vec![
             "node".to_owned(),

@@ -64,6 +64,11 @@ impl Report {
         }
     }
 
+    /// How many checks failed so far.
+    pub fn failures(&self) -> usize {
+        self.failed.len()
+    }
+
     /// The verdict: true if every check passed, and there were some.
     pub fn finish(self) -> bool {
         let seconds = self.start.elapsed().as_secs_f32();

@@ -30,6 +30,12 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
+    /// Show the users' manifests on three nodes; exit code 1 if any check fails.
+    Demo {
+        /// Seconds until it is given up.
+        #[arg(long, default_value_t = 600)]
+        timeout: u64,
+    },
     /// Say what of the needed things is here.
     Needs,
 }
@@ -41,6 +47,7 @@ fn main() -> ExitCode {
             timeout,
             command,
         } => run(tier, &command, Duration::from_secs(timeout)),
+        Command::Demo { timeout } => demo(Duration::from_secs(timeout)),
         Command::Needs => needs(),
     }
 }
@@ -53,6 +60,24 @@ fn run(tier: Tier, command: &[String], timeout: Duration) -> ExitCode {
             ExitCode::from(125)
         }
     }
+}
+
+/// The demo itself where the kernel is, else this very command in a VM.
+fn demo(timeout: Duration) -> ExitCode {
+    if vm::native(Tier::Kernel) {
+        return if ferrolb_tests::demo::run() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
+    println!(
+        "  … this kernel has no IPVS: booting a VM that has (ten seconds; everything in it is slow)"
+    );
+    let program = std::env::current_exe()
+        .map(|path| path.display().to_string())
+        .unwrap_or_else(|_| "lab".to_owned());
+    run(Tier::Kernel, &[program, "demo".to_owned()], timeout)
 }
 
 fn needs() -> ExitCode {

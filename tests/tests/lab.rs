@@ -1,0 +1,9 @@
+//! The lab tier: the announcer alone (`--proxy none`) between network namespaces, on any Linux with root.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "lab/announce.rs"]
+mod announce;
+#[path = "lab/bad_input.rs"]
+mod bad_input;
+#[path = "lab/rights.rs"]
+mod rights;

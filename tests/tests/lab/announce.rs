@@ -1,0 +1,143 @@
+//! Who answers ARP for an address, before and after things happen to nodes and agents.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use ferrolb_tests::client;
+use ferrolb_tests::cluster::Cluster;
+use ferrolb_tests::need;
+use ferrolb_tests::need::Need;
+use ferrolb_tests::node::PodLinks;
+use ferrolb_tests::rows::{ADDRESSES, INGRESS, WEB, one_mac};
+use ferrolb_tests::wait;
+
+const WHILE: Duration = Duration::from_secs(15);
+
+fn announcing() -> Cluster {
+    let mut cluster = Cluster::new("none", PodLinks::Routed);
+    cluster.start();
+    cluster
+        .settle(&ADDRESSES)
+        .expect("every address is announced");
+    cluster
+}
+
+fn announced_by_another(
+    cluster: &Cluster,
+    address: Ipv4Addr,
+    than: &str,
+) -> Result<String, String> {
+    match cluster.announcer(address.into()) {
+        Ok(name) if name != than => Ok(name),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+macro_rules! needs {
+    ($test:expr) => {
+        need!(
+            $test,
+            Need::Root,
+            Need::Ferrolb,
+            Need::CoreDns,
+            Need::Tool("nginx"),
+            Need::Tool("arping")
+        )
+    };
+}
+
+#[test]
+fn each_address_has_one_mac_and_a_local_one_is_announced_where_its_endpoint_is() {
+    needs!("each_address_has_one_mac_and_a_local_one_is_announced_where_its_endpoint_is");
+    let cluster = announcing();
+    for address in ADDRESSES {
+        one_mac(&cluster, address).unwrap();
+    }
+    assert_eq!(cluster.announcer(INGRESS.into()).unwrap(), "node-3");
+}
+
+#[test]
+fn an_announcer_leaves_the_kernel_as_it_is() {
+    needs!("an_announcer_leaves_the_kernel_as_it_is");
+    let cluster = announcing();
+    let fresh = ferrolb_tests::netns::Netns::new("fresh");
+    for node in &cluster.nodes {
+        let links = node.netns().sh("ip", &["-o", "link", "show"]);
+        assert!(!links.contains("kube-ipvs0"), "{links}");
+        let addresses = node.netns().sh("ip", &["-o", "-4", "addr", "show"]);
+        assert!(!addresses.contains("172.17.255."), "{addresses}");
+        for knob in ["arp_ignore", "arp_announce"] {
+            let path = format!("net/ipv4/conf/all/{knob}");
+            assert_eq!(
+                node.netns().read_sysctl(&path).unwrap(),
+                fresh.read_sysctl(&path).unwrap(),
+                "{knob}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_dead_nodes_address_is_answered_by_another_within_a_second() {
+    needs!("a_dead_nodes_address_is_answered_by_another_within_a_second");
+    let mut cluster = announcing();
+    let victim = cluster.announcer(WEB.into()).unwrap();
+    cluster.lan.unplug(&cluster.node(&victim).host);
+    cluster.node_mut(&victim).drop_agent();
+    let killed = Instant::now();
+    let heir = wait::expect("another announcer", WHILE, || {
+        announced_by_another(&cluster, WEB, &victim)
+    });
+    let took = killed.elapsed();
+    println!(
+        "{heir} took over from {victim} after {} ms",
+        took.as_millis()
+    );
+    assert!(took < Duration::from_secs(1) * wait::slowness(), "{took:?}");
+    one_mac(&cluster, WEB).unwrap();
+}
+
+#[test]
+fn a_node_that_comes_back_takes_nothing_away() {
+    needs!("a_node_that_comes_back_takes_nothing_away");
+    let mut cluster = announcing();
+    let victim = cluster.announcer(WEB.into()).unwrap();
+    cluster.lan.unplug(&cluster.node(&victim).host);
+    cluster.node_mut(&victim).drop_agent();
+    let heir = wait::expect("another announcer", WHILE, || {
+        announced_by_another(&cluster, WEB, &victim)
+    });
+    cluster.lan.replug(&cluster.node(&victim).host);
+    let setup = cluster.setup.clone();
+    cluster.node_mut(&victim).start_agent(&setup);
+    wait::expect("all three agree", WHILE, || cluster.announcer(WEB.into()));
+    wait::holds("the heir keeps the address", Duration::from_secs(2), || {
+        cluster.announcer(WEB.into()).is_ok_and(|name| name == heir)
+    })
+    .unwrap();
+    one_mac(&cluster, WEB).unwrap();
+}
+
+#[test]
+fn a_restarted_agent_keeps_its_address_and_the_client_never_misses_it() {
+    needs!("a_restarted_agent_keeps_its_address_and_the_client_never_misses_it");
+    let mut cluster = announcing();
+    let owner = cluster.announcer(WEB.into()).unwrap();
+    let mac = [client::mac(cluster.node(&owner).netns(), "eth0")];
+    let setup = cluster.setup.clone();
+    let status = cluster
+        .node_mut(&owner)
+        .agent()
+        .expect("it runs")
+        .stop(Duration::from_secs(10));
+    assert!(status.success(), "{status}");
+    assert_eq!(
+        client::arp(&cluster.client.netns, WEB),
+        mac,
+        "while the agent is away"
+    );
+    cluster.node_mut(&owner).start_agent(&setup);
+    wait::expect("all three agree", WHILE, || cluster.announcer(WEB.into()));
+    assert_eq!(cluster.announcer(WEB.into()).unwrap(), owner);
+    assert_eq!(client::arp(&cluster.client.netns, WEB), mac);
+}
