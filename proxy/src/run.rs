@@ -3,7 +3,7 @@
 //! The first batch of a source is complete, so that the first pass may remove what no Service asks for. What a predecessor left
 //! in the kernel is adopted: only the difference is applied. After that a change costs work in proportion to what it
 //! concerns. Every [`Config::audit`] the kernel is read again and what others changed is repaired; the same happens, after a
-//! growing pause, when the kernel refused something. At the end everything stays in the kernel for the next one.
+//! growing pause, when the kernel refused something. Between two audits nobody watches for a foreign flush. At the end everything stays in the kernel for the next one.
 
 use std::collections::BTreeSet;
 use std::future::Future;
