@@ -84,9 +84,7 @@ impl ArpSocket {
         if bound < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self {
-            fd: readable(fd)?,
-        })
+        Ok(Self { fd: readable(fd)? })
     }
 
     /// The next ARP frame for this station. Ends with an error when the interface goes down or away. Cancel safe.

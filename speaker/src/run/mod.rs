@@ -44,9 +44,14 @@ pub enum RunError {
 
 /// Now, on both clocks.
 pub fn clock() -> Clock {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map(Duration::from)
+        .unwrap_or_default();
     let wall = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Clock { now, wall: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
+    Clock {
+        now,
+        wall: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+    }
 }
 
 /// Runs until it is told to stop, or until the source of batches ends. Needs CAP_NET_RAW to announce anything: without it the
@@ -60,7 +65,8 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
         _ = stopped(&mut wiring.stop) => None,
     };
     let Some(first) = first else { return Ok(()) };
-    let mut node = Node::new(config, links, Sockets::new(heard_arp), clock()).map_err(RunError::Start)?;
+    let mut node =
+        Node::new(config, links, Sockets::new(heard_arp), clock()).map_err(RunError::Start)?;
     node.batch(first);
     let mut refresh_programmed = true;
     let mut proxy_reports = wiring.programmed.is_some();
@@ -68,7 +74,12 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
     let mut published = Duration::ZERO;
     loop {
         if std::mem::take(&mut refresh_programmed) {
-            node.programmed(wiring.programmed.as_mut().map(|w| w.borrow_and_update().clone()));
+            node.programmed(
+                wiring
+                    .programmed
+                    .as_mut()
+                    .map(|w| w.borrow_and_update().clone()),
+            );
         }
         let now = clock().now;
         if now >= retry {
@@ -133,7 +144,9 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
 fn drain(node: &mut Node, opaque: &mpsc::Sender<(crate::message::NodeName, Vec<u8>)>) {
     for _ in 0..BURST {
         let now = clock().now;
-        let Some(heard) = node.transport.as_mut().and_then(|t| t.receive(now)) else { return };
+        let Some(heard) = node.transport.as_mut().and_then(|t| t.receive(now)) else {
+            return;
+        };
         if let Some(payload) = node.heard(heard) {
             // A full queue loses it, as the network may: the agreement repeats.
             let _ = opaque.try_send(payload);
@@ -173,7 +186,8 @@ async fn pinged(ping: Option<&KernelPing>) -> Option<std::net::IpAddr> {
     }
 }
 
-type Programmed = Option<tokio::sync::watch::Receiver<Option<std::collections::BTreeSet<std::net::IpAddr>>>>;
+type Programmed =
+    Option<tokio::sync::watch::Receiver<Option<std::collections::BTreeSet<std::net::IpAddr>>>>;
 
 /// Waits for a change; false when the proxy is gone.
 async fn programmed(watch: &mut Programmed) -> bool {

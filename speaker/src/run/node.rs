@@ -55,10 +55,21 @@ pub(super) struct Node {
 
 impl Node {
     /// A node that knows nothing yet.
-    pub(super) fn new(config: Config, links: Links, sockets: Sockets, clock: Clock) -> io::Result<Self> {
+    pub(super) fn new(
+        config: Config,
+        links: Links,
+        sockets: Sockets,
+        clock: Clock,
+    ) -> io::Result<Self> {
         let me = NodeName::from(config.node.as_str());
         let seed = u64::from_be_bytes(random::<8>()?);
-        let machine = Machine::new(config.timers.clone(), me.clone(), &BTreeSet::from([me.clone()]), seed, clock);
+        let machine = Machine::new(
+            config.timers.clone(),
+            me.clone(),
+            &BTreeSet::from([me.clone()]),
+            seed,
+            clock,
+        );
         Ok(Self {
             config,
             me,
@@ -103,10 +114,19 @@ impl Node {
     /// The members: the static list, else the Node objects, and always this node.
     fn known(&self) -> BTreeMap<NodeName, Option<IpAddr>> {
         let mut members: BTreeMap<NodeName, Option<IpAddr>> = if self.config.members.is_empty() {
-            let address = |ips: &[IpAddr]| ips.iter().find(|ip| ip.is_ipv4()).or(ips.first()).copied();
-            self.state.nodes().values().map(|n| (n.name.as_str().into(), address(&n.internal_ips))).collect()
+            let address =
+                |ips: &[IpAddr]| ips.iter().find(|ip| ip.is_ipv4()).or(ips.first()).copied();
+            self.state
+                .nodes()
+                .values()
+                .map(|n| (n.name.as_str().into(), address(&n.internal_ips)))
+                .collect()
         } else {
-            self.config.members.iter().map(|(name, ip)| (name.as_str().into(), Some(*ip))).collect()
+            self.config
+                .members
+                .iter()
+                .map(|(name, ip)| (name.as_str().into(), Some(*ip)))
+                .collect()
         };
         members.entry(self.me.clone()).or_default();
         members
@@ -118,7 +138,8 @@ impl Node {
         let (old, new) = (of(&self.programmed), of(&programmed));
         self.dirty.add(old.symmetric_difference(&new).copied());
         if self.programmed.is_some() != programmed.is_some()
-            || self.programmed.as_ref().is_some_and(Option::is_none) != programmed.as_ref().is_some_and(Option::is_none)
+            || self.programmed.as_ref().is_some_and(Option::is_none)
+                != programmed.as_ref().is_some_and(Option::is_none)
         {
             self.dirty = Dirty::All;
         }
@@ -141,7 +162,10 @@ impl Node {
             && self.ping.is_none()
             && self.members.len() > 1
         {
-            match random().map_err(Into::into).and_then(|cookie| KernelPing::open(at.ip(), cookie)) {
+            match random()
+                .map_err(Into::into)
+                .and_then(|cookie| KernelPing::open(at.ip(), cookie))
+            {
                 Ok(ping) => self.ping = Some(ping),
                 Err(e) => problems.push(e.to_string()),
             }
@@ -153,7 +177,10 @@ impl Node {
             });
         }
         if problems != self.problems {
-            problems.iter().filter(|p| !self.problems.contains(p)).for_each(|p| tracing::error!("{p}"));
+            problems
+                .iter()
+                .filter(|p| !self.problems.contains(p))
+                .for_each(|p| tracing::error!("{p}"));
             self.problems = problems;
             self.changed = true;
         }
@@ -161,7 +188,12 @@ impl Node {
 
     /// Binds the member socket, anew where this node's address changed, and tells it who the members are.
     fn open_transport(&mut self) {
-        let at = self.members.get(&self.me).copied().flatten().map(|ip| SocketAddr::new(ip, self.config.port));
+        let at = self
+            .members
+            .get(&self.me)
+            .copied()
+            .flatten()
+            .map(|ip| SocketAddr::new(ip, self.config.port));
         if at != self.bound || self.transport.is_none() {
             self.transport = None;
             self.ping = None;
@@ -223,9 +255,14 @@ impl Node {
             HeardArp::Closed(interface) => return self.sockets.closed(interface),
         };
         let now = super::clock().now;
-        let ours = |a: Ipv4Addr| self.announced.get(&IpAddr::V4(a)).is_some_and(|i| i.contains(&interface));
+        let ours = |a: Ipv4Addr| {
+            self.announced
+                .get(&IpAddr::V4(a))
+                .is_some_and(|i| i.contains(&interface))
+        };
         if ours(arp.sender) && !self.links.owns(arp.sender_mac) {
-            self.conflicts.foreign((arp.sender, interface), arp.sender_mac, now);
+            self.conflicts
+                .foreign((arp.sender, interface), arp.sender_mac, now);
         }
         if ours(arp.target) {
             self.answer(interface, &arp, now);
@@ -301,13 +338,19 @@ impl Node {
         }
         let all = BTreeSet::new();
         let programmed = self.programmed.as_ref().map(|p| p.as_ref().unwrap_or(&all));
-        let around = Surroundings { me: self.me.as_str(), programmed, links: &self.links, patterns: &self.config.exclude };
+        let around = Surroundings {
+            me: self.me.as_str(),
+            programmed,
+            links: &self.links,
+            patterns: &self.config.exclude,
+        };
         match std::mem::take(&mut self.dirty) {
             Dirty::All => self.desired = crate::desired::desired(&self.state, around),
             Dirty::Some(addresses) => {
                 for address in addresses {
                     if self.state.has(address) {
-                        self.desired.insert(address, eligible(&self.state, around, address));
+                        self.desired
+                            .insert(address, eligible(&self.state, around, address));
                     } else {
                         self.desired.remove(&address);
                     }
@@ -318,7 +361,12 @@ impl Node {
         self.announce();
         // The machine is told nothing before the proxy's first pass is over.
         if self.programmed.as_ref().is_none_or(Option::is_some) {
-            let may = self.desired.iter().filter(|(_, e)| e.is_ok()).map(|(a, _)| *a).collect();
+            let may = self
+                .desired
+                .iter()
+                .filter(|(_, e)| e.is_ok())
+                .map(|(a, _)| *a)
+                .collect();
             self.event(Event::Eligible(may));
         }
     }
@@ -331,7 +379,12 @@ impl Node {
             // Not eligible any more, but answering until the successor speaks: where it answered before.
             _ => self.announced.get(address).cloned().unwrap_or_default(),
         };
-        let then: Announced = self.machine.announced().map(|a| (*a, place(a))).filter(|(_, i)| !i.is_empty()).collect();
+        let then: Announced = self
+            .machine
+            .announced()
+            .map(|a| (*a, place(a)))
+            .filter(|(_, i)| !i.is_empty())
+            .collect();
         let change = diff(&self.announced, &then);
         for place in places(&change.stop) {
             self.schedule.stop(place);
@@ -345,7 +398,11 @@ impl Node {
     /// Sends the gratuitous ARP that is due.
     fn say(&mut self, now: Duration) {
         let announced = &self.announced;
-        let ours = |(a, i): (Ipv4Addr, u32)| announced.get(&IpAddr::V4(a)).is_some_and(|on| on.contains(&i));
+        let ours = |(a, i): (Ipv4Addr, u32)| {
+            announced
+                .get(&IpAddr::V4(a))
+                .is_some_and(|on| on.contains(&i))
+        };
         let mut due = self.schedule.due(now);
         for defence in self.conflicts.due(now, ours) {
             if defence.report {
@@ -369,7 +426,10 @@ impl Node {
     /// When [`Node::decide`] has something to do.
     pub(super) fn next_wakeup(&self) -> Duration {
         let others = [self.schedule.next(), self.conflicts.next()];
-        others.into_iter().flatten().fold(self.machine.next_wakeup(), Duration::min)
+        others
+            .into_iter()
+            .flatten()
+            .fold(self.machine.next_wakeup(), Duration::min)
     }
 
     /// What is announced, by address and interface.
@@ -389,7 +449,11 @@ impl Node {
         if self.machine.is_settled() {
             for address in self.state.addresses().filter(elsewhere) {
                 if let IpAddr::V4(v4) = address {
-                    all.extend(self.links.leftovers(address).map(|interface| (v4, interface)));
+                    all.extend(
+                        self.links
+                            .leftovers(address)
+                            .map(|interface| (v4, interface)),
+                    );
                 }
             }
         }
@@ -402,5 +466,9 @@ fn places(announced: &Announced) -> Vec<(Ipv4Addr, u32)> {
         IpAddr::V4(a) => Some(*a),
         IpAddr::V6(_) => None,
     };
-    announced.iter().filter_map(|(a, on)| Some((v4(a)?, on))).flat_map(|(a, on)| on.iter().map(move |i| (a, *i))).collect()
+    announced
+        .iter()
+        .filter_map(|(a, on)| Some((v4(a)?, on)))
+        .flat_map(|(a, on)| on.iter().map(move |i| (a, *i)))
+        .collect()
 }

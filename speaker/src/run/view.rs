@@ -45,9 +45,17 @@ impl Node {
 
     fn address(&self, address: IpAddr) -> Address {
         let claim = self.machine.owner(&address);
-        let ineligible = self.desired.get(&address).and_then(|e| e.as_ref().err()).copied();
+        let ineligible = self
+            .desired
+            .get(&address)
+            .and_then(|e| e.as_ref().err())
+            .copied();
         let on = self.announced.get(&address);
-        let names = on.into_iter().flatten().filter_map(|i| self.links.get(*i)).map(|l| l.name.clone());
+        let names = on
+            .into_iter()
+            .flatten()
+            .filter_map(|i| self.links.get(*i))
+            .map(|l| l.name.clone());
         let reason = match (claim, ineligible) {
             (Some(_), _) => Reason::Announced,
             _ if !self.machine.is_settled() => Reason::NotSettled,
@@ -57,7 +65,11 @@ impl Node {
         Address {
             address,
             pool: self.state.pool(address).map(|(p, _)| p.key.name.clone()),
-            services: self.state.services(address).map(|s| s.key.to_string()).collect(),
+            services: self
+                .state
+                .services(address)
+                .map(|s| s.key.to_string())
+                .collect(),
             owner: claim.map(|c| c.node.to_string()),
             epoch: claim.map_or(0, |c| c.epoch),
             announcing: on.is_some(),
@@ -65,7 +77,11 @@ impl Node {
             eligible: ineligible.is_none(),
             reason,
             ineligible,
-            conflict: self.conflicts.iter().find(|((a, _), _)| IpAddr::V4(*a) == address).map(|(_, c)| c.mac.to_string()),
+            conflict: self
+                .conflicts
+                .iter()
+                .find(|((a, _), _)| IpAddr::V4(*a) == address)
+                .map(|(_, c)| c.mac.to_string()),
         }
     }
 }

@@ -12,8 +12,8 @@ use super::seal::{HEADER, LARGEST};
 use super::session::{Opened, PENDING, Rejected, Sessions};
 use super::transport::{Heard, Transport};
 use crate::message::{
-    ClaimEntry, ELIGIBLE_PART, Eligible, EligibleChange, Heartbeat, MAX_NAME, MAX_OPAQUE, MemberEntry, Message, NodeName,
-    STATE_BUDGET, State, Status,
+    ClaimEntry, ELIGIBLE_PART, Eligible, EligibleChange, Heartbeat, MAX_NAME, MAX_OPAQUE,
+    MemberEntry, Message, NodeName, STATE_BUDGET, State, Status,
 };
 
 const T: Duration = Duration::from_secs(1);
@@ -23,46 +23,98 @@ fn name() -> impl Strategy<Value = NodeName> {
 }
 
 fn ip() -> impl Strategy<Value = IpAddr> {
-    prop_oneof![any::<u32>().prop_map(|a| IpAddr::V4(a.into())), any::<u128>().prop_map(|a| IpAddr::V6(a.into()))]
+    prop_oneof![
+        any::<u32>().prop_map(|a| IpAddr::V4(a.into())),
+        any::<u128>().prop_map(|a| IpAddr::V6(a.into()))
+    ]
 }
 
 fn status() -> impl Strategy<Value = Status> {
-    prop_oneof![Just(Status::Unknown), Just(Status::Alive), Just(Status::Held), Just(Status::Dead)]
+    prop_oneof![
+        Just(Status::Unknown),
+        Just(Status::Alive),
+        Just(Status::Held),
+        Just(Status::Dead)
+    ]
 }
 
 fn state() -> impl Strategy<Value = State> {
-    let member = (name(), any::<u64>(), status(), any::<bool>(), any::<u32>())
-        .prop_map(|(node, incarnation, status, settled, hold_ms)| MemberEntry { node, incarnation, status, settled, hold_ms });
-    let claim = (ip(), name(), any::<u64>(), any::<bool>())
-        .prop_map(|(addr, node, epoch, provisional)| ClaimEntry { addr, node, epoch, provisional });
-    let eligible = (prop::collection::vec((name(), any::<u64>()), 0..4), any::<u16>(), any::<u16>(), ips(ELIGIBLE_PART))
-        .prop_map(|(nodes, part, parts, addresses)| Eligible { nodes, part, parts, addresses });
-    let change = (name(), any::<u64>(), any::<u64>(), ips(ELIGIBLE_PART / 2), ips(ELIGIBLE_PART / 2))
-        .prop_map(|(node, from, to, added, removed)| EligibleChange { node, from, to, added, removed });
+    let member = (name(), any::<u64>(), status(), any::<bool>(), any::<u32>()).prop_map(
+        |(node, incarnation, status, settled, hold_ms)| MemberEntry {
+            node,
+            incarnation,
+            status,
+            settled,
+            hold_ms,
+        },
+    );
+    let claim =
+        (ip(), name(), any::<u64>(), any::<bool>()).prop_map(|(addr, node, epoch, provisional)| {
+            ClaimEntry {
+                addr,
+                node,
+                epoch,
+                provisional,
+            }
+        });
+    let eligible = (
+        prop::collection::vec((name(), any::<u64>()), 0..4),
+        any::<u16>(),
+        any::<u16>(),
+        ips(ELIGIBLE_PART),
+    )
+        .prop_map(|(nodes, part, parts, addresses)| Eligible {
+            nodes,
+            part,
+            parts,
+            addresses,
+        });
+    let change = (
+        name(),
+        any::<u64>(),
+        any::<u64>(),
+        ips(ELIGIBLE_PART / 2),
+        ips(ELIGIBLE_PART / 2),
+    )
+        .prop_map(|(node, from, to, added, removed)| EligibleChange {
+            node,
+            from,
+            to,
+            added,
+            removed,
+        });
     let lists = (
         prop::collection::vec(member, 0..4),
         prop::collection::vec(claim, 0..4),
         prop::collection::vec(eligible, 0..2),
         prop::collection::vec(change, 0..2),
     );
-    let head = (any::<u64>(), any::<[bool; 5]>(), prop::option::of((status(), any::<u64>())), any::<u64>(), any::<[u16; 2]>());
+    let head = (
+        any::<u64>(),
+        any::<[bool; 5]>(),
+        prop::option::of((status(), any::<u64>())),
+        any::<u64>(),
+        any::<[u16; 2]>(),
+    );
     (head, lists)
-        .prop_map(|((incarnation, [settled, full, want, ack, vote], you, seq, [part, parts]), l)| State {
-            incarnation,
-            settled,
-            you,
-            full,
-            want,
-            ack,
-            vote,
-            seq,
-            part,
-            parts,
-            members: l.0,
-            claims: l.1,
-            eligible: l.2,
-            changes: l.3,
-        })
+        .prop_map(
+            |((incarnation, [settled, full, want, ack, vote], you, seq, [part, parts]), l)| State {
+                incarnation,
+                settled,
+                you,
+                full,
+                want,
+                ack,
+                vote,
+                seq,
+                part,
+                parts,
+                members: l.0,
+                claims: l.1,
+                eligible: l.2,
+                changes: l.3,
+            },
+        )
         .prop_filter("fits a datagram", |s| s.size() <= STATE_BUDGET)
 }
 
@@ -72,15 +124,22 @@ fn ips(most: usize) -> impl Strategy<Value = Vec<IpAddr>> {
 
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
-        (any::<u64>(), any::<bool>(), prop::collection::vec(name(), 0..=3), any::<u64>(), any::<u64>()).prop_map(
-            |(incarnation, settled, watchers, members, claims)| Message::Heartbeat(Heartbeat {
-                incarnation,
-                settled,
-                watchers,
-                members,
-                claims
-            })
-        ),
+        (
+            any::<u64>(),
+            any::<bool>(),
+            prop::collection::vec(name(), 0..=3),
+            any::<u64>(),
+            any::<u64>()
+        )
+            .prop_map(|(incarnation, settled, watchers, members, claims)| {
+                Message::Heartbeat(Heartbeat {
+                    incarnation,
+                    settled,
+                    watchers,
+                    members,
+                    claims,
+                })
+            }),
         Just(Message::Ping),
         Just(Message::Pong),
         Just(Message::Unwatch),
@@ -88,7 +147,10 @@ fn message() -> impl Strategy<Value = Message> {
         (name(), any::<bool>()).prop_map(|(member, heard)| Message::Answer { member, heard }),
         any::<u64>().prop_map(|seq| Message::Ack { seq }),
         state().prop_map(Message::State),
-        (any::<u64>(), any::<u32>()).prop_map(|(incarnation, hold_ms)| Message::Goodbye { incarnation, hold_ms }),
+        (any::<u64>(), any::<u32>()).prop_map(|(incarnation, hold_ms)| Message::Goodbye {
+            incarnation,
+            hold_ms
+        }),
         prop::collection::vec(any::<u8>(), 0..=MAX_OPAQUE).prop_map(Message::Opaque),
     ]
 }
@@ -147,7 +209,13 @@ fn what_exceeds_the_protocol_is_not_encoded() {
     assert!(encode(&Message::Suspect { member: long }).is_err());
     assert!(encode(&Message::Opaque(vec![0; MAX_OPAQUE + 1])).is_err());
     let watchers = (0..4).map(|i| NodeName::from(format!("n{i}"))).collect();
-    let heartbeat = Heartbeat { incarnation: 1, settled: true, watchers, members: 0, claims: 0 };
+    let heartbeat = Heartbeat {
+        incarnation: 1,
+        settled: true,
+        watchers,
+        members: 0,
+        claims: 0,
+    };
     assert!(encode(&Message::Heartbeat(heartbeat)).is_err());
 }
 
@@ -166,11 +234,18 @@ fn acquaint(a: &mut Sessions, b: &mut Sessions) {
     let first = a.seal(&"b".into(), &Message::Ping).unwrap();
     let (_, challenge) = b.open(&first, T).replies.unwrap();
     let (_, waiting) = a.open(&challenge[0], T).replies.unwrap();
-    assert_eq!(b.open(&waiting[0], T).message, Some(Ok(("a".into(), Message::Ping))));
+    assert_eq!(
+        b.open(&waiting[0], T).message,
+        Some(Ok(("a".into(), Message::Ping)))
+    );
 }
 
 fn why(opened: &Opened) -> Option<Rejected> {
-    opened.message.as_ref().and_then(|m| m.as_ref().err()).copied()
+    opened
+        .message
+        .as_ref()
+        .and_then(|m| m.as_ref().err())
+        .copied()
 }
 
 #[test]
@@ -184,7 +259,10 @@ fn messages_wait_for_the_challenge_and_the_oldest_give_way() {
     let (to, waiting) = a.open(&challenge[0], T).replies.unwrap();
     assert_eq!((to.as_str(), waiting.len()), ("b", PENDING));
     for (datagram, seq) in waiting.iter().zip(2..) {
-        assert_eq!(b.open(datagram, T).message, Some(Ok(("a".into(), Message::Ack { seq }))));
+        assert_eq!(
+            b.open(datagram, T).message,
+            Some(Ok(("a".into(), Message::Ack { seq })))
+        );
     }
 }
 
@@ -192,12 +270,18 @@ fn messages_wait_for_the_challenge_and_the_oldest_give_way() {
 fn a_repeated_datagram_is_replayed_and_a_late_one_is_not() {
     let [mut a, mut b] = pair();
     acquaint(&mut a, &mut b);
-    let sent: Vec<_> = (0..70).map(|seq| a.seal(&"b".into(), &Message::Ack { seq }).unwrap()).collect();
+    let sent: Vec<_> = (0..70)
+        .map(|seq| a.seal(&"b".into(), &Message::Ack { seq }).unwrap())
+        .collect();
     assert!(b.open(&sent[68], T).message.unwrap().is_ok());
     assert!(b.open(&sent[66], T).message.unwrap().is_ok());
     assert_eq!(why(&b.open(&sent[68], T)), Some(Rejected::Replayed));
     assert_eq!(why(&b.open(&sent[66], T)), Some(Rejected::Replayed));
-    assert_eq!(why(&b.open(&sent[1], T)), Some(Rejected::Replayed), "older than the window");
+    assert_eq!(
+        why(&b.open(&sent[1], T)),
+        Some(Rejected::Replayed),
+        "older than the window"
+    );
     assert!(b.open(&sent[69], T).message.unwrap().is_ok());
 }
 
@@ -207,16 +291,27 @@ fn recordings_are_worth_nothing_after_a_restart_of_either_side() {
     acquaint(&mut a, &mut b);
     let old = a.seal(&"b".into(), &Message::Unwatch).unwrap();
     let mut b = sessions("b", b"secret", 3);
-    assert_eq!(why(&b.open(&old, T)), Some(Rejected::Unproven), "b restarted");
+    assert_eq!(
+        why(&b.open(&old, T)),
+        Some(Rejected::Unproven),
+        "b restarted"
+    );
 
     let mut a = sessions("a", b"secret", 4);
     acquaint(&mut a, &mut { sessions("b", b"secret", 5) });
     let mut b = sessions("b", b"secret", 6);
     let mut young = sessions("a", b"secret", 7);
     acquaint(&mut young, &mut b);
-    assert_eq!(why(&b.open(&old, T)), Some(Rejected::Unproven), "a restarted");
+    assert_eq!(
+        why(&b.open(&old, T)),
+        Some(Rejected::Unproven),
+        "a restarted"
+    );
     let next = young.seal(&"b".into(), &Message::Pong).unwrap();
-    assert!(b.open(&next, T).message.unwrap().is_ok(), "the recording does not disturb the living");
+    assert!(
+        b.open(&next, T).message.unwrap().is_ok(),
+        "the recording does not disturb the living"
+    );
 }
 
 #[test]
@@ -228,7 +323,10 @@ fn a_restarted_receiver_is_reached_again_after_one_challenge() {
     let (_, challenge) = b.open(&lost, T).replies.unwrap();
     assert!(a.open(&challenge[0], T).message.is_none());
     let next = a.seal(&"b".into(), &Message::Pong).unwrap();
-    assert_eq!(b.open(&next, T).message, Some(Ok(("a".into(), Message::Pong))));
+    assert_eq!(
+        b.open(&next, T).message,
+        Some(Ok(("a".into(), Message::Pong)))
+    );
 }
 
 #[test]
@@ -246,8 +344,15 @@ fn strangers_other_keys_and_other_receivers_are_told_apart() {
     let [mut a, mut b] = pair();
     acquaint(&mut a, &mut b);
     let datagram = a.seal(&"b".into(), &Message::Ping).unwrap();
-    assert_eq!(why(&sessions("c", b"secret", 5).open(&datagram, T)), Some(Rejected::Forged), "sent on to c");
-    assert_eq!(why(&sessions("b", b"other key", 5).open(&datagram, T)), Some(Rejected::Forged));
+    assert_eq!(
+        why(&sessions("c", b"secret", 5).open(&datagram, T)),
+        Some(Rejected::Forged),
+        "sent on to c"
+    );
+    assert_eq!(
+        why(&sessions("b", b"other key", 5).open(&datagram, T)),
+        Some(Rejected::Forged)
+    );
     assert_eq!(why(&a.open(&datagram, T)), Some(Rejected::Own));
     b.set_members(&BTreeSet::from(["c".into()]));
     assert_eq!(why(&b.open(&datagram, T)), Some(Rejected::Stranger));
@@ -255,7 +360,10 @@ fn strangers_other_keys_and_other_receivers_are_told_apart() {
         let [_, mut b] = pair();
         let mut changed = datagram.clone();
         changed[at] ^= 1;
-        assert!(why(&b.open(&changed, T)).is_some_and(|w| w != Rejected::Unproven), "octet {at}");
+        assert!(
+            why(&b.open(&changed, T)).is_some_and(|w| w != Rejected::Unproven),
+            "octet {at}"
+        );
     }
 }
 
@@ -264,9 +372,14 @@ fn challenges_to_one_member_are_rare() {
     let [mut a, mut b] = pair();
     let mut flood = |ms| {
         let datagram = a.seal(&"b".into(), &Message::Ping).unwrap();
-        b.open(&datagram, Duration::from_millis(ms)).replies.is_some()
+        b.open(&datagram, Duration::from_millis(ms))
+            .replies
+            .is_some()
     };
-    assert_eq!([flood(0), flood(1), flood(19), flood(20), flood(21)], [true, false, false, true, false]);
+    assert_eq!(
+        [flood(0), flood(1), flood(19), flood(20), flood(21)],
+        [true, false, false, true, false]
+    );
 }
 
 #[test]
@@ -304,10 +417,14 @@ async fn over_loopback_messages_arrive_and_a_closed_port_names_its_member() {
     let first = std::net::UdpSocket::bind((ips[0], 0)).unwrap();
     let port = first.local_addr().unwrap().port();
     drop(first);
-    let members: BTreeMap<NodeName, Option<IpAddr>> =
-        ["a", "b", "c"].into_iter().zip(ips).map(|(n, ip)| (n.into(), Some(ip))).collect();
+    let members: BTreeMap<NodeName, Option<IpAddr>> = ["a", "b", "c"]
+        .into_iter()
+        .zip(ips)
+        .map(|(n, ip)| (n.into(), Some(ip)))
+        .collect();
     let open = |name: &str, ip: IpAddr, seed| {
-        let mut t = Transport::bind(SocketAddr::new(ip, port), sessions(name, b"secret", seed)).unwrap();
+        let mut t =
+            Transport::bind(SocketAddr::new(ip, port), sessions(name, b"secret", seed)).unwrap();
         t.set_members(&members, port);
         t
     };
@@ -317,7 +434,19 @@ async fn over_loopback_messages_arrive_and_a_closed_port_names_its_member() {
     a.send(&"c".into(), &Message::Ping);
     a.send(&"b".into(), &Message::Ping);
     assert_eq!(hear(&mut a).await, Heard::Refused("c".into()));
-    assert_eq!(hear(&mut b).await, Heard::Dropped(ips[0], Rejected::Unproven));
-    assert_eq!(tokio::time::timeout(Duration::from_millis(300), hear(&mut a)).await.ok(), None, "the challenge is no message");
-    assert_eq!(hear(&mut b).await, Heard::Message("a".into(), Message::Ping));
+    assert_eq!(
+        hear(&mut b).await,
+        Heard::Dropped(ips[0], Rejected::Unproven)
+    );
+    assert_eq!(
+        tokio::time::timeout(Duration::from_millis(300), hear(&mut a))
+            .await
+            .ok(),
+        None,
+        "the challenge is no message"
+    );
+    assert_eq!(
+        hear(&mut b).await,
+        Heard::Message("a".into(), Message::Ping)
+    );
 }

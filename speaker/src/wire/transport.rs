@@ -104,7 +104,12 @@ impl Transport {
         for _ in 0..2 {
             // Not through the runtime's readiness, which a new socket does not have before the first wait.
             let destination = SockaddrStorage::from(*at);
-            match sendto(self.socket.as_raw_fd(), datagram, &destination, MsgFlags::MSG_DONTWAIT) {
+            match sendto(
+                self.socket.as_raw_fd(),
+                datagram,
+                &destination,
+                MsgFlags::MSG_DONTWAIT,
+            ) {
                 Ok(_) => return,
                 Err(nix::Error::ECONNREFUSED) => {}
                 Err(e) => {

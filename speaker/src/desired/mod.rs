@@ -13,6 +13,9 @@ use ferrolb_api::view::{Service, TrafficPolicy};
 use crate::link::{Links, Patterns, choose};
 use crate::state::State;
 
+#[cfg(test)]
+mod tests;
+
 /// How this node may announce an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eligible {

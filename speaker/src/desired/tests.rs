@@ -1,0 +1,453 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::annotations::ServiceAnnotations;
+use ferrolb_api::crd::{AddressRange, IpAddressPool, L2Advertisement, LabelSelector};
+use ferrolb_api::legacy::LegacyConfig;
+use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::reason::Reason;
+use ferrolb_api::source::Change;
+use ferrolb_api::view::{
+    Endpoint, EndpointSlice, IngressAddress, Node, Service, ServiceType, TrafficPolicy,
+};
+use proptest::prelude::*;
+
+use super::{Eligible, Surroundings, desired, eligible};
+use crate::link::{Link, LinkAddress, LinkChange, Links, Patterns};
+use crate::state::{Dirty, State};
+
+fn ip(last: u8) -> IpAddr {
+    IpAddr::from([172, 17, 255, last])
+}
+
+fn labels(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+    of.iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
+}
+
+fn selector(of: &[(&str, &str)]) -> LabelSelector {
+    LabelSelector {
+        match_labels: labels(of),
+        match_expressions: Vec::new(),
+    }
+}
+
+fn pool(name: &str) -> IpAddressPool {
+    IpAddressPool {
+        key: ObjectKey::new("metallb-system", name),
+        ranges: vec![AddressRange {
+            first: ip(1),
+            last: ip(255),
+        }],
+        auto_assign: true,
+        avoid_buggy_ips: false,
+        allocation: None,
+        labels: labels(&[("pool", name)]),
+    }
+}
+
+fn advertisement(name: &str) -> L2Advertisement {
+    L2Advertisement {
+        key: ObjectKey::new("metallb-system", name),
+        pools: Vec::new(),
+        pool_selectors: Vec::new(),
+        node_selectors: Vec::new(),
+        interfaces: Vec::new(),
+        service_selectors: Vec::new(),
+    }
+}
+
+fn service(name: &str, last: u8, policy: TrafficPolicy) -> Service {
+    Service {
+        key: ObjectKey::new("default", name),
+        service_type: ServiceType::LoadBalancer,
+        headless: false,
+        cluster_ips: Vec::new(),
+        external_ips: Vec::new(),
+        ingress: vec![IngressAddress {
+            ip: ip(last),
+            vip: true,
+        }],
+        load_balancer_ip: None,
+        load_balancer_class: None,
+        source_ranges: Vec::new(),
+        ports: Vec::new(),
+        selector: BTreeMap::new(),
+        external_policy: policy,
+        internal_policy: TrafficPolicy::Cluster,
+        affinity_seconds: None,
+        dual_stack: Default::default(),
+        health_check_node_port: None,
+        publish_not_ready: false,
+        foreign_proxy: false,
+        labels: labels(&[("app", name)]),
+        annotations: ServiceAnnotations::default(),
+    }
+}
+
+fn slice(service: &str, node: &str, ready: bool, serving: bool) -> EndpointSlice {
+    let endpoint = Endpoint {
+        address: IpAddr::from([10, 0, 0, 1]),
+        node: Some(node.to_owned()),
+        ready,
+        serving,
+        terminating: !ready && serving,
+        hint_nodes: Vec::new(),
+        hint_zones: Vec::new(),
+    };
+    EndpointSlice {
+        key: ObjectKey::new("default", format!("{service}-x")),
+        service: service.to_owned(),
+        ports: Vec::new(),
+        endpoints: vec![endpoint],
+    }
+}
+
+fn node(name: &str) -> Node {
+    Node {
+        name: name.to_owned(),
+        labels: labels(&[("kubernetes.io/hostname", name)]),
+        ..Node::default()
+    }
+}
+
+fn links() -> Links {
+    let mut links = Links::default();
+    for (index, name, net) in [(2, "eth0", "172.17.0.1/16"), (3, "eth1", "10.0.0.1/24")] {
+        links.apply(LinkChange::Link(Link {
+            index,
+            name: name.to_owned(),
+            mac: Some(crate::frame::arp::Mac([2, 0, 0, 0, 0, 1])),
+            up: true,
+            loopback: false,
+            arp: true,
+            master: None,
+        }));
+        links.apply(LinkChange::Address(
+            index,
+            LinkAddress {
+                net: net.parse().unwrap(),
+                expires: false,
+            },
+        ));
+    }
+    links
+}
+
+fn state(objects: Vec<Object>) -> State {
+    let mut state = State::default();
+    for object in objects {
+        state.apply(Change::Upsert(object), &mut Dirty::default());
+    }
+    state
+}
+
+fn one(objects: Vec<Object>, programmed: Option<&[u8]>) -> Result<Eligible, Reason> {
+    let (links, patterns) = (links(), Patterns::default());
+    let programmed = programmed.map(|p| p.iter().map(|l| ip(*l)).collect::<BTreeSet<_>>());
+    let around = Surroundings {
+        me: "n1",
+        programmed: programmed.as_ref(),
+        links: &links,
+        patterns: &patterns,
+    };
+    eligible(&state(objects), around, ip(1))
+}
+
+fn web() -> Object {
+    Object::Service(Box::new(service("web", 1, TrafficPolicy::Cluster)))
+}
+
+fn ok(interface: u32) -> Result<Eligible, Reason> {
+    Ok(Eligible {
+        interfaces: BTreeSet::from([interface]),
+        weight: 1,
+    })
+}
+
+#[test]
+fn an_advertised_pool_is_announced_on_the_subnet() {
+    let objects = vec![
+        web(),
+        Object::IpAddressPool(pool("p")),
+        Object::L2Advertisement(advertisement("a")),
+    ];
+    assert_eq!(one(objects, None), ok(2));
+}
+
+#[test]
+fn a_pool_without_advertisement_says_so() {
+    assert_eq!(
+        one(vec![web(), Object::IpAddressPool(pool("p"))], None),
+        Err(Reason::NoAdvertisement)
+    );
+    let other = L2Advertisement {
+        pools: vec!["q".to_owned()],
+        ..advertisement("a")
+    };
+    let objects = vec![
+        web(),
+        Object::IpAddressPool(pool("p")),
+        Object::L2Advertisement(other),
+    ];
+    assert_eq!(one(objects, None), Err(Reason::NoAdvertisement));
+}
+
+#[test]
+fn the_legacy_configuration_announces_all_its_pools() {
+    let legacy = LegacyConfig {
+        key: ObjectKey::new("metallb-system", "config"),
+        pools: vec![pool("default")],
+        advertisement: advertisement("config"),
+        broken: Default::default(),
+    };
+    assert_eq!(one(vec![web(), Object::LegacyConfig(legacy)], None), ok(2));
+}
+
+/// What a case is about, the change to the advertisement, what follows.
+type Case = (
+    &'static str,
+    fn(&mut L2Advertisement),
+    Result<Eligible, Reason>,
+);
+
+#[test]
+fn selectors_choose_pools_nodes_services_and_interfaces() {
+    let table: [Case; 8] = [
+        (
+            "pool by label",
+            |a| a.pool_selectors = vec![selector(&[("pool", "p")])],
+            ok(2),
+        ),
+        (
+            "another pool",
+            |a| a.pool_selectors = vec![selector(&[("pool", "q")])],
+            Err(Reason::NoAdvertisement),
+        ),
+        (
+            "this node",
+            |a| a.node_selectors = vec![selector(&[("kubernetes.io/hostname", "n1")])],
+            ok(2),
+        ),
+        (
+            "other node",
+            |a| a.node_selectors = vec![selector(&[("a", "b")])],
+            Err(Reason::NodeNotSelected),
+        ),
+        (
+            "service",
+            |a| a.service_selectors = vec![selector(&[("app", "web")])],
+            ok(2),
+        ),
+        (
+            "other service",
+            |a| a.service_selectors = vec![selector(&[("app", "x")])],
+            Err(Reason::NoAdvertisement),
+        ),
+        (
+            "interface",
+            |a| a.interfaces = vec!["eth1".to_owned()],
+            ok(3),
+        ),
+        (
+            "no such interface",
+            |a| a.interfaces = vec!["eth9".to_owned()],
+            Err(Reason::NoInterface),
+        ),
+    ];
+    for (what, change, expected) in table {
+        let mut a = advertisement("a");
+        change(&mut a);
+        for nodes in [vec![], vec![Object::Node(node("n1"))]] {
+            let objects = [
+                vec![
+                    web(),
+                    Object::IpAddressPool(pool("p")),
+                    Object::L2Advertisement(a.clone()),
+                ],
+                nodes,
+            ]
+            .concat();
+            assert_eq!(one(objects, None), expected, "{what}");
+        }
+    }
+}
+
+#[test]
+fn the_condition_of_the_node_decides() {
+    let table = [
+        (node("n1"), ok(2)),
+        (
+            Node {
+                excluded: true,
+                ..node("n1")
+            },
+            Err(Reason::NodeExcluded),
+        ),
+        (
+            Node {
+                network_unavailable: true,
+                ..node("n1")
+            },
+            Err(Reason::NetworkUnavailable),
+        ),
+        (
+            Node {
+                leaving: true,
+                ..node("n1")
+            },
+            Err(Reason::NodeLeaving),
+        ),
+        (node("n2"), Err(Reason::NodeLeaving)),
+    ];
+    for (node, expected) in table {
+        let objects = vec![
+            web(),
+            Object::IpAddressPool(pool("p")),
+            Object::L2Advertisement(advertisement("a")),
+            Object::Node(node.clone()),
+        ];
+        assert_eq!(one(objects, None), expected, "{node:?}");
+    }
+}
+
+#[test]
+fn local_needs_a_serving_endpoint_here_and_cluster_none_at_all() {
+    let base = || {
+        vec![
+            Object::IpAddressPool(pool("p")),
+            Object::L2Advertisement(advertisement("a")),
+        ]
+    };
+    let local = || Object::Service(Box::new(service("web", 1, TrafficPolicy::Local)));
+    let table = [
+        (vec![local()], Err(Reason::NoLocalEndpoint)),
+        (
+            vec![
+                local(),
+                Object::EndpointSlice(slice("web", "n1", true, true)),
+            ],
+            ok(2),
+        ),
+        (
+            vec![
+                local(),
+                Object::EndpointSlice(slice("web", "n1", false, true)),
+            ],
+            ok(2),
+        ),
+        (
+            vec![
+                local(),
+                Object::EndpointSlice(slice("web", "n1", false, false)),
+            ],
+            Err(Reason::NoLocalEndpoint),
+        ),
+        (
+            vec![
+                local(),
+                Object::EndpointSlice(slice("web", "n2", true, true)),
+            ],
+            Err(Reason::NoLocalEndpoint),
+        ),
+        (vec![web()], ok(2)),
+    ];
+    for (objects, expected) in table {
+        let what = format!("{objects:?}");
+        assert_eq!(one([base(), objects].concat(), None), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_shared_address_weighs_as_many_services_as_the_node_serves() {
+    let objects = vec![
+        Object::IpAddressPool(pool("p")),
+        Object::L2Advertisement(advertisement("a")),
+        web(),
+        Object::Service(Box::new(service("dns", 1, TrafficPolicy::Local))),
+        Object::EndpointSlice(slice("dns", "n1", true, true)),
+        Object::Service(Box::new(service("far", 1, TrafficPolicy::Local))),
+        Object::EndpointSlice(slice("far", "n2", true, true)),
+    ];
+    assert_eq!(one(objects, None).unwrap().weight, 2);
+}
+
+#[test]
+fn what_is_not_programmed_is_not_announced() {
+    let objects = || {
+        vec![
+            web(),
+            Object::IpAddressPool(pool("p")),
+            Object::L2Advertisement(advertisement("a")),
+        ]
+    };
+    assert_eq!(one(objects(), Some(&[])), Err(Reason::NotProgrammed));
+    assert_eq!(one(objects(), Some(&[1, 2])), ok(2));
+}
+
+/// Some change among a handful of objects, so that they meet often.
+fn change() -> impl Strategy<Value = Change> {
+    let name = || prop_oneof![Just("a"), Just("b"), Just("c")];
+    let policy = prop_oneof![Just(TrafficPolicy::Cluster), Just(TrafficPolicy::Local)];
+    let kind = prop_oneof![
+        Just(Kind::Service),
+        Just(Kind::EndpointSlice),
+        Just(Kind::Node),
+        Just(Kind::IpAddressPool),
+        Just(Kind::L2Advertisement)
+    ];
+    prop_oneof![
+        4 => (name(), 1u8..4, policy, any::<bool>()).prop_map(|(n, last, policy, lb)| {
+            let mut s = service(n, last, policy);
+            if !lb {
+                s.service_type = ServiceType::ClusterIP;
+            }
+            Change::Upsert(Object::Service(Box::new(s)))
+        }),
+        4 => (name(), prop_oneof![Just("n1"), Just("n2")], any::<bool>())
+            .prop_map(|(s, n, ready)| Change::Upsert(Object::EndpointSlice(slice(s, n, ready, ready)))),
+        1 => any::<bool>().prop_map(|excluded| Change::Upsert(Object::Node(Node { excluded, ..node("n1") }))),
+        1 => name().prop_map(|n| Change::Upsert(Object::IpAddressPool(pool(n)))),
+        1 => name().prop_map(|n| Change::Upsert(Object::L2Advertisement(advertisement(n)))),
+        3 => (kind, name(), any::<bool>()).prop_map(|(kind, n, suffix)| Change::Remove(kind, match kind {
+            Kind::Node => ObjectKey::new("", "n1"),
+            Kind::IpAddressPool | Kind::L2Advertisement => ObjectKey::new("metallb-system", n),
+            _ if suffix => ObjectKey::new("default", format!("{n}-x")),
+            _ => ObjectKey::new("default", n),
+        })),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_marked_is_all_that_changes(changes in prop::collection::vec(change(), 1..40)) {
+        let (links, patterns) = (links(), Patterns::default());
+        let around = Surroundings { me: "n1", programmed: None, links: &links, patterns: &patterns };
+        let mut state = State::default();
+        let mut kept = BTreeMap::new();
+        let mut generation = state.generation();
+        let mut before: Vec<IpAddr> = Vec::new();
+        for change in changes {
+            let mut dirty = Dirty::default();
+            state.apply(change, &mut dirty);
+            match dirty {
+                Dirty::All => kept = desired(&state, around),
+                Dirty::Some(addresses) => for address in addresses {
+                    if state.has(address) {
+                        kept.insert(address, eligible(&state, around, address));
+                    } else {
+                        kept.remove(&address);
+                    }
+                },
+            }
+            prop_assert_eq!(&kept, &desired(&state, around));
+            let now: Vec<IpAddr> = state.addresses().collect();
+            prop_assert!(now == before || state.generation() != generation);
+            (before, generation) = (now, state.generation());
+        }
+    }
+}
