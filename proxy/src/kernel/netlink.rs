@@ -66,7 +66,9 @@ impl std::fmt::Debug for Channel {
 pub(crate) fn refused(what: impl Into<String>, source: io::Error) -> KernelError {
     let what = what.into();
     if source.kind() == io::ErrorKind::PermissionDenied {
-        KernelError::Permission { what }
+        KernelError::Permission {
+            what: format!("the kernel ({what})"),
+        }
     } else {
         KernelError::Refused { what, source }
     }

@@ -133,14 +133,13 @@ impl Sysctls {
                         self.net.join(setting.path).display(),
                         setting.value
                     );
-                    // EROFS and EACCES are what a container sees.
-                    let readonly = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
-                    return Err(if readonly {
-                        KernelError::Permission {
+                    // A container sees EROFS, a process without rights EACCES.
+                    return Err(match error.kind() {
+                        io::ErrorKind::ReadOnlyFilesystem => KernelError::Permission {
                             what: format!("{what}, its file system is read-only"),
-                        }
-                    } else {
-                        refused(what, error)
+                        },
+                        io::ErrorKind::PermissionDenied => KernelError::Permission { what },
+                        _ => refused(what, error),
                     });
                 }
             }

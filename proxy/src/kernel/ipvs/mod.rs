@@ -68,7 +68,13 @@ impl IpVs {
                 what: "find the netlink family IPVS".to_owned(),
                 detail: "no family id".to_owned(),
             })?;
-        Ok(Self { channel, family })
+        let mut ipvs = Self { channel, family };
+        // Anybody may ask for the family; only the administrator of the network gets an answer from it.
+        let request = ipvs.message(command::GET_INFO, Vec::new());
+        match ipvs.channel.get(request).await? {
+            Ok(_) => Ok(ipvs),
+            Err(e) => Err(refused("use IPVS", e)),
+        }
     }
 
     fn message(&self, command: u8, attributes: Vec<DefaultNla>) -> GenlMessage<Ipvs> {
