@@ -1,6 +1,6 @@
 //! The announcer on packet sockets: one per interface that may announce, each with a task that hands over what it hears.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -81,6 +81,11 @@ impl Sockets {
             }
         }
         problems
+    }
+
+    /// The interfaces that have a socket.
+    pub fn interfaces(&self) -> BTreeSet<u32> {
+        self.open.keys().copied().collect()
     }
 
     /// Forgets a socket that broke; the next [`Sockets::sync`] opens it again where its interface is up.

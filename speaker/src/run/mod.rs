@@ -1,7 +1,7 @@
 //! The speaker's loop: one task that owns the machine, the sockets and the view of the objects.
 //!
 //! Everything that happens is an event for the machine. The receive queue is emptied before a tick lets it decide, and every
-//! ARP question is put to [`Machine::may_answer`] with the clock of that moment (`CLOCK_BOOTTIME`, which also runs while the
+//! ARP question is put to [`may_answer`](crate::machine::Machine::may_answer) with the clock of that moment (`CLOCK_BOOTTIME`, which also runs while the
 //! host is suspended), so a process that was stopped answers nothing when it wakes.
 
 mod config;

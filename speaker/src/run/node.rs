@@ -156,7 +156,11 @@ impl Node {
 
     /// Opens what is not open; what can't be opened is a problem that `status` shows.
     pub(super) fn open_sockets(&mut self) {
+        let before = self.sockets.interfaces();
         let mut problems = self.sockets.sync(&self.links, &self.config.exclude);
+        if self.sockets.interfaces() != before {
+            self.dirty = Dirty::All;
+        }
         self.open_transport();
         if let Some(at) = self.bound
             && self.ping.is_none()
@@ -252,7 +256,11 @@ impl Node {
     pub(super) fn arp(&mut self, heard: HeardArp) {
         let (interface, arp) = match heard {
             HeardArp::Frame(interface, arp) => (interface, arp),
-            HeardArp::Closed(interface) => return self.sockets.closed(interface),
+            HeardArp::Closed(interface) => {
+                self.sockets.closed(interface);
+                self.dirty = Dirty::All;
+                return;
+            }
         };
         let now = super::clock().now;
         let ours = |a: Ipv4Addr| {
@@ -354,6 +362,16 @@ impl Node {
                     } else {
                         self.desired.remove(&address);
                     }
+                }
+            }
+        }
+        // An interface without a socket (no right to open one, or it just broke) announces nothing.
+        let open = self.sockets.interfaces();
+        for answer in self.desired.values_mut() {
+            if let Ok(e) = answer {
+                e.interfaces.retain(|i| open.contains(i));
+                if e.interfaces.is_empty() {
+                    *answer = Err(Reason::NoInterface);
                 }
             }
         }
