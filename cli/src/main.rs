@@ -1,1 +1,35 @@
-fn main() {}
+//! The one binary `ferrolb`: it parses arguments and hands over; what is done stands in the crates of the daemons.
+
+mod args;
+mod cleanup;
+mod completions;
+mod error;
+mod lock;
+mod node;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Node(args) => node::main(&args),
+        Command::Status(args) => status::main(&args),
+        Command::Cleanup(args) => cleanup::main(&args),
+        Command::Completions(args) => {
+            completions::main(args.shell);
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ferrolb: {error}");
+            ExitCode::from(error.code())
+        }
+    }
+}

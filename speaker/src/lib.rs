@@ -1,4 +1,4 @@
-//! x
+//! Which node announces an address, and the frames and packets that say so.
 
 pub mod apply;
 pub mod claim;

@@ -1,0 +1,211 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use ipnet::IpNet;
+
+/// A bare-metal Kubernetes load balancer with an integrated service proxy.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ferrolb",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Announce load-balancer addresses and program IPVS on this node
+    Node(Box<NodeArgs>),
+    /// Show what the node on this machine knows: Services, addresses, who announces them and why
+    Status(StatusArgs),
+    /// Remove what a node made in this kernel, and restore the sysctls
+    Cleanup(CleanupArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionArgs),
+}
+
+/// What serves the traffic of the announced addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Proxy {
+    /// ferrolb itself, with IPVS and nftables
+    Ipvs,
+    /// Another proxy: only announce, touch nothing in the kernel
+    None,
+}
+
+/// A known node, `NAME=IP`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) ip: IpAddr,
+}
+
+impl FromStr for Member {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, ip) = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or("expected NAME=IP, for example node-a=192.0.2.1")?;
+        let ip = ip
+            .parse()
+            .map_err(|_| format!("{ip:?} is not an IP address"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            ip,
+        })
+    }
+}
+
+const NODE_EXAMPLES: &str = "\
+Examples:
+  One machine, no API server:
+    ferrolb node --manifests /etc/ferrolb --state /var/lib/ferrolb --node-ip 192.0.2.1
+  Three machines that share a key:
+    ferrolb node --manifests /etc/ferrolb --state /var/lib/ferrolb --node-name a --key-file /etc/ferrolb.key \\
+      --member a=192.0.2.1 --member b=192.0.2.2 --member c=192.0.2.3
+  Beside another service proxy:
+    ferrolb node --manifests /etc/ferrolb --state /var/lib/ferrolb --node-ip 192.0.2.1 --proxy none
+
+A subfolder of the manifests folder names the namespace of the objects in it that name none.
+A key is made with: head -c 32 /dev/urandom > /etc/ferrolb.key";
+
+#[derive(Debug, Args)]
+#[command(after_help = NODE_EXAMPLES)]
+pub(crate) struct NodeArgs {
+    /// Folder of Kubernetes YAML that says what to serve; followed while running
+    #[arg(long, value_name = "DIR")]
+    pub(crate) manifests: PathBuf,
+
+    /// Folder for what must outlive a restart: assigned addresses, sysctls of before
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+
+    /// Name of this node [default: the KubeProxyConfiguration's hostnameOverride, else the host name]
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub(crate) node_name: Option<String>,
+
+    /// Address of this node, one per family [default: its --member, its Node object's InternalIPs]
+    #[arg(long, value_name = "IP")]
+    pub(crate) node_ip: Vec<IpAddr>,
+
+    /// A known node; once per node, this one too [default: the Node objects in the manifests folder]
+    #[arg(long = "member", value_name = "NAME=IP")]
+    pub(crate) members: Vec<Member>,
+
+    /// File with the key that the members share (at least 16 bytes); needed with more than one member
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// UDP port on which the members talk
+    #[arg(long, value_name = "PORT", default_value_t = 7947)]
+    pub(crate) port: u16,
+
+    /// Range that ClusterIPs are given from, one per family
+    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/12")]
+    pub(crate) service_cidr: Vec<IpNet>,
+
+    /// A KubeProxyConfiguration to read instead of one in the manifests folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Who serves the traffic
+    #[arg(long, value_enum, default_value = "ipvs")]
+    pub(crate) proxy: Proxy,
+
+    /// Unix socket for `ferrolb status`
+    #[arg(long, value_name = "FILE", default_value = crate::node::DEFAULT_SOCKET)]
+    pub(crate) socket: PathBuf,
+
+    /// Group whose members may use the socket besides root
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) socket_group: Option<String>,
+
+    /// Stretch every timer of failure detection, for slow or emulated machines (1 to 20)
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = scale)]
+    pub(crate) timer_scale: f64,
+
+    /// How often the kernel is compared with what it should hold
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) audit: Duration,
+
+    /// Log in JSON
+    #[arg(long)]
+    pub(crate) log_json: bool,
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (1.0..=20.0).contains(&factor) => Ok(factor),
+        _ => Err("expected a number from 1 to 20".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(n) if (1..=86_400).contains(&n) => Ok(Duration::from_secs(n)),
+        _ => Err("expected whole seconds from 1 to 86400".to_owned()),
+    }
+}
+
+/// How `status` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Tables
+    Table,
+    /// One JSON object
+    Json,
+}
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  ferrolb status
+  ferrolb status -o json | jq '.services[] | select(.state != \"Serving\")'
+
+Exit codes: 0 the node answered, 1 it did not.";
+
+#[derive(Debug, Args)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(crate) struct StatusArgs {
+    /// Unix socket of the node
+    #[arg(long, value_name = "FILE", default_value = crate::node::DEFAULT_SOCKET)]
+    pub(crate) socket: PathBuf,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+const CLEANUP_EXAMPLES: &str = "\
+Examples:
+  ferrolb cleanup --state /var/lib/ferrolb
+
+Removes kube-ipvs0 with its addresses, the virtual servers on them, ferrolb's firewall-mark servers and the table
+`inet ferrolb`, and restores the sysctls that the node changed. Stop the node first. Assigned addresses are kept.";
+
+#[derive(Debug, Args)]
+#[command(after_help = CLEANUP_EXAMPLES)]
+pub(crate) struct CleanupArgs {
+    /// The node's --state folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ferrolb completions bash > /etc/bash_completion.d/ferrolb")]
+pub(crate) struct CompletionArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}

@@ -1,0 +1,47 @@
+//! What ends the program, in one sentence that says what to do, and its exit code.
+
+use std::path::PathBuf;
+
+/// Why `ferrolb` ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The arguments contradict each other or lack something.
+    #[error("{0}")]
+    Usage(String),
+    /// A file or folder can't be used.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// The node's socket does not answer.
+    #[error(
+        "no node answers on {path}: {source}; is `ferrolb node` running with this --socket, and are you root or in its group?",
+        path = path.display()
+    )]
+    NoNode {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// A node runs already with this state or socket.
+    #[error("another node uses {path}; stop it first, or give this one its own --socket and --state", path = path.display())]
+    InUse { path: PathBuf },
+    /// Something of the daemons failed for good.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Error {
+    /// 2 for a mistake in the call, 1 for everything else.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// An error of a crate, by its message.
+    pub(crate) fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,195 @@
+//! The loop of a node: it carries changes, messages and questions between its parts, and decides nothing.
+
+use std::time::{Duration, Instant};
+
+use ferrolb_api::source::{Batch, Change, Source};
+use ferrolb_controller::agreement::machine::View;
+use ferrolb_controller::store::Store;
+use ferrolb_speaker::message::NodeName;
+use ferrolb_speaker::snapshot::{Snapshot as SpeakerSnapshot, Status};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tracing::info;
+
+use super::identity::Identity;
+use super::parts::{Parts, Tasks};
+use super::report::{Knowledge, report};
+use super::socket::Question;
+use super::standalone::{Effects, Standalone};
+use crate::args::Proxy;
+use crate::error::Error;
+
+/// How often the agreement is let see that time passes.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A node and its parts.
+pub(super) struct Node<Src, S> {
+    pub(super) source: Src,
+    pub(super) standalone: Standalone<S>,
+    pub(super) parts: Parts,
+    pub(super) questions: mpsc::Receiver<Question>,
+    pub(super) tasks: Tasks,
+    pub(super) identity: Identity,
+    pub(super) proxy: Proxy,
+}
+
+/// Runs until a signal, or until a part fails. Then the speaker says goodbye; the datapath stays as it is.
+pub(super) async fn run<Src: Source, S: Store>(
+    mut node: Node<Src, S>,
+    first: Batch,
+) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::failed)?;
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+    let effects = node.standalone.source(first, Instant::now());
+    node.first(effects).await?;
+    let ended = loop {
+        let effects = tokio::select! {
+            name = stopped(&mut terminate, &mut interrupt) => {
+                info!(signal = name, "stopping; what is programmed stays");
+                break Ok(());
+            }
+            Some(ended) = node.tasks.join_next() => break ended.map_err(Error::failed).flatten(),
+            Some(question) = node.questions.recv() => {
+                node.answer(question);
+                continue;
+            }
+            batch = node.source.next() => match batch {
+                Some(batch) => node.standalone.source(batch, Instant::now()),
+                None => break Ok(()),
+            },
+            Ok(()) = node.parts.speaker.snapshot.changed() => {
+                let view = view(&node.parts.speaker.snapshot.borrow_and_update());
+                node.standalone.view(view, Instant::now())
+            }
+            Some((from, bytes)) = node.parts.speaker.from_members.recv() => {
+                node.standalone.received(from.as_str().into(), bytes, Instant::now())
+            }
+            _ = tick.tick() => node.standalone.tick(Instant::now()),
+        };
+        node.carry(effects).await?;
+    };
+    // A part that ended by itself is no longer there to be waited for.
+    match ended {
+        Ok(()) => node.stop().await,
+        failed => failed,
+    }
+}
+
+impl<Src: Source, S: Store> Node<Src, S> {
+    /// The first batch goes to the speaker even if there is nothing in it: it says that the list is complete.
+    async fn first(&mut self, effects: Effects) -> Result<(), Error> {
+        if effects.speaker.is_empty() {
+            self.tell_speaker(Vec::new()).await?;
+        }
+        self.carry(effects).await
+    }
+
+    async fn carry(&mut self, effects: Effects) -> Result<(), Error> {
+        for (to, bytes) in effects.send {
+            // A full queue loses it, as the network may: the agreement repeats what was not heard.
+            let _ = self
+                .parts
+                .speaker
+                .to_members
+                .try_send((NodeName::from(&*to), bytes));
+        }
+        if !effects.speaker.is_empty() {
+            self.tell_speaker(effects.speaker).await?;
+        }
+        if let Some(changes) = effects.proxy
+            && let Some(proxy) = &self.parts.proxy
+        {
+            // A proxy that is gone is noticed where its end is awaited.
+            let _ = proxy
+                .batches
+                .send(Batch {
+                    changes,
+                    problems: None,
+                })
+                .await;
+        }
+        Ok(())
+    }
+
+    async fn tell_speaker(&self, changes: Vec<Change>) -> Result<(), Error> {
+        let _ = self
+            .parts
+            .speaker
+            .batches
+            .send(Batch {
+                changes,
+                problems: None,
+            })
+            .await;
+        Ok(())
+    }
+
+    fn answer(&self, question: Question) {
+        let standings = self.standalone.standings();
+        let problems = self.standalone.problems();
+        let proxy = self
+            .parts
+            .proxy
+            .as_ref()
+            .map(|p| p.snapshot.borrow().clone());
+        let knowledge = Knowledge {
+            me: &self.identity.me,
+            proxy_mode: match self.proxy {
+                Proxy::Ipvs => "ipvs",
+                Proxy::None => "none",
+            },
+            standings: &standings,
+            problems,
+            slices: self.standalone.endpoints(),
+            proxy: proxy.as_ref(),
+            speaker: &self.parts.speaker.snapshot.borrow(),
+        };
+        let text = serde_json::to_vec(&report(&knowledge)).unwrap_or_default();
+        // An asker that left needs no answer.
+        let _ = question.send(text);
+    }
+
+    /// Stops the parts and waits for them; what runs on for ever ends with the runtime.
+    async fn stop(mut self) -> Result<(), Error> {
+        self.parts.speaker.stop.send_replace(true);
+        let parts = 1 + self.parts.proxy.iter().len();
+        if let Some(proxy) = self.parts.proxy.take() {
+            let _ = proxy.stop.send(());
+        }
+        for _ in 0..parts {
+            match self.tasks.join_next().await {
+                Some(ended) => ended.map_err(Error::failed)??,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+/// How the agreement sees the members.
+fn view(snapshot: &SpeakerSnapshot) -> View {
+    let live = snapshot
+        .members
+        .iter()
+        .filter(|m| matches!(m.status, Status::Alive | Status::Held));
+    View {
+        placer: snapshot
+            .placer
+            .as_deref()
+            .filter(|_| snapshot.settled)
+            .map(Into::into),
+        known: snapshot.members.len(),
+        live: live.map(|m| m.name.as_str().into()).collect(),
+    }
+}

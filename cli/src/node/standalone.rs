@@ -1,0 +1,337 @@
+//! The part of the API server that a node without one plays: Services get the addresses that the members agreed on, and
+//! the daemons see them as a cluster's API would show them.
+//!
+//! It drives the allocator and the agreement; the network and the clock stay outside, the disk is the [`Store`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::endpoints::EndpointIndex;
+use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::reason::Reason;
+use ferrolb_api::source::{Batch, Change, Problem};
+use ferrolb_api::view::Service;
+use ferrolb_controller::agreement::machine::{Action, Event, Machine, View};
+use ferrolb_controller::agreement::table::{Ballot, Name, Table, Version};
+use ferrolb_controller::allocator::Allocator;
+use ferrolb_controller::assignment::{Assignment, overlay};
+use ferrolb_controller::state::{Settings, State};
+use ferrolb_controller::store::{Store, StoreError};
+use tracing::{debug, error, info, warn};
+
+/// How long a newly elected member keeps the addresses of Services that its own copy of the manifests does not have yet.
+const KEEP_ABSENT: Duration = Duration::from_secs(10);
+
+/// What a step leads to.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// For the speaker, as soon as it is known: members must find each other before they can agree.
+    pub(super) speaker: Vec<Change>,
+    /// For the proxy: nothing before a table is in force, then all of it (which may be nothing).
+    pub(super) proxy: Option<Vec<Change>>,
+    /// For other members.
+    pub(super) send: Vec<(Name, Vec<u8>)>,
+}
+
+/// Why a Service has the addresses that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// The Service with its agreed addresses.
+    pub(super) service: Arc<Service>,
+    /// Pool of its load-balancer addresses.
+    pub(super) pool: Option<String>,
+    /// Why.
+    pub(super) reason: Reason,
+    /// The same as a sentence.
+    pub(super) message: String,
+}
+
+/// Allocation and agreement of one node.
+pub(super) struct Standalone<S> {
+    state: State,
+    allocator: Allocator,
+    agreement: Machine,
+    store: S,
+    agreed: Arc<Table>,
+    leading: Option<Ballot>,
+    keep_until: Option<Instant>,
+    /// Objects that the proxy must not see before the first table.
+    waiting: Option<BTreeMap<(Kind, ObjectKey), Object>>,
+    /// Endpoints, for the status.
+    endpoints: EndpointIndex,
+    /// Services as they were last shown.
+    shown: BTreeMap<ObjectKey, Arc<Service>>,
+    /// The source's first batch, complete by contract, has come.
+    began: bool,
+    problems: Vec<Problem>,
+}
+
+impl<S: Store> Standalone<S> {
+    /// Starts from what the store has.
+    pub(super) fn new(
+        me: &str,
+        boot: u64,
+        settings: Settings,
+        mut store: S,
+    ) -> Result<Self, StoreError> {
+        let saved = store.load()?.unwrap_or_default();
+        let agreement = Machine::new(me.into(), boot, saved);
+        let agreed = agreement.agreed().clone();
+        Ok(Self {
+            state: State::new(settings),
+            allocator: Allocator::new(agreed.assignments.clone()),
+            agreement,
+            store,
+            agreed,
+            leading: None,
+            keep_until: None,
+            waiting: Some(BTreeMap::new()),
+            endpoints: EndpointIndex::default(),
+            shown: BTreeMap::new(),
+            began: false,
+            problems: Vec::new(),
+        })
+    }
+
+    /// Takes in what the source says.
+    pub(super) fn source(&mut self, batch: Batch, now: Instant) -> Effects {
+        if let Some(problems) = batch.problems {
+            for problem in problems.iter().filter(|p| !self.problems.contains(p)) {
+                warn!("{problem}");
+            }
+            self.problems = problems;
+        }
+        self.began = true;
+        self.state.apply_all(&batch.changes);
+        let mut changes = Vec::new();
+        for change in batch.changes {
+            match change {
+                Change::Upsert(Object::Service(service)) => self.show(&service.key, &mut changes),
+                Change::Remove(Kind::Service, key) => self.show(&key, &mut changes),
+                Change::Upsert(Object::EndpointSlice(slice)) => {
+                    self.endpoints.upsert(slice.clone());
+                    changes.push(Change::Upsert(Object::EndpointSlice(slice)));
+                }
+                Change::Remove(Kind::EndpointSlice, key) => {
+                    self.endpoints.remove(&key);
+                    changes.push(Change::Remove(Kind::EndpointSlice, key));
+                }
+                other => changes.push(other),
+            }
+        }
+        self.decide(now, changes)
+    }
+
+    /// Takes in how this node sees the others.
+    pub(super) fn view(&mut self, view: View, now: Instant) -> Effects {
+        self.step(Event::View(view), now)
+    }
+
+    /// Takes in what another member says.
+    pub(super) fn received(&mut self, from: Name, bytes: Vec<u8>, now: Instant) -> Effects {
+        self.step(Event::Received { from, bytes }, now)
+    }
+
+    /// Lets time pass.
+    pub(super) fn tick(&mut self, now: Instant) -> Effects {
+        if self.keep_until.is_some_and(|until| now >= until) {
+            self.keep_until = None;
+            self.state.keep_absent(false);
+            return self.decide(now, Vec::new());
+        }
+        self.step(Event::Tick, now)
+    }
+
+    /// Every Service with its addresses and why, for the status.
+    pub(super) fn standings(&self) -> BTreeMap<ObjectKey, Standing> {
+        let majority = self.agreement.has_majority();
+        self.state
+            .services()
+            .iter()
+            .map(|(key, service)| {
+                let given = self.agreed.assignments.get(key);
+                let (mut reason, mut message) = self
+                    .allocator
+                    .outcomes()
+                    .get(key)
+                    .map_or((Reason::NotSettled, String::new()), |o| {
+                        (o.reason, o.message.clone())
+                    });
+                let wants = self.allocator.assignments().get(key);
+                if reason == Reason::Allocated && lacks(wants, given) {
+                    (reason, message) = if majority {
+                        (Reason::NotSettled, "the members have not agreed on its addresses yet".into())
+                    } else {
+                        let text = "fewer than half of the known nodes are heard, so nothing new is allocated; \
+                                    start more of them, or list only those that exist";
+                        (Reason::NoMajority, text.into())
+                    };
+                }
+                let standing = Standing {
+                    service: Arc::new(overlay(service, given)),
+                    pool: given.and_then(|a| a.pool.clone()),
+                    reason,
+                    message,
+                };
+                (key.clone(), standing)
+            })
+            .collect()
+    }
+
+    /// Endpoints by Service.
+    pub(super) fn endpoints(&self) -> &EndpointIndex {
+        &self.endpoints
+    }
+
+    /// What is wrong with the input and with the pools.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        self.problems
+            .iter()
+            .chain(self.state.problems())
+            .cloned()
+            .collect()
+    }
+
+    fn step(&mut self, event: Event, now: Instant) -> Effects {
+        let mut effects = Effects::default();
+        let mut changes = Vec::new();
+        self.run(event, now, &mut effects.send, &mut changes);
+        self.release(changes, effects)
+    }
+
+    /// Decides what is dirty, and proposes it where this node allocates.
+    fn decide(&mut self, now: Instant, mut changes: Vec<Change>) -> Effects {
+        let mut effects = Effects::default();
+        let dirty = self.state.take_dirty();
+        self.allocator.decide(&self.state, &dirty);
+        if let Some(ballot) = self.leading.clone() {
+            let event = Event::Wanted {
+                ballot,
+                assignments: self.allocator.assignments().clone(),
+            };
+            self.run(event, now, &mut effects.send, &mut changes);
+        }
+        self.release(changes, effects)
+    }
+
+    /// Steps the agreement until it wants nothing more.
+    fn run(
+        &mut self,
+        event: Event,
+        now: Instant,
+        send: &mut Vec<(Name, Vec<u8>)>,
+        changes: &mut Vec<Change>,
+    ) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.agreement.step(event, now) {
+                match action {
+                    Action::Send { to, bytes } => send.push((to, bytes)),
+                    Action::Persist(saved) => events.push(match self.store.save(&saved) {
+                        Ok(()) => Event::Persisted,
+                        Err(error) => {
+                            error!("assignments can't be saved: {error}");
+                            Event::PersistFailed
+                        }
+                    }),
+                    Action::Agreed(table) => self.agree(table, changes),
+                    Action::Lead { ballot, base } => {
+                        info!("this node allocates addresses");
+                        self.leading = Some(ballot.clone());
+                        self.keep_until = Some(now + KEEP_ABSENT);
+                        self.state.keep_absent(true);
+                        self.allocator.rebase(&base.assignments);
+                        let dirty = self.state.take_dirty();
+                        self.allocator.decide(&self.state, &dirty);
+                        events.push(Event::Wanted {
+                            ballot,
+                            assignments: self.allocator.assignments().clone(),
+                        });
+                    }
+                    Action::Follow => self.leading = None,
+                    Action::Refused { from, why } => {
+                        debug!(%from, why, "message about assignments refused")
+                    }
+                }
+            }
+        }
+    }
+
+    fn agree(&mut self, table: Arc<Table>, changes: &mut Vec<Change>) {
+        let before = std::mem::replace(&mut self.agreed, table);
+        if self.leading.is_none() {
+            // Followers decide too, to say why; they go on from what is agreed.
+            self.allocator.rebase(&self.agreed.assignments);
+            let dirty = self.state.take_dirty();
+            self.allocator.decide(&self.state, &dirty);
+        }
+        let (old, new) = (&before.assignments, &self.agreed.assignments);
+        let touched: BTreeSet<ObjectKey> = old
+            .keys()
+            .chain(new.keys())
+            .filter(|key| old.get(*key) != new.get(*key))
+            .cloned()
+            .collect();
+        for key in &touched {
+            if let Some(a) = self
+                .agreed
+                .assignments
+                .get(key)
+                .filter(|a| !a.addresses.is_empty())
+            {
+                info!(service = %key, addresses = ?a.addresses, pool = a.pool.as_deref(), "addresses assigned");
+            }
+            self.show(key, changes);
+        }
+    }
+
+    /// Adds what changed in the view of one Service.
+    fn show(&mut self, key: &ObjectKey, changes: &mut Vec<Change>) {
+        let Some(service) = self.state.services().get(key) else {
+            if self.shown.remove(key).is_some() {
+                changes.push(Change::Remove(Kind::Service, key.clone()));
+            }
+            return;
+        };
+        let view = Arc::new(overlay(service, self.agreed.assignments.get(key)));
+        if self.shown.get(key) != Some(&view) {
+            changes.push(Change::Upsert(Object::Service(Box::new((*view).clone()))));
+            self.shown.insert(key.clone(), view);
+        }
+    }
+
+    /// Lets changes go: to the speaker at once, to the proxy once a table is in force, all that waited with the first ones.
+    fn release(&mut self, changes: Vec<Change>, mut effects: Effects) -> Effects {
+        effects.speaker.clone_from(&changes);
+        let Some(waiting) = &mut self.waiting else {
+            effects.proxy = (!changes.is_empty()).then_some(changes);
+            return effects;
+        };
+        for change in changes {
+            match change {
+                Change::Upsert(object) => {
+                    waiting.insert((object.kind(), object.key()), object);
+                }
+                Change::Remove(kind, key) => {
+                    waiting.remove(&(kind, key));
+                }
+            }
+        }
+        if self.agreed.version != Version::default() && self.began {
+            let all = self.waiting.take().unwrap_or_default();
+            effects.proxy = Some(all.into_values().map(Change::Upsert).collect());
+        }
+        effects
+    }
+}
+
+/// Whether the allocator would give something that is not agreed on.
+fn lacks(wants: Option<&Assignment>, given: Option<&Assignment>) -> bool {
+    let addresses = |a: Option<&Assignment>| {
+        a.map(|a| (a.cluster_ips.clone(), a.addresses.clone()))
+            .unwrap_or_default()
+    };
+    addresses(wants) != addresses(given)
+}

@@ -1,0 +1,50 @@
+//! `ferrolb status`: asks the node over its Unix socket and prints what it knows.
+
+mod table;
+#[cfg(test)]
+mod tests;
+pub(crate) mod view;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::args::{Output, StatusArgs};
+use crate::error::Error;
+use view::NodeStatus;
+
+/// The most that is read of an answer, in bytes.
+const LIMIT: u64 = 256 << 20;
+
+/// Prints the status of the node behind the socket.
+pub(crate) fn main(args: &StatusArgs) -> Result<(), Error> {
+    let text = ask(args).map_err(|source| Error::NoNode {
+        path: args.socket.clone(),
+        source,
+    })?;
+    let status: NodeStatus = serde_json::from_str(&text).map_err(|e| {
+        Error::Failed(format!(
+            "the node's answer is not understood ({e}); are node and ferrolb of one version?"
+        ))
+    })?;
+    let printed = match args.output {
+        Output::Json => serde_json::to_string_pretty(&status).map_err(Error::failed)? + "\n",
+        Output::Table => table::render(&status),
+    };
+    // A reader that has seen enough (`| head`) is no error.
+    match std::io::stdout().write_all(printed.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::failed(e)),
+        _ => Ok(()),
+    }
+}
+
+fn ask(args: &StatusArgs) -> std::io::Result<String> {
+    let stream = UnixStream::connect(&args.socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut text = String::new();
+    stream.take(LIMIT).read_to_string(&mut text)?;
+    if text.is_empty() {
+        return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+    }
+    Ok(text)
+}

@@ -1,0 +1,119 @@
+//! The tables of `ferrolb status`, in the manner of kubectl.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use super::view::{NodeStatus, ServiceStatus};
+
+/// All that `status` prints without `-o json`.
+pub(crate) fn render(status: &NodeStatus) -> String {
+    let mut text = format!(
+        "Node {} (ferrolb {}, proxy {}, {})\n\n",
+        status.node,
+        status.version,
+        status.proxy,
+        if status.settled {
+            "settled"
+        } else {
+            "not settled"
+        }
+    );
+    columns(
+        &mut text,
+        &["MEMBER", "STATE", "ANNOUNCES", "ELECTED"],
+        status.members.iter().map(|m| {
+            vec![
+                m.name.clone(),
+                m.state.clone(),
+                m.addresses.to_string(),
+                if m.elected { "yes" } else { "" }.to_owned(),
+            ]
+        }),
+    );
+    text.push('\n');
+    columns(
+        &mut text,
+        &[
+            "NAMESPACE",
+            "SERVICE",
+            "TYPE",
+            "CLUSTER-IP",
+            "EXTERNAL-IP",
+            "PORTS",
+            "POOL",
+            "NODE",
+            "ENDPOINTS",
+            "STATE",
+            "REASON",
+        ],
+        status.services.iter().map(service),
+    );
+    let notes: Vec<_> = status
+        .services
+        .iter()
+        .filter(|s| s.state == super::view::ServiceState::Refused)
+        .map(|s| format!("{}/{}: {}", s.namespace, s.name, s.message))
+        .chain(status.problems.iter().map(ToString::to_string))
+        .collect();
+    if !notes.is_empty() {
+        text.push_str("\nProblems:\n");
+        for note in notes {
+            let _ = writeln!(text, "  {note}");
+        }
+    }
+    text
+}
+
+fn service(s: &ServiceStatus) -> Vec<String> {
+    let nodes: Vec<_> = s
+        .addresses
+        .iter()
+        .map(|a| a.node.clone().unwrap_or_else(|| "<none>".to_owned()))
+        .collect();
+    vec![
+        s.namespace.clone(),
+        s.name.clone(),
+        s.service_type.clone(),
+        list(s.cluster_ips.iter().map(IpAddr::to_string)),
+        list(s.addresses.iter().map(|a| a.ip.to_string())),
+        list(s.ports.iter().cloned()),
+        s.pool.clone().unwrap_or_else(|| "<none>".to_owned()),
+        list(nodes.into_iter()),
+        format!("{}/{}", s.endpoints.used, s.endpoints.total),
+        format!("{:?}", s.state),
+        s.reason.to_string(),
+    ]
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    let text = items.collect::<Vec<_>>().join(",");
+    if text.is_empty() {
+        "<none>".to_owned()
+    } else {
+        text
+    }
+}
+
+/// Left-aligned columns, three spaces apart, no trailing blanks.
+fn columns(text: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(ToString::to_string).collect())
+        .chain(rows)
+        .collect();
+    let widths: Vec<usize> = (0..head.len())
+        .map(|i| {
+            rows.iter()
+                .filter_map(|r| r.get(i))
+                .map(|c| c.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    for row in rows {
+        let line: String = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}   "))
+            .collect();
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}

@@ -1,0 +1,89 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use ferrolb_api::reason::Reason;
+use ferrolb_api::source::Problem;
+
+use super::table::render;
+use super::view::{
+    AddressStatus, EndpointCount, MemberStatus, NodeStatus, ServiceState, ServiceStatus,
+};
+
+fn status() -> NodeStatus {
+    NodeStatus {
+        node: "node-a".into(),
+        version: "0.1.0".into(),
+        proxy: "ipvs".into(),
+        settled: true,
+        members: vec![MemberStatus {
+            name: "node-a".into(),
+            state: "Alive".into(),
+            addresses: 1,
+            elected: true,
+        }],
+        services: vec![ServiceStatus {
+            namespace: "default".into(),
+            name: "web".into(),
+            service_type: "LoadBalancer".into(),
+            cluster_ips: vec!["10.96.0.2".parse().unwrap()],
+            addresses: vec![AddressStatus {
+                ip: "172.17.255.1".parse().unwrap(),
+                node: None,
+                reason: Reason::NoOwner,
+            }],
+            ports: vec!["80/TCP".into()],
+            pool: Some("default".into()),
+            endpoints: EndpointCount {
+                used: 3,
+                local: 1,
+                total: 3,
+            },
+            state: ServiceState::Pending,
+            reason: Reason::NoOwner,
+            message: "172.17.255.1 waits for an owner".into(),
+        }],
+        problems: vec![],
+    }
+}
+
+#[test]
+fn the_table_shows_service_address_pool_node_endpoints_state_and_reason() {
+    let text = render(&status());
+    let line = text.lines().find(|l| l.starts_with("default")).unwrap();
+    assert_eq!(
+        line.split_whitespace().collect::<Vec<_>>(),
+        [
+            "default",
+            "web",
+            "LoadBalancer",
+            "10.96.0.2",
+            "172.17.255.1",
+            "80/TCP",
+            "default",
+            "<none>",
+            "3/3",
+            "Pending",
+            "NoOwner"
+        ]
+    );
+}
+
+#[test]
+fn problems_come_last_with_file_object_and_field() {
+    let mut status = status();
+    status.problems.push(Problem {
+        origin: "pools.yaml:3".into(),
+        object: "IPAddressPool metallb-system/a".into(),
+        field: "spec.addresses[0]".into(),
+        message: "the range is backwards".into(),
+    });
+    let text = render(&status);
+    assert!(text.ends_with(
+        "Problems:\n  pools.yaml:3: IPAddressPool metallb-system/a: spec.addresses[0]: the range is backwards\n"
+    ));
+}
+
+#[test]
+fn json_survives_the_way_through_the_socket() {
+    let text = serde_json::to_string(&status()).unwrap();
+    assert_eq!(serde_json::from_str::<NodeStatus>(&text).unwrap(), status());
+}

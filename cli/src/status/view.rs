@@ -1,0 +1,107 @@
+//! What a node says of itself: the shape of `ferrolb status -o json`.
+
+use std::net::IpAddr;
+
+use ferrolb_api::reason::Reason;
+use ferrolb_api::source::Problem;
+use serde::{Deserialize, Serialize};
+
+/// Everything that `status` shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NodeStatus {
+    /// Name of the node.
+    pub(crate) node: String,
+    /// Version of ferrolb.
+    pub(crate) version: String,
+    /// `ipvs`, or `none` for an announcer.
+    pub(crate) proxy: String,
+    /// The node's view of the others has settled.
+    pub(crate) settled: bool,
+    /// Known nodes.
+    pub(crate) members: Vec<MemberStatus>,
+    /// Services, by namespace and name.
+    pub(crate) services: Vec<ServiceStatus>,
+    /// What is wrong with the input, and with the kernel.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A known node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MemberStatus {
+    /// Name.
+    pub(crate) name: String,
+    /// `Alive`, `Held`, `Dead` or `Unknown`.
+    pub(crate) state: String,
+    /// How many addresses it announces.
+    pub(crate) addresses: usize,
+    /// It allocates addresses and places orphans.
+    pub(crate) elected: bool,
+}
+
+/// State of a Service, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ServiceState {
+    /// It has its addresses, they are programmed and (external ones) announced.
+    Serving,
+    /// Something is on its way or missing; the reason says what.
+    Pending,
+    /// What it asks for can't be had; what it had before goes on.
+    Refused,
+    /// There is nothing to do for it (headless, an alias, another proxy's).
+    Ignored,
+}
+
+/// A Service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ServiceStatus {
+    /// Namespace.
+    pub(crate) namespace: String,
+    /// Name.
+    pub(crate) name: String,
+    /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`.
+    #[serde(rename = "type")]
+    pub(crate) service_type: String,
+    /// ClusterIPs.
+    pub(crate) cluster_ips: Vec<IpAddr>,
+    /// External addresses with who announces them.
+    pub(crate) addresses: Vec<AddressStatus>,
+    /// `80:30080/TCP`, as kubectl prints ports.
+    pub(crate) ports: Vec<String>,
+    /// Pool of the external addresses.
+    pub(crate) pool: Option<String>,
+    /// How many endpoints are used, and on this node.
+    pub(crate) endpoints: EndpointCount,
+    /// State.
+    pub(crate) state: ServiceState,
+    /// Why.
+    pub(crate) reason: Reason,
+    /// The same as a sentence.
+    pub(crate) message: String,
+}
+
+/// An external address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AddressStatus {
+    /// The address.
+    pub(crate) ip: IpAddr,
+    /// Who announces it.
+    pub(crate) node: Option<String>,
+    /// Why this node does or does not.
+    pub(crate) reason: Reason,
+}
+
+/// Distinct endpoint addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointCount {
+    /// Taking new connections.
+    pub(crate) used: usize,
+    /// Of those, on this node.
+    pub(crate) local: usize,
+    /// All that there are.
+    pub(crate) total: usize,
+}
