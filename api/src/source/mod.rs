@@ -33,6 +33,8 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// All problems with the input that stand now, when they changed; the objects that they concern keep their last good state.
     pub problems: Option<Vec<Problem>>,
+    /// Where objects stand (`pools.yaml:12`), of those that are new or stand elsewhere now: for messages about them.
+    pub origins: Vec<((Kind, ObjectKey), String)>,
 }
 
 /// A source of changes.

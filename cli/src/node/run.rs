@@ -109,6 +109,7 @@ impl<Src: Source, S: Store> Node<Src, S> {
                 .send(Batch {
                     changes,
                     problems: None,
+                    ..Batch::default()
                 })
                 .await;
         }
@@ -123,6 +124,7 @@ impl<Src: Source, S: Store> Node<Src, S> {
             .send(Batch {
                 changes,
                 problems: None,
+                ..Batch::default()
             })
             .await;
         Ok(())

@@ -66,6 +66,10 @@ pub(super) struct Standalone<S> {
     /// The source's first batch, complete by contract, has come.
     began: bool,
     problems: Vec<Problem>,
+    /// Where objects stand, by the name that problems give them.
+    origins: BTreeMap<String, String>,
+    /// Problems with Services, as they were logged.
+    told: BTreeMap<ObjectKey, Problem>,
 }
 
 impl<S: Store> Standalone<S> {
@@ -92,6 +96,8 @@ impl<S: Store> Standalone<S> {
             shown: BTreeMap::new(),
             began: false,
             problems: Vec::new(),
+            origins: BTreeMap::new(),
+            told: BTreeMap::new(),
         })
     }
 
@@ -103,8 +109,16 @@ impl<S: Store> Standalone<S> {
             }
             self.problems = problems;
         }
+        for ((kind, key), origin) in batch.origins {
+            self.origins.insert(format!("{kind} {key}"), origin);
+        }
         self.began = true;
+        let before = self.state.problems().to_vec();
         self.state.apply_all(&batch.changes);
+        let now_wrong = self.state.problems().iter().filter(|p| !before.contains(p));
+        for problem in now_wrong {
+            warn!("{}", self.placed(problem.clone()));
+        }
         let mut changes = Vec::new();
         for change in batch.changes {
             match change {
@@ -185,13 +199,47 @@ impl<S: Store> Standalone<S> {
         &self.endpoints
     }
 
-    /// What is wrong with the input and with the pools.
+    /// What is wrong with the input, with the pools and with what Services ask for.
     pub(super) fn problems(&self) -> Vec<Problem> {
+        let of_pools = self.state.problems().iter().map(|p| self.placed(p.clone()));
+        let of_services = self.told.values().cloned();
         self.problems
             .iter()
-            .chain(self.state.problems())
             .cloned()
+            .chain(of_pools)
+            .chain(of_services)
             .collect()
+    }
+
+    /// The problem with the place of its object.
+    fn placed(&self, mut problem: Problem) -> Problem {
+        if problem.origin.is_empty()
+            && let Some(origin) = self.origins.get(&problem.object)
+        {
+            problem.origin.clone_from(origin);
+        }
+        problem
+    }
+
+    /// Lets the allocator decide what is dirty, and logs what became wrong.
+    fn allocate(&mut self) {
+        let dirty = self.state.take_dirty();
+        for key in self.allocator.decide(&self.state, &dirty) {
+            let outcome = self.allocator.outcomes().get(&key);
+            match outcome
+                .and_then(|o| o.problem(&key))
+                .map(|p| self.placed(p))
+            {
+                Some(problem) if self.told.get(&key) != Some(&problem) => {
+                    warn!("{problem}");
+                    self.told.insert(key, problem);
+                }
+                Some(_) => {}
+                None => {
+                    self.told.remove(&key);
+                }
+            }
+        }
     }
 
     fn step(&mut self, event: Event, now: Instant) -> Effects {
@@ -204,8 +252,7 @@ impl<S: Store> Standalone<S> {
     /// Decides what is dirty, and proposes it where this node allocates.
     fn decide(&mut self, now: Instant, mut changes: Vec<Change>) -> Effects {
         let mut effects = Effects::default();
-        let dirty = self.state.take_dirty();
-        self.allocator.decide(&self.state, &dirty);
+        self.allocate();
         if let Some(ballot) = self.leading.clone() {
             let event = Event::Wanted {
                 ballot,
@@ -243,8 +290,7 @@ impl<S: Store> Standalone<S> {
                         self.keep_until = Some(now + KEEP_ABSENT);
                         self.state.keep_absent(true);
                         self.allocator.rebase(&base.assignments);
-                        let dirty = self.state.take_dirty();
-                        self.allocator.decide(&self.state, &dirty);
+                        self.allocate();
                         events.push(Event::Wanted {
                             ballot,
                             assignments: self.allocator.assignments().clone(),
@@ -264,8 +310,7 @@ impl<S: Store> Standalone<S> {
         if self.leading.is_none() {
             // Followers decide too, to say why; they go on from what is agreed.
             self.allocator.rebase(&self.agreed.assignments);
-            let dirty = self.state.take_dirty();
-            self.allocator.decide(&self.state, &dirty);
+            self.allocate();
         }
         let (old, new) = (&before.assignments, &self.agreed.assignments);
         let touched: BTreeSet<ObjectKey> = old

@@ -45,6 +45,7 @@ fn batch(text: &str) -> Batch {
     Batch {
         changes: objects(text),
         problems: None,
+        ..Batch::default()
     }
 }
 
@@ -142,6 +143,7 @@ fn a_service_that_goes_is_removed_and_its_address_is_free_again() {
             ObjectKey::new("default", "web"),
         )],
         problems: None,
+        ..Batch::default()
     };
     assert_eq!(
         node.source(gone, now).proxy,

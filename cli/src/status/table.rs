@@ -48,13 +48,7 @@ pub(crate) fn render(status: &NodeStatus) -> String {
         ],
         status.services.iter().map(service),
     );
-    let notes: Vec<_> = status
-        .services
-        .iter()
-        .filter(|s| s.state == super::view::ServiceState::Refused)
-        .map(|s| format!("{}/{}: {}", s.namespace, s.name, s.message))
-        .chain(status.problems.iter().map(ToString::to_string))
-        .collect();
+    let notes: Vec<_> = status.problems.iter().map(ToString::to_string).collect();
     if !notes.is_empty() {
         text.push_str("\nProblems:\n");
         for note in notes {

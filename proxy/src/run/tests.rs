@@ -55,7 +55,7 @@ fn start(kernel: &MemoryKernel) -> Running {
 fn batch(changes: Vec<Change>) -> Batch {
     Batch {
         changes,
-        problems: None,
+        problems: None, ..Batch::default()
     }
 }
 

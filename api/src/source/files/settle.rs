@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::document::Found;
 use super::scan::Scan;
 use crate::ObjectKey;
 use crate::object::{Kind, Object};
@@ -28,6 +29,8 @@ const MOST_PROBLEMS: usize = 1000;
 struct Delivered {
     object: Object,
     file: String,
+    /// Its place in the file.
+    origin: String,
     /// Since when it is missing.
     missing: Option<Instant>,
 }
@@ -38,6 +41,8 @@ pub struct Settle {
     settle: Duration,
     delivered: BTreeMap<Identity, Delivered>,
     problems: Vec<Problem>,
+    /// Places to tell with the next batch.
+    moved: Vec<(Identity, String)>,
     last: Option<Scan>,
     /// When the folder last looked different.
     changed: Option<Instant>,
@@ -50,6 +55,7 @@ impl Settle {
             settle,
             delivered: BTreeMap::new(),
             problems: Vec::new(),
+            moved: Vec::new(),
             last: None,
             changed: None,
         }
@@ -128,7 +134,7 @@ impl Settle {
                     problems.push(twice(&identity, &found.origin, earlier));
                     continue;
                 }
-                if let Some(change) = self.upsert(&identity, &found.object, file) {
+                if let Some(change) = self.upsert(&identity, found, file) {
                     changes.push(change);
                 }
                 origins.insert(identity, &found.origin);
@@ -143,9 +149,12 @@ impl Settle {
         present
     }
 
-    fn upsert(&mut self, identity: &Identity, object: &Object, file: &str) -> Option<Change> {
+    fn upsert(&mut self, identity: &Identity, found: &Found, file: &str) -> Option<Change> {
         let known = self.delivered.get_mut(identity);
-        let mut object = std::borrow::Cow::Borrowed(object);
+        let mut object = std::borrow::Cow::Borrowed(&found.object);
+        if known.as_ref().is_none_or(|k| k.origin != found.origin) {
+            self.moved.push((identity.clone(), found.origin.clone()));
+        }
         if let Object::LegacyConfig(config) = object.as_ref()
             && !config.broken.is_empty()
             && let Some(Object::LegacyConfig(earlier)) = known.as_ref().map(|d| &d.object)
@@ -157,8 +166,9 @@ impl Settle {
         if let Some(known) = known
             && known.object == *object
         {
-            if known.file != file {
+            if known.origin != found.origin {
                 known.file = file.to_owned();
+                known.origin.clone_from(&found.origin);
             }
             return None;
         }
@@ -168,6 +178,7 @@ impl Settle {
             Delivered {
                 object: object.clone(),
                 file: file.to_owned(),
+                origin: found.origin.clone(),
                 missing: None,
             },
         );
@@ -222,7 +233,13 @@ impl Settle {
         if let Some(problems) = &problems {
             self.problems.clone_from(problems);
         }
-        (first || !changes.is_empty() || problems.is_some()).then_some(Batch { changes, problems })
+        let origins = std::mem::take(&mut self.moved);
+        let news = !changes.is_empty() || problems.is_some() || !origins.is_empty();
+        (first || news).then_some(Batch {
+            changes,
+            problems,
+            origins,
+        })
     }
 }
 

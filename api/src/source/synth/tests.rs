@@ -56,6 +56,7 @@ fn batch(changes: Vec<Change>) -> Batch {
     Batch {
         changes,
         problems: None,
+        ..Batch::default()
     }
 }
 
