@@ -1,0 +1,185 @@
+//! What the others say: where they stand, and tables in parts, asked for and given.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Action, Machine, Role};
+use crate::agreement::fetch::{Fetch, Progress};
+use crate::agreement::message::{Malformed, Message, PART, Status, WINDOW, parts};
+use crate::agreement::table::{Name, Table, Version};
+
+impl Machine {
+    pub(super) fn receive(&mut self, from: &Name, bytes: &[u8], now: Instant) {
+        if *from == self.me || !self.view.live.contains(from) {
+            return;
+        }
+        match Message::decode(bytes) {
+            Ok(Message::Status(status)) => self.hear(from, status, now),
+            Ok(Message::Fetch {
+                version,
+                first,
+                count,
+            }) => self.serve(from, version, first, count),
+            Ok(Message::Part {
+                version,
+                total,
+                index,
+                bytes,
+            }) => {
+                self.part(from, &version, (total, index, bytes), now);
+            }
+            Err(why @ (Malformed::Content | Malformed::Format(_))) => {
+                self.out.push(Action::Refused {
+                    from: from.clone(),
+                    why: why.to_string(),
+                })
+            }
+        }
+    }
+
+    fn hear(&mut self, from: &Name, status: Status, now: Instant) {
+        self.highest_round = self.highest_round.max(status.promised.round);
+        let promise = &status.promised;
+        if self.view.placer.as_ref() == Some(from)
+            && promise.proposer == *from
+            && *promise > self.saved.promised
+        {
+            self.saved.promised = promise.clone();
+        }
+        let behind = status.agreed < self.saved.agreed.version || status.held != self.durable.held;
+        let news = self.peers.insert(from.clone(), status.clone()) != Some(status);
+        // Whoever says something new and lacks what is known here hears of it at once.
+        if news && behind {
+            self.tell(&from.clone());
+        }
+        self.learn(now);
+    }
+
+    /// What the peers say may show that what is held here is agreed, or that something newer can be fetched.
+    pub(super) fn learn(&mut self, now: Instant) {
+        let newest = self.peers.values().map(|s| &s.agreed).max().cloned();
+        if let Some(version) = newest.filter(|v| *v > self.saved.agreed.version) {
+            if self.saved.held.version == version {
+                self.agree(self.saved.held.clone());
+            } else if self.base().is_none() {
+                let source = self.peers.iter().find(|(_, s)| s.agreed == version);
+                if let Some(from) = source.map(|(n, _)| n.clone()) {
+                    self.get(from, version, now);
+                    return;
+                }
+            }
+        }
+        let Some(placer) = self.view.placer.clone().filter(|p| *p != self.me) else {
+            return;
+        };
+        if let Some(offer) = self.peers.get(&placer).map(|s| s.held.clone())
+            && self.acceptable(&placer, &offer)
+        {
+            self.get(placer, offer, now);
+        }
+    }
+
+    fn acceptable(&self, from: &Name, offer: &Version) -> bool {
+        self.view.placer.as_ref() == Some(from)
+            && offer.ballot.proposer == *from
+            && offer.ballot >= self.saved.promised
+            && *offer > self.saved.held.version
+    }
+
+    pub(super) fn get(&mut self, from: Name, version: Version, now: Instant) {
+        if self.fetch.as_ref().is_some_and(|f| f.version == version) {
+            return;
+        }
+        let (fetch, ask) = Fetch::new(from.clone(), version, now);
+        self.fetch = Some(fetch);
+        self.send(from, &ask);
+    }
+
+    fn serve(&mut self, to: &Name, version: Version, first: u32, count: u32) {
+        let Some(table) = self.own(&version) else {
+            return;
+        };
+        let bytes = self
+            .encoded
+            .entry(version.clone())
+            .or_insert_with(|| table.encode().into())
+            .clone();
+        let Ok(total) = u32::try_from(bytes.len()) else {
+            return;
+        };
+        let end = parts(bytes.len()).min(first.saturating_add(count.min(WINDOW)));
+        for index in first..end {
+            let at = usize::try_from(index)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(PART);
+            let piece = bytes.get(at..bytes.len().min(at.saturating_add(PART)));
+            let part = Message::Part {
+                version: version.clone(),
+                total,
+                index,
+                bytes: piece.unwrap_or_default().to_vec(),
+            };
+            self.send(to.clone(), &part);
+        }
+    }
+
+    fn part(
+        &mut self,
+        from: &Name,
+        version: &Version,
+        (total, index, bytes): (u32, u32, Vec<u8>),
+        now: Instant,
+    ) {
+        let Some(fetch) = self
+            .fetch
+            .as_mut()
+            .filter(|f| f.from == *from && f.version == *version)
+        else {
+            return;
+        };
+        match fetch.part(total, index, bytes, now) {
+            Progress::Going(Some(ask)) => self.send(from.clone(), &ask),
+            Progress::Going(None) => {}
+            Progress::Done(Err(why)) => {
+                self.fetch = None;
+                self.out.push(Action::Refused {
+                    from: from.clone(),
+                    why,
+                });
+            }
+            Progress::Done(Ok(table)) => {
+                self.fetch = None;
+                self.got(from, Arc::new(table), now);
+            }
+        }
+    }
+
+    /// A table came: because it is agreed, because it is proposed here, or as the base of what will be.
+    fn got(&mut self, from: &Name, table: Arc<Table>, now: Instant) {
+        let known_agreed = self.peers.values().any(|s| s.agreed == table.version);
+        if known_agreed && table.version > self.saved.agreed.version {
+            if table.version > self.saved.held.version {
+                self.saved.held = table.clone();
+            }
+            self.agree(table.clone());
+        } else if self.acceptable(from, &table.version) {
+            self.saved.promised = self
+                .saved
+                .promised
+                .clone()
+                .max(table.version.ballot.clone());
+            self.saved.held = table.clone();
+        }
+        if matches!(self.role, Role::Preparing(_)) && self.base() == Some(table.version.clone()) {
+            self.lead(table);
+        }
+        self.learn(now);
+    }
+
+    pub(super) fn agree(&mut self, table: Arc<Table>) {
+        self.saved.agreed = table.clone();
+        let (held, agreed) = (&self.saved.held.version, &self.saved.agreed.version);
+        self.encoded.retain(|v, _| v == held || v == agreed);
+        self.out.push(Action::Agreed(table));
+    }
+}
