@@ -14,24 +14,22 @@ mod cluster;
 mod index;
 mod place;
 mod request;
+mod seek;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::view::Service;
 
 use crate::assignment::{Assignment, Assignments};
 use crate::desired::{Desired, Outcome};
-use crate::pool::Pools;
-use crate::pool::sharing::Terms;
 use crate::state::{Dirty, State};
 use cluster::ClusterIps;
 use index::Index;
-use place::{Seeker, keeps, satisfied};
-use request::{Request, Source, list};
+use place::keeps;
+use request::{Source, list};
+use work::{Stand, Work};
 
 /// Assignments with the index that keeps deciding them cheap.
 #[derive(Debug)]
@@ -47,31 +45,6 @@ pub struct Allocator {
     /// Unserved Services for which any address would do: looked at when one is freed.
     retry_when_freed: BTreeSet<ObjectKey>,
 }
-
-/// A Service being decided.
-struct Work {
-    service: Arc<Service>,
-    terms: Arc<Terms>,
-    old: Assignment,
-    cluster_ips: Vec<IpAddr>,
-    cluster_problem: Option<Outcome>,
-    addresses: Vec<IpAddr>,
-    pool: Option<String>,
-    stand: Stand,
-}
-
-/// How the load-balancer side of a Service stands.
-enum Stand {
-    /// It gets none, for this reason.
-    None(Outcome),
-    /// It has what it should have.
-    Good,
-    /// It looks for addresses; why it has not found any so far.
-    Seeking(Request, Option<Outcome>),
-    /// It has what it has (perhaps nothing) until its request or the pools change.
-    Refused(Outcome),
-}
-
 impl Allocator {
     /// Starts from these assignments. The first [`Allocator::decide`] is a full pass.
     pub fn new(existing: Assignments) -> Self {
@@ -258,92 +231,6 @@ impl Allocator {
         freed
     }
 
-    /// Adds the Services that wait for any address. They are in the index with what they have.
-    fn reopen_waiting(&mut self, state: &State, work: &mut BTreeMap<ObjectKey, Work>) {
-        for key in std::mem::take(&mut self.retry_when_freed) {
-            let Some(service) = state.services().get(&key) else {
-                continue;
-            };
-            let old = self.assignments.get(&key).cloned().unwrap_or_default();
-            let mut w = Work::new(service.clone(), old);
-            w.cluster_ips.clone_from(&w.old.cluster_ips);
-            w.addresses.clone_from(&w.old.addresses);
-            w.pool.clone_from(&w.old.pool);
-            w.judge(state);
-            work.entry(key).or_insert(w);
-        }
-    }
-
-    /// Places those who look for addresses, until nothing more is freed by it.
-    fn place_all(&mut self, pools: &Pools, work: &mut BTreeMap<ObjectKey, Work>) {
-        let mut order = Vec::new();
-        self.index.wanted.clear();
-        for (key, w) in work.iter() {
-            let Stand::Seeking(request, _) = &w.stand else {
-                continue;
-            };
-            order.push((request.rank(), key.clone()));
-            if let Source::Addresses(asked, _) = &request.source {
-                for ip in asked {
-                    self.index
-                        .wanted
-                        .entry(*ip)
-                        .or_default()
-                        .insert(key.clone());
-                }
-            }
-        }
-        order.sort();
-        let mut freed = true;
-        while std::mem::take(&mut freed) {
-            for (_, key) in &order {
-                let Some(w) = work.get_mut(key) else { continue };
-                let Stand::Seeking(request, why) = &mut w.stand else {
-                    continue;
-                };
-                let seeker = Seeker {
-                    key,
-                    service: &w.service,
-                    terms: &w.terms,
-                    request,
-                    old: &w.addresses,
-                };
-                match seeker.place(&self.index, pools) {
-                    Err(outcome) => *why = Some(outcome),
-                    Ok((addresses, pool)) => {
-                        freed |= w.addresses.iter().any(|ip| !addresses.contains(ip));
-                        self.index.remove(&w.addresses, key);
-                        self.index.insert(&addresses, key, Some(w.terms.clone()));
-                        if let Source::Addresses(asked, _) = &request.source {
-                            for ip in asked {
-                                if let Some(by) = self.index.wanted.get_mut(ip) {
-                                    by.remove(key);
-                                }
-                            }
-                        }
-                        w.addresses = addresses;
-                        w.pool = Some(pool);
-                        w.stand = Stand::Good;
-                    }
-                }
-            }
-        }
-        // Others may have joined who is named in a message since.
-        for (_, key) in order.iter().filter(|(rank, _)| *rank == 0) {
-            let Some(w) = work.get_mut(key) else { continue };
-            if let Stand::Seeking(request, why) = &mut w.stand {
-                let seeker = Seeker {
-                    key,
-                    service: &w.service,
-                    terms: &w.terms,
-                    request,
-                    old: &w.addresses,
-                };
-                *why = seeker.place(&self.index, pools).err();
-            }
-        }
-    }
-
     /// Writes down how it ended. Says whether anything changed.
     fn close(&mut self, key: &ObjectKey, w: Work) -> bool {
         let named_in_vain = !w.service.cluster_ips.is_empty() && cluster::has_any(&w.service);
@@ -399,94 +286,5 @@ impl Allocator {
             self.outcomes.insert(key.clone(), outcome);
         }
         !same
-    }
-}
-
-impl Work {
-    fn new(service: Arc<Service>, old: Assignment) -> Self {
-        Self {
-            terms: Arc::new(Terms::of(&service)),
-            service,
-            old,
-            cluster_ips: Vec::new(),
-            cluster_problem: None,
-            addresses: Vec::new(),
-            pool: None,
-            stand: Stand::Good,
-        }
-    }
-
-    /// Why the Service gets no load-balancer address at all, by its kind.
-    fn refusal_of_type(&self, state: &State) -> Option<Outcome> {
-        if !self.service.is_load_balancer() {
-            return Some(Outcome::new(
-                Reason::NotLoadBalancer,
-                "",
-                "is no load balancer: it gets no external address",
-            ));
-        }
-        (self.service.load_balancer_class != state.settings().class).then(|| {
-            let class = self.service.load_balancer_class.as_deref();
-            Outcome::new(
-                Reason::OtherClass,
-                "spec.loadBalancerClass",
-                match class {
-                    Some(c) => format!("is left to the load balancer of class {c}"),
-                    None => "has no load balancer class: it is left to the default load balancer"
-                        .to_owned(),
-                },
-            )
-        })
-    }
-
-    /// Compares what it has with what it asks for.
-    fn judge(&mut self, state: &State) {
-        if let Some(refusal) = self.refusal_of_type(state) {
-            self.stand = Stand::None(refusal);
-            return;
-        }
-        let pools = state.pools();
-        self.stand = match Request::of(&self.service, &self.cluster_ips) {
-            Err(refusal) => Stand::Refused(refusal),
-            Ok(request) if satisfied(&request, &self.service, &self.addresses, pools) => {
-                self.pool = self
-                    .addresses
-                    .first()
-                    .and_then(|ip| pools.containing(*ip))
-                    .map(|p| p.key.name.clone());
-                Stand::Good
-            }
-            Ok(request) => match self.left_alone(&request, state) {
-                Some(outcome) => Stand::Refused(outcome),
-                None => Stand::Seeking(request, None),
-            },
-        };
-    }
-
-    /// An address outside all pools is left alone while no pool is there, or one is wrong: the pool that it came from may
-    /// be the one that somebody is just correcting.
-    fn left_alone(&self, request: &Request, state: &State) -> Option<Outcome> {
-        let pools = state.pools();
-        let outside = self
-            .addresses
-            .iter()
-            .any(|ip| pools.containing(*ip).is_none());
-        if !outside || matches!(request.source, Source::Addresses(..)) {
-            return None;
-        }
-        if pools.is_empty() {
-            return Some(Outcome::new(
-                Reason::NoPool,
-                "",
-                "there is no address pool any more: add an IPAddressPool",
-            ));
-        }
-        (!state.problems().is_empty()).then(|| {
-            Outcome::new(
-                Reason::OutsidePools,
-                "",
-                "its address is in no pool, and a pool is refused: correct the pool",
-            )
-        })
     }
 }

@@ -1,0 +1,149 @@
+//! One Service while it is being decided: what it has, what it asks for, and how the two compare.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::reason::Reason;
+use ferrolb_api::view::Service;
+
+use super::place::{Seeker, satisfied};
+use super::request::{Request, Source};
+use crate::assignment::Assignment;
+use crate::desired::Outcome;
+use crate::pool::sharing::Terms;
+use crate::state::State;
+
+/// A Service being decided.
+pub(super) struct Work {
+    pub(super) service: Arc<Service>,
+    pub(super) terms: Arc<Terms>,
+    pub(super) old: Assignment,
+    pub(super) cluster_ips: Vec<IpAddr>,
+    pub(super) cluster_problem: Option<Outcome>,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) pool: Option<String>,
+    pub(super) stand: Stand,
+}
+
+/// How the load-balancer side of a Service stands.
+pub(super) enum Stand {
+    /// It gets none, for this reason.
+    None(Outcome),
+    /// It has what it should have.
+    Good,
+    /// It looks for addresses; why it has not found any so far.
+    Seeking(Request, Option<Outcome>),
+    /// It has what it has (perhaps nothing) until its request or the pools change.
+    Refused(Outcome),
+}
+
+impl Work {
+    pub(super) fn new(service: Arc<Service>, old: Assignment) -> Self {
+        Self {
+            terms: Arc::new(Terms::of(&service)),
+            service,
+            old,
+            cluster_ips: Vec::new(),
+            cluster_problem: None,
+            addresses: Vec::new(),
+            pool: None,
+            stand: Stand::Good,
+        }
+    }
+
+    /// Who looks for an address, if it does.
+    pub(super) fn seeker<'a>(&'a self, key: &'a ObjectKey) -> Option<Seeker<'a>> {
+        let Stand::Seeking(request, _) = &self.stand else {
+            return None;
+        };
+        Some(Seeker {
+            key,
+            service: &self.service,
+            terms: &self.terms,
+            request,
+            old: &self.addresses,
+        })
+    }
+
+    /// Notes why it has not found any.
+    pub(super) fn still_seeks(&mut self, outcome: Option<Outcome>) {
+        if let Stand::Seeking(_, why) = &mut self.stand {
+            *why = outcome;
+        }
+    }
+
+    /// Why the Service gets no load-balancer address at all, by its kind.
+    pub(super) fn refusal_of_type(&self, state: &State) -> Option<Outcome> {
+        if !self.service.is_load_balancer() {
+            return Some(Outcome::new(
+                Reason::NotLoadBalancer,
+                "",
+                "is no load balancer: it gets no external address",
+            ));
+        }
+        (self.service.load_balancer_class != state.settings().class).then(|| {
+            let class = self.service.load_balancer_class.as_deref();
+            Outcome::new(
+                Reason::OtherClass,
+                "spec.loadBalancerClass",
+                match class {
+                    Some(c) => format!("is left to the load balancer of class {c}"),
+                    None => "has no load balancer class: it is left to the default load balancer"
+                        .to_owned(),
+                },
+            )
+        })
+    }
+
+    /// Compares what it has with what it asks for.
+    pub(super) fn judge(&mut self, state: &State) {
+        if let Some(refusal) = self.refusal_of_type(state) {
+            self.stand = Stand::None(refusal);
+            return;
+        }
+        let pools = state.pools();
+        self.stand = match Request::of(&self.service, &self.cluster_ips) {
+            Err(refusal) => Stand::Refused(refusal),
+            Ok(request) if satisfied(&request, &self.service, &self.addresses, pools) => {
+                self.pool = self
+                    .addresses
+                    .first()
+                    .and_then(|ip| pools.containing(*ip))
+                    .map(|p| p.key.name.clone());
+                Stand::Good
+            }
+            Ok(request) => match self.left_alone(&request, state) {
+                Some(outcome) => Stand::Refused(outcome),
+                None => Stand::Seeking(request, None),
+            },
+        };
+    }
+
+    /// An address outside all pools is left alone while no pool is there, or one is wrong: the pool that it came from may
+    /// be the one that somebody is just correcting.
+    fn left_alone(&self, request: &Request, state: &State) -> Option<Outcome> {
+        let pools = state.pools();
+        let outside = self
+            .addresses
+            .iter()
+            .any(|ip| pools.containing(*ip).is_none());
+        if !outside || matches!(request.source, Source::Addresses(..)) {
+            return None;
+        }
+        if pools.is_empty() {
+            return Some(Outcome::new(
+                Reason::NoPool,
+                "",
+                "there is no address pool any more: add an IPAddressPool",
+            ));
+        }
+        (!state.problems().is_empty()).then(|| {
+            Outcome::new(
+                Reason::OutsidePools,
+                "",
+                "its address is in no pool, and a pool is refused: correct the pool",
+            )
+        })
+    }
+}
