@@ -215,7 +215,7 @@ fn count(known: &Knowledge<'_>, key: &ObjectKey, view: &Service) -> EndpointCoun
     let mut used = BTreeSet::new();
     let mut local = BTreeSet::new();
     for port in &view.ports {
-        for family in [Family::V4, Family::V6] {
+        for family in families(view) {
             let selection = select(known.slices.of(key), view, port, family, known.me, None);
             used.extend(selection.cluster.iter().map(|t| t.addr.ip()));
             let here = |t: &&ferrolb_api::traffic::Target<'_>| {
@@ -228,6 +228,7 @@ fn count(known: &Knowledge<'_>, key: &ObjectKey, view: &Service) -> EndpointCoun
         .slices
         .of(key)
         .flat_map(|s| s.endpoints.iter().map(|e| e.address))
+        .filter(|a| families(view).any(|f| f == Family::of(a)))
         .collect();
     EndpointCount {
         used: used.len(),
@@ -235,3 +236,21 @@ fn count(known: &Knowledge<'_>, key: &ObjectKey, view: &Service) -> EndpointCoun
         total: total.len(),
     }
 }
+
+/// Families that the Service has addresses of; all, while it has none.
+fn families(view: &Service) -> impl Iterator<Item = Family> {
+    let of = |f: &Family| {
+        view.cluster_ips
+            .iter()
+            .copied()
+            .chain(view.vips())
+            .any(|a| Family::of(&a) == *f)
+    };
+    let none = view.cluster_ips.is_empty() && view.ingress.is_empty();
+    let served: Vec<Family> = Family::ALL.into_iter().filter(|f| none || of(f)).collect();
+    served.into_iter()
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;
