@@ -1,0 +1,139 @@
+//! Pools that change, which pool serves whom, and address families.
+
+use super::*;
+
+#[test]
+fn a_shrunk_pool_moves_those_outside_and_a_missing_or_wrong_one_moves_nobody() {
+    let mut s = state("", [small(), put(service("a/1")), put(service("a/2"))]);
+    let d = first(&s);
+    let d = then(&mut s, &d, &[drop_pool("p")]);
+    assert_eq!(
+        (has(&d, "a/1"), why(&d, "a/1")),
+        ("10.0.0.1".into(), Reason::NoPool)
+    );
+    let wrong = pool("q", "10.5.0.9-10.5.0.1");
+    let d = then(
+        &mut s,
+        &d,
+        &[put_pool(pool("p", "10.6.0.1-10.6.0.9")), put_pool(wrong)],
+    );
+    assert_eq!(
+        (has(&d, "a/1"), why(&d, "a/1")),
+        ("10.0.0.1".into(), Reason::OutsidePools)
+    );
+    let d = then(
+        &mut s,
+        &d,
+        &[
+            drop_pool("q"),
+            put_pool(pool("p", "10.0.0.2-10.0.0.2,10.6.0.1-10.6.0.1")),
+        ],
+    );
+    assert_eq!(
+        (has(&d, "a/1"), has(&d, "a/2")),
+        ("10.6.0.1".into(), "10.0.0.2".into())
+    );
+    assert!(d.problems.is_empty(), "{:?}", d.problems);
+}
+
+#[test]
+fn pools_are_chosen_by_request_then_pinning_then_name() {
+    let mut manual = pool("manual", "10.4.0.0/24");
+    manual.auto_assign = false;
+    let mut s = state(
+        "",
+        [
+            put_pool(manual),
+            put_pool(pool("b", "10.2.0.1-10.2.0.9")),
+            put_pool(pool("a", "10.1.0.1-10.1.0.1")),
+            put_pool(pinned(pool("shop", "10.3.0.1-10.3.0.1"), 5, "shop", "")),
+            put(service("shop/1")),
+            put(service("shop/2")),
+            put(service("shop/3")),
+            put(service("shop/4").pool("manual")),
+        ],
+    );
+    let d = first(&s);
+    let got: Vec<String> = (1..=4).map(|i| has(&d, &format!("shop/{i}"))).collect();
+    assert_eq!(got, ["10.3.0.1", "10.1.0.1", "10.2.0.1", "10.4.0.0"]);
+    let d = then(&mut s, &d, &[put(service("shop/4").pool("b"))]);
+    assert_eq!(has(&d, "shop/4"), "10.2.0.2");
+}
+
+#[test]
+fn addresses_that_confuse_firmware_are_left_out_where_the_pool_says_so() {
+    let mut p = pool("p", "10.0.0.254-10.0.1.1");
+    p.avoid_buggy_ips = true;
+    let names = ["a/1", "a/2", "a/3"];
+    let d = first(&state(
+        "",
+        names
+            .map(|n| put(service(n)))
+            .into_iter()
+            .chain([put_pool(p)]),
+    ));
+    assert_eq!(names.map(|n| has(&d, n)), ["10.0.0.254", "10.0.1.1", ""]);
+}
+
+#[test]
+fn families_follow_the_cluster_ips_and_the_policy() {
+    let pools = || {
+        vec![
+            put_pool(pool("a", "10.0.0.1-10.0.0.9")),
+            put_pool(pool("b", "10.1.0.1-10.1.0.9,1::1-1::9")),
+        ]
+    };
+    let cases = [
+        ("10.96.0.0/16,fd00::/112", DualStack::Single, "10.0.0.1"),
+        ("fd00::/112,10.96.0.0/16", DualStack::Single, "1::1"),
+        (
+            "10.96.0.0/16,fd00::/112",
+            DualStack::Prefer,
+            "10.1.0.1,1::1",
+        ),
+        ("10.96.0.0/16", DualStack::Prefer, "10.0.0.1"),
+        (
+            "10.96.0.0/16,fd00::/112",
+            DualStack::Require,
+            "10.1.0.1,1::1",
+        ),
+        ("", DualStack::Single, "10.0.0.1"),
+    ];
+    for (cidrs, policy, expected) in cases {
+        let mut changes = pools();
+        changes.push(put(service("a/s").dual(policy)));
+        let d = first(&state(cidrs, changes));
+        assert_eq!(has(&d, "a/s"), expected, "{cidrs} {policy:?}");
+    }
+    let only_v4 = put_pool(pool("a", "10.0.0.1-10.0.0.9"));
+    let with = |p| {
+        first(&state(
+            "10.96.0.0/16,fd00::/112",
+            [only_v4.clone(), put(service("a/s").dual(p))],
+        ))
+    };
+    assert_eq!(has(&with(DualStack::Prefer), "a/s"), "10.0.0.1");
+    assert_eq!(why(&with(DualStack::Require), "a/s"), Reason::PoolExhausted);
+}
+
+#[test]
+fn a_second_family_is_added_without_moving_the_first() {
+    let mut s = state(
+        "10.96.0.0/16,fd00::/112",
+        [
+            put_pool(pool("p", "10.0.0.1-10.0.0.9,1::1-1::9")),
+            put(service("a/0")),
+            put(service("a/s")),
+        ],
+    );
+    let d = first(&s);
+    let d = then(
+        &mut s,
+        &d,
+        &[
+            drop_service("a/0"),
+            put(service("a/s").dual(DualStack::Require)),
+        ],
+    );
+    assert_eq!(has(&d, "a/s"), "10.0.0.2,1::1");
+}
