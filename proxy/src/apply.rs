@@ -67,6 +67,17 @@ pub fn note(held: &mut Observed, op: &Op) {
     }
 }
 
+/// Whether connections to a Service get anywhere: its addresses are local, its virtual servers are there, and none has lost all of
+/// its real servers.
+pub fn stands(held: &Observed, service: &ServiceDesired) -> bool {
+    service.addresses.is_subset(&held.addresses)
+        && service.servers.iter().all(|(id, (_, reals))| {
+            held.servers.get(id).is_some_and(|(_, held)| {
+                reals.is_empty() || reals.keys().any(|addr| held.contains_key(addr))
+            })
+        })
+}
+
 /// Whether the kernel holds everything that a Service asks for.
 pub fn holds(held: &Observed, service: &ServiceDesired) -> bool {
     let elements = |(set, element): &(&'static str, _)| {

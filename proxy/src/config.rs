@@ -28,6 +28,8 @@ pub struct Config {
     pub proxy: ProxyConfig,
     /// Time between two audits: the kernel is read and what others changed is repaired.
     pub audit: Duration,
+    /// Time between two glances that notice a foreign flush.
+    pub watch: Duration,
     /// Shortest time between two passes; changes that arrive meanwhile are gathered into one.
     pub gather: Duration,
     /// Shortest and longest wait before failed operations are tried again; it doubles in between.
@@ -35,7 +37,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Defaults for a node: audits every 30 s as kube-proxy's `syncPeriod`, marks from 0x00fe0000.
+    /// Defaults for a node: audits every 30 s as kube-proxy's `syncPeriod`, two glances a second, marks from 0x00fe0000.
     pub fn new(node: impl Into<String>, proxy: ProxyConfig) -> Self {
         Self {
             node: node.into(),
@@ -45,6 +47,7 @@ impl Config {
             marks: 0x00fe_0000..0x00ff_0000,
             proxy,
             audit: Duration::from_secs(30),
+            watch: Duration::from_millis(500),
             gather: Duration::from_millis(20),
             retry: Duration::from_millis(100)..Duration::from_secs(30),
         }

@@ -3,9 +3,14 @@
 //! The first batch of a source is complete, so that the first pass may remove what no Service asks for. What a predecessor left
 //! in the kernel is adopted: only the difference is applied. After that a change costs work in proportion to what it
 //! concerns. Every [`Config::audit`] the kernel is read again and what others changed is repaired; the same happens, after a
-//! growing pause, when the kernel refused something. Between two audits nobody watches for a foreign flush. At the end everything stays in the kernel for the next one.
+//! growing pause, when the kernel refused something.
+//!
+//! A foreign flush (`kube-proxy --cleanup`, `ipvsadm -C`, `nft flush ruleset`) is noticed by a glance every [`Config::watch`]: a
+//! handful of requests, however many Services there are, that look at the interface, the table and one virtual server, each time
+//! the next one. Where something is gone, an audit follows at once; addresses whose servers are gone are withdrawn until they are
+//! back. Single foreign changes beside that are found by the audit. At the end everything stays in the kernel for the next one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,13 +20,14 @@ use ferrolb_api::source::Batch;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::apply::{apply, holds};
+use crate::apply::{apply, holds, stands};
 use crate::config::Config;
+use crate::desired::services::ServiceDesired;
 use crate::desired::{Desired, Touched};
 use crate::diff::{diff, full};
-use crate::kernel::{Kernel, KernelError, Observed};
+use crate::kernel::{Damage, Kernel, KernelError, Observed, Op, VirtualServerId};
 use crate::snapshot::Snapshot;
-use crate::state::State;
+use crate::state::{Dirty, State};
 
 #[cfg(test)]
 mod tests;
@@ -71,6 +77,7 @@ pub async fn run<K: Kernel>(
         tokio::select! {
             biased;
             () = &mut shutdown => return Ok(()),
+            () = tokio::time::sleep_until(proxy.next_glance) => proxy.glance().await,
             batch = changes.recv() => {
                 let Some(batch) = batch else { return Ok(()) };
                 proxy.take(batch);
@@ -88,8 +95,19 @@ struct Proxy<K> {
     state: State,
     desired: Desired,
     held: Observed,
+    /// The interface or the table is not as it must be: nothing is served.
+    unprepared: bool,
     /// Services that are not wholly in the kernel.
     missing: BTreeSet<ObjectKey>,
+    /// Services with problems of their own.
+    problems: BTreeMap<ObjectKey, Vec<String>>,
+    /// What went wrong in the last pass.
+    errors: Vec<String>,
+    /// The virtual server that the last glance looked for.
+    sentinel: Option<VirtualServerId>,
+    next_glance: Instant,
+    /// Until the next glance; doubles while they find damage.
+    glance_pause: Duration,
     next_audit: Instant,
     last: Instant,
     pause: Duration,
@@ -109,7 +127,13 @@ impl<K: Kernel> Proxy<K> {
             state: State::new(&config),
             desired: Desired::new(config.marks.clone()),
             held: Observed::default(),
+            unprepared: false,
             missing: BTreeSet::new(),
+            problems: BTreeMap::new(),
+            errors: Vec::new(),
+            sentinel: None,
+            next_glance: Instant::now() + config.watch,
+            glance_pause: config.watch,
             next_audit: Instant::now(),
             last: Instant::now(),
             pause: config.retry.start,
@@ -166,23 +190,68 @@ impl<K: Kernel> Proxy<K> {
         self.next_audit = audit.min(self.next_audit);
     }
 
+    /// Looks whether somebody flushed what is ours; if so, repairs it.
+    async fn glance(&mut self) {
+        self.sentinel = self.desired.server_after(self.sentinel.as_ref());
+        // One that the kernel refused is known to be missing.
+        let sentinel = self
+            .sentinel
+            .filter(|id| self.held.servers.contains_key(id));
+        match self.kernel.damage(sentinel.as_ref()).await {
+            Ok(None) => self.glance_pause = self.config.watch,
+            Ok(Some(damage)) => {
+                tracing::warn!(
+                    ?damage,
+                    "somebody removed what the proxy made, repairing it"
+                );
+                match damage {
+                    Damage::Ground => self.unprepared = true,
+                    Damage::Server => {
+                        sentinel.map(|id| self.held.servers.remove(&id));
+                    }
+                }
+                self.audit().await;
+                // Whoever keeps removing it, or whatever cannot be repaired, must not keep this node busy.
+                self.next_glance = Instant::now() + self.glance_pause;
+                self.glance_pause = (self.glance_pause * 2).min(self.config.audit);
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "the kernel could not be looked at"),
+        }
+        self.next_glance = Instant::now() + self.config.watch;
+    }
+
     /// Reads the kernel and repairs what differs, whoever changed it.
     async fn audit(&mut self) {
         if let Err(error) = self.read_again().await {
             tracing::warn!(%error, "the kernel could not be read, trying again");
+            self.errors = vec![error.to_string()];
+            self.lose(&self.desired.everything());
             self.later();
             return;
         }
+        // Whoever waits for something that is free again gets it.
+        self.desired
+            .update(&self.state, &self.config, &Dirty::default(), &self.held);
         let touched = full(&self.held, &self.desired, &self.state, &self.config.marks);
-        self.put(&touched).await;
+        let ops = diff(&self.held, &self.desired, &touched);
+        if !ops.is_empty() {
+            self.lose(&touched);
+        }
+        self.carry_out(&ops, &touched).await;
     }
 
     async fn read_again(&mut self) -> Result<(), KernelError> {
         self.held = self.kernel.read().await?;
-        if !self.held.rules_loaded {
-            tracing::warn!("the nftables table is not as it was left, loading it again");
+        self.unprepared |= !self.held.rules_loaded;
+        if self.unprepared {
+            tracing::warn!(
+                "the interface or the nftables table is not as it was left, making it again"
+            );
+            self.lose(&self.desired.everything());
             self.kernel.prepare().await?;
             self.held = self.kernel.read().await?;
+            self.unprepared = false;
         }
         Ok(())
     }
@@ -190,17 +259,21 @@ impl<K: Kernel> Proxy<K> {
     /// Applies the difference and tells.
     async fn put(&mut self, touched: &Touched) {
         let ops = diff(&self.held, &self.desired, touched);
-        let errors = apply(&mut self.kernel, &mut self.held, &ops).await;
-        for error in &errors {
+        self.carry_out(&ops, touched).await;
+    }
+
+    async fn carry_out(&mut self, ops: &[Op], touched: &Touched) {
+        self.errors = apply(&mut self.kernel, &mut self.held, ops).await;
+        for error in &self.errors {
             tracing::warn!(%error, "the kernel refused an operation, trying again");
         }
-        if errors.is_empty() {
+        if self.errors.is_empty() {
             self.pause = self.config.retry.start;
             self.next_audit = Instant::now() + self.config.audit;
         } else {
             self.later();
         }
-        self.tell(touched, errors);
+        self.count(touched);
         self.last = Instant::now();
     }
 
@@ -209,15 +282,40 @@ impl<K: Kernel> Proxy<K> {
         self.pause = (self.pause * 2).min(self.config.retry.end);
     }
 
-    fn tell(&mut self, touched: &Touched, errors: Vec<String>) {
+    /// Before a repair: Services whose addresses or servers are gone are missing, others stay what they are.
+    fn lose(&mut self, touched: &Touched) {
         for key in &touched.services {
-            let held = |s| holds(&self.held, s);
-            if self.desired.service(key).is_none_or(held) {
+            let gone = |s| self.unprepared || !stands(&self.held, s);
+            if self.desired.service(key).is_some_and(gone) {
+                self.missing.insert(key.clone());
+            }
+        }
+        self.tell(touched);
+    }
+
+    /// After a pass: Services of which anything is not in the kernel are missing.
+    fn count(&mut self, touched: &Touched) {
+        for key in &touched.services {
+            let service = self.desired.service(key);
+            let held = |s: &ServiceDesired| !self.unprepared && holds(&self.held, s);
+            if service.is_none_or(held) {
                 self.missing.remove(key);
             } else {
                 self.missing.insert(key.clone());
             }
+            match service.map(|s| &s.status.problems) {
+                Some(problems) if !problems.is_empty() => {
+                    self.problems.insert(key.clone(), problems.clone());
+                }
+                _ => {
+                    self.problems.remove(key);
+                }
+            }
         }
+        self.tell(touched);
+    }
+
+    fn tell(&mut self, touched: &Touched) {
         let ready = |addr: IpAddr| {
             let mut users = self.desired.users(addr).peekable();
             users.peek().is_some() && users.all(|key| !self.missing.contains(key))
@@ -247,7 +345,8 @@ impl<K: Kernel> Proxy<K> {
                     }
                 }
             }
-            snapshot.errors = errors;
+            let problems = self.problems.values().flatten();
+            snapshot.errors = self.errors.iter().chain(problems).cloned().collect();
         });
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct Snapshot {
     /// Services.
     pub services: BTreeMap<String, ServiceStatus>,
-    /// Operations that the kernel refused in the last pass and that are tried again.
+    /// Operations that the kernel refused in the last pass and that are tried again, and the problems of all Services.
     pub errors: Vec<String>,
 }
 
@@ -25,6 +25,9 @@ pub struct ServiceStatus {
     pub programmed: bool,
     /// Its ports, in order.
     pub ports: Vec<PortStatus>,
+    /// What it lacks here that no endpoint or other Service is the reason of, in sentences.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 /// One port of a Service.

@@ -92,6 +92,11 @@ impl Marks {
         }
     }
 
+    /// Whether a port that asks for a mark would get one.
+    pub fn any_free(&self, held: &Observed) -> bool {
+        self.free(held).is_some()
+    }
+
     fn free(&self, held: &Observed) -> Option<u32> {
         let in_kernel = |mark| {
             Family::ALL.into_iter().any(|family| {

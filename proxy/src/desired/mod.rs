@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
+use std::ops::{Bound, Range};
 
 use ferrolb_api::ObjectKey;
 
@@ -75,6 +75,8 @@ pub struct Desired {
     owners: BTreeMap<VirtualServerId, ObjectKey>,
     globals: BTreeSet<Item>,
     marks: Marks,
+    /// Services that lack a mark.
+    unmarked: BTreeSet<ObjectKey>,
 }
 
 impl Desired {
@@ -89,6 +91,7 @@ impl Desired {
             owners: BTreeMap::new(),
             globals: BTreeSet::new(),
             marks: Marks::new(marks),
+            unmarked: BTreeSet::new(),
         }
     }
 
@@ -97,7 +100,7 @@ impl Desired {
         self.marks.adopt(held);
     }
 
-    /// Decides anew on what is dirty, and on the Services that win or lose a key by it. Returns what may have changed.
+    /// Decides anew on what is dirty, on the Services that lack a mark where one is free again, and on the Services that win or lose a key by it. Returns what may have changed.
     pub fn update(
         &mut self,
         state: &State,
@@ -107,6 +110,9 @@ impl Desired {
     ) -> Touched {
         let mut touched = Touched::default();
         let mut keys = dirty.services.clone();
+        if !self.unmarked.is_empty() && self.marks.any_free(held) {
+            keys.extend(self.unmarked.iter().cloned());
+        }
         for key in &dirty.services {
             self.claim(state, key, &mut keys);
         }
@@ -186,6 +192,17 @@ impl Desired {
         self.services.get(self.owners.get(id)?)?.servers.get(id)
     }
 
+    /// The virtual server after another one, in a circle; `None` where there is none at all.
+    pub fn server_after(&self, id: Option<&VirtualServerId>) -> Option<VirtualServerId> {
+        let after = id.and_then(|id| {
+            let mut rest = self.owners.range((Bound::Excluded(*id), Bound::Unbounded));
+            rest.next()
+        });
+        after
+            .or_else(|| self.owners.first_key_value())
+            .map(|(id, _)| *id)
+    }
+
     /// The element with a key.
     pub fn element(&self, set: &str, key: &[Key]) -> Option<&Element> {
         let first = Element {
@@ -228,6 +245,9 @@ impl Desired {
     }
 
     fn add(&mut self, key: &ObjectKey, service: &ServiceDesired) {
+        if service.unmarked {
+            self.unmarked.insert(key.clone());
+        }
         for addr in &service.addresses {
             self.users.entry(*addr).or_default().insert(key.clone());
         }
@@ -238,6 +258,7 @@ impl Desired {
     }
 
     fn forget(&mut self, key: &ObjectKey, service: &ServiceDesired) {
+        self.unmarked.remove(key);
         for addr in &service.addresses {
             if let Some(users) = self.users.get_mut(addr) {
                 users.remove(key);

@@ -25,6 +25,8 @@ pub struct ServiceDesired {
     pub servers: Servers,
     /// Elements of sets and maps.
     pub elements: BTreeSet<Item>,
+    /// A port has no firewall mark because all are in use.
+    pub unmarked: bool,
     /// The same, told.
     pub status: ServiceStatus,
 }
@@ -178,7 +180,7 @@ impl Job<'_, '_> {
 
     /// The mark of the port, where it is served on a marked key.
     fn mark(
-        &self,
+        &mut self,
         mine: &[(ServerKey, Reach)],
         marks: &mut Marks,
         kept: &mut BTreeSet<PortKey>,
@@ -198,7 +200,16 @@ impl Job<'_, '_> {
             self.port.protocol,
         );
         kept.insert(key.clone());
-        marks.give(key, &marked, self.cx.held)
+        let mark = marks.give(key, &marked, self.cx.held);
+        if mark.is_none() {
+            self.out.unmarked = true;
+            self.out.status.problems.push(format!(
+                "Service {}, port {}/{:?}: all firewall marks are in use, so that pods and this node reach only its endpoints on \
+                 this node: have fewer Services with externalTrafficPolicy Local",
+                self.service.key, self.port.port, self.port.protocol
+            ));
+        }
+        mark
     }
 
     /// One virtual server on an address, and its elements.

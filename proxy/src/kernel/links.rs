@@ -46,6 +46,14 @@ struct Dummy {
     is_dummy: bool,
 }
 
+/// What [`Links::intact`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intact {
+    Whole,
+    NoLink,
+    NoAddress,
+}
+
 impl Links {
     pub(super) fn open(
         node_v4: Option<Ipv4Addr>,
@@ -88,6 +96,35 @@ impl Links {
         };
         self.index = found.as_ref().map(|d| d.index);
         Ok(found)
+    }
+
+    /// Whether the dummy is the one that was prepared, and up, and an address (of a service, on it or on the node) is local. Two requests.
+    pub(super) async fn intact(&mut self, addr: Option<IpAddr>) -> Result<Intact, KernelError> {
+        let before = self.index;
+        let dummy = self.find().await?.filter(|d| d.up);
+        if dummy.is_none_or(|d| before.is_some_and(|index| index != d.index)) {
+            return Ok(Intact::NoLink);
+        }
+        let Some(addr) = addr else {
+            return Ok(Intact::Whole);
+        };
+        let mut message = RouteMessage::default();
+        (
+            message.header.address_family,
+            message.header.destination_prefix_length,
+        ) = match addr {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        message.attributes = vec![RouteAttribute::Destination(RouteAddress::from(addr))];
+        let request = RouteNetlinkMessage::GetRoute(message);
+        Ok(match self.channel.get(request).await? {
+            Ok(RouteNetlinkMessage::NewRoute(route)) if route.header.kind == RouteType::Local => {
+                Intact::Whole
+            }
+            // Led elsewhere, or nowhere.
+            Ok(_) | Err(_) => Intact::NoAddress,
+        })
     }
 
     /// Makes the dummy be there and up, and the routes of the addresses on it have the node's address as source.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::rule::{Data, Field, Key, SetDef, Value, Verdict};
 use super::table::table;
-use super::{Element, Family, Kernel, KernelError, Observed, Op, Table};
+use super::{Damage, Element, Family, Kernel, KernelError, Observed, Op, Table, VirtualServerId};
 
 mod filter;
 pub mod packet;
@@ -24,6 +24,7 @@ pub use packet::{From, Outcome, Packet, Payload, Source};
 const ENOENT: i32 = 2;
 const ESRCH: i32 = 3;
 const EEXIST: i32 = 17;
+const ENODEV: i32 = 19;
 const EINVAL: i32 = 22;
 
 /// The state of the kernel in memory.
@@ -33,6 +34,10 @@ pub struct Memory {
     pub held: Observed,
     /// Addresses of the node itself; something listens on every port of them.
     pub node: BTreeSet<IpAddr>,
+    /// The dummy interface is there.
+    pub link: bool,
+    /// How often [`Kernel::read`] was called.
+    pub reads: usize,
     /// Operations that are refused.
     pub refuse: Option<fn(&Op) -> bool>,
     /// Every operation that was asked for.
@@ -63,6 +68,8 @@ impl Memory {
         Self {
             held: Observed::default(),
             node: node.into_iter().collect(),
+            link: false,
+            reads: 0,
             refuse: None,
             log: Vec::new(),
             table: table(),
@@ -70,12 +77,19 @@ impl Memory {
         }
     }
 
-    /// Loads the table; elements that are there stay.
+    /// Makes the dummy and loads the table; elements that are there stay.
     pub fn prepare(&mut self) {
         for set in &self.table.sets {
             self.held.elements.entry(set.name).or_default();
         }
         self.held.rules_loaded = true;
+        self.link = true;
+    }
+
+    /// Somebody deletes the dummy, and all addresses with it.
+    pub fn delete_link(&mut self) {
+        self.link = false;
+        self.held.addresses.clear();
     }
 
     /// Somebody flushes all virtual servers (`ipvsadm -C`).
@@ -132,6 +146,7 @@ impl Memory {
                 let elements = self.held.elements.get_mut(set).ok_or(ENOENT)?;
                 elements.retain(|e| e.key != element.key);
             }
+            Op::AddAddress(_) if !self.link => return Err(ENODEV),
             Op::AddAddress(addr) => {
                 self.held.addresses.insert(*addr);
             }
@@ -241,7 +256,27 @@ impl Kernel for MemoryKernel {
     }
 
     async fn read(&mut self) -> Result<Observed, KernelError> {
-        Ok(self.lock().held.clone())
+        let mut memory = self.lock();
+        memory.reads += 1;
+        Ok(memory.held.clone())
+    }
+
+    async fn damage(
+        &mut self,
+        sentinel: Option<&VirtualServerId>,
+    ) -> Result<Option<Damage>, KernelError> {
+        let memory = self.lock();
+        if !memory.link || !memory.held.rules_loaded {
+            return Ok(Some(Damage::Ground));
+        }
+        let served = sentinel.is_none_or(|id| memory.held.servers.contains_key(id));
+        let local = sentinel.is_none_or(|id| match id {
+            VirtualServerId::Address { addr, .. } => {
+                memory.held.addresses.contains(addr) || memory.node.contains(addr)
+            }
+            VirtualServerId::Fwmark { .. } => true,
+        });
+        Ok((!served || !local).then_some(Damage::Server))
     }
 
     async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
@@ -253,8 +288,8 @@ impl Kernel for MemoryKernel {
         memory.flush_table();
         let addresses = std::mem::take(&mut memory.held.addresses);
         memory.held.servers.retain(|id, _| match id {
-            super::VirtualServerId::Address { addr, .. } => !addresses.contains(addr),
-            super::VirtualServerId::Fwmark { .. } => true,
+            VirtualServerId::Address { addr, .. } => !addresses.contains(addr),
+            VirtualServerId::Fwmark { .. } => true,
         });
         Vec::new()
     }

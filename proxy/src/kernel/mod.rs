@@ -9,9 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ferrolb_api::view::Protocol;
 
-pub mod memory;
 mod ipvs;
 pub mod links;
+pub mod memory;
 mod netlink;
 mod nft;
 pub mod real;
@@ -149,6 +149,15 @@ pub enum KernelError {
     },
 }
 
+/// What a glance at the kernel finds missing ([`Kernel::damage`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// `kube-ipvs0` is gone, made anew or down, or the table is gone or without its rules: prepare again.
+    Ground,
+    /// The virtual server that was looked for is gone, or its address is not local.
+    Server,
+}
+
 /// The kernel, real or in memory.
 pub trait Kernel: Send {
     /// Makes what everything else needs: `kube-ipvs0`, the table with its static rules (one transaction, existing elements kept), sysctls.
@@ -156,6 +165,13 @@ pub trait Kernel: Send {
 
     /// Reads what is there.
     fn read(&mut self) -> impl Future<Output = Result<Observed, KernelError>> + Send;
+
+    /// A glance at what a foreign flush takes away: `kube-ipvs0`, the table, and one virtual server with its address. Costs the same
+    /// however much is programmed, and does not look at single elements, rules or servers: [`Kernel::read`] does.
+    fn damage(
+        &mut self,
+        sentinel: Option<&VirtualServerId>,
+    ) -> impl Future<Output = Result<Option<Damage>, KernelError>> + Send;
 
     /// Applies a batch; returns, per failed operation, its index and the error. An operation that fails does not stop the others, and
     /// deleting what is not there is no error.

@@ -12,11 +12,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::ipvs::IpVs;
-use super::links::Links;
+use super::links::{Intact, Links};
 use super::nft::Nft;
 use super::rule::Table;
 use super::sysctl::{self, Conntrack, Sysctls};
-use super::{Kernel, KernelError, Observed, Op, VirtualServerId};
+use super::{Damage, Kernel, KernelError, Observed, Op, VirtualServerId};
 
 /// What the kernel needs to know of its node.
 #[derive(Debug, Clone)]
@@ -128,6 +128,27 @@ impl Kernel for LinuxKernel {
             elements,
             rules_loaded,
         })
+    }
+
+    /// One request each for the dummy, the route, the virtual server and the generation of nf_tables; each is one `send` and two
+    /// `recv`. Where somebody changed nf_tables since the last time (the proxy itself too), one more for each of the base chains.
+    async fn damage(
+        &mut self,
+        sentinel: Option<&VirtualServerId>,
+    ) -> Result<Option<Damage>, KernelError> {
+        let addr = sentinel.and_then(|id| match id {
+            VirtualServerId::Address { addr, .. } => Some(*addr),
+            VirtualServerId::Fwmark { .. } => None,
+        });
+        let links = self.links.intact(addr).await?;
+        if links == Intact::NoLink || !self.nft.intact().await? {
+            return Ok(Some(Damage::Ground));
+        }
+        let served = match sentinel {
+            Some(id) => self.ipvs.has(*id).await?,
+            None => true,
+        };
+        Ok((links == Intact::NoAddress || !served).then_some(Damage::Server))
     }
 
     /// Applied in the order given; neighbouring operations on elements go in as one transaction.

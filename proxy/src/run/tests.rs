@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::source::{Batch, Change};
+use ferrolb_api::view::TrafficPolicy;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::{Programmed, ProxyError, run};
-use crate::kernel::Op;
-use crate::kernel::memory::MemoryKernel;
+use crate::config::Config;
+use crate::kernel::memory::{Memory, MemoryKernel};
+use crate::kernel::{Family, Op, VirtualServerId};
 use crate::snapshot::Snapshot;
 use crate::testing::{balanced, config, ip, node, served, service};
 
@@ -24,6 +27,10 @@ struct Running {
 }
 
 fn start(kernel: &MemoryKernel) -> Running {
+    start_with(kernel, |_| {})
+}
+
+fn start_with(kernel: &MemoryKernel, set: impl FnOnce(&mut Config)) -> Running {
     let (changes, receiver) = mpsc::channel(8);
     let (programmed_sender, programmed) = watch::channel(None);
     let (status_sender, status) = watch::channel(Snapshot::default());
@@ -31,6 +38,7 @@ fn start(kernel: &MemoryKernel) -> Running {
     let mut config = config("A");
     config.audit = Duration::from_millis(50);
     config.retry = Duration::from_millis(1)..Duration::from_millis(10);
+    set(&mut config);
     let shutdown = async {
         let _ = stopped.await;
     };
@@ -55,7 +63,8 @@ fn start(kernel: &MemoryKernel) -> Running {
 fn batch(changes: Vec<Change>) -> Batch {
     Batch {
         changes,
-        problems: None, ..Batch::default()
+        problems: None,
+        ..Batch::default()
     }
 }
 
@@ -152,4 +161,126 @@ async fn an_audit_repairs_what_somebody_flushed() {
     tokio::time::timeout(Duration::from_secs(20), repaired)
         .await
         .expect("repaired in time");
+}
+
+/// A proxy whose audits are an hour apart, on a paused clock.
+async fn watched() -> (MemoryKernel, Running) {
+    let kernel = MemoryKernel::new([ip("A")]);
+    let mut running = start_with(&kernel, |config| {
+        config.audit = Duration::from_secs(3600);
+        config.retry = Duration::from_millis(100)..Duration::from_secs(30);
+    });
+    running.changes.send(first()).await.unwrap();
+    wait(&mut running, &["198.51.100.8"]).await;
+    (kernel, running)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_flush_is_repaired_within_a_second() {
+    let flushes: [fn(&mut Memory); 4] = [
+        Memory::flush_servers,
+        Memory::flush_table,
+        Memory::delete_link,
+        |memory| memory.held.addresses.clear(),
+    ];
+    for flush in flushes {
+        let (kernel, _running) = watched().await;
+        let held = kernel.lock().held.clone();
+        flush(&mut kernel.lock());
+        let start = Instant::now();
+        while kernel.lock().held != held {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert!(start.elapsed() <= Duration::from_secs(1), "not repaired");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_are_withdrawn_until_their_flushed_servers_are_back() {
+    let (kernel, mut running) = watched().await;
+    let start = Instant::now();
+    kernel.lock().refuse = Some(|op| matches!(op, Op::SetVirtualServer(..)));
+    kernel.lock().flush_servers();
+    wait(&mut running, &[]).await;
+    assert!(start.elapsed() <= Duration::from_secs(1));
+    assert!(!running.status.borrow().errors.is_empty());
+    kernel.lock().refuse = None;
+    wait(&mut running, &["198.51.100.8"]).await;
+    assert!(running.status.borrow().errors.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_are_withdrawn_and_told_again_by_a_repair_that_succeeds() {
+    for flush in [
+        Memory::flush_servers,
+        Memory::flush_table,
+        Memory::delete_link,
+    ] {
+        let (kernel, mut running) = watched().await;
+        running.programmed.mark_unchanged();
+        flush(&mut kernel.lock());
+        // Both may come before anybody looks: that something was told is enough.
+        running.programmed.changed().await.unwrap();
+        wait(&mut running, &["198.51.100.8"]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_untouched_kernel_is_not_read_between_audits() {
+    let (kernel, running) = watched().await;
+    let reads = kernel.lock().reads;
+    tokio::time::sleep(Duration::from_secs(1800)).await;
+    assert_eq!(kernel.lock().reads, reads);
+    drop(running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_that_cannot_be_repaired_is_tried_ever_more_rarely() {
+    let (kernel, mut running) = watched().await;
+    kernel.lock().refuse = Some(|op| matches!(op, Op::AddAddress(..)));
+    kernel.lock().delete_link();
+    wait(&mut running, &[]).await;
+    let reads = kernel.lock().reads;
+    tokio::time::sleep(Duration::from_secs(1800)).await;
+    let tried = kernel.lock().reads - reads;
+    assert!((50..300).contains(&tried), "{tried} times in half an hour");
+}
+
+#[tokio::test]
+async fn a_local_service_without_a_mark_is_told_and_gets_the_next_free_one() {
+    let kernel = MemoryKernel::new([ip("A")]);
+    let mut running = start_with(&kernel, |config| config.marks = 7..8);
+    let local = |name: &str, vip: &str| {
+        let mut service = balanced(service(name), vip);
+        service.external_policy = TrafficPolicy::Local;
+        service
+    };
+    let (one, two) = (local("one", "198.51.100.8"), local("two", "198.51.100.9"));
+    let mut changes = served(&one, &["a1", "b1"]);
+    changes.extend(served(&two, &["a1", "b1"]));
+    changes.push(Change::Upsert(Object::Node(node("A", 0))));
+    running.changes.send(batch(changes)).await.unwrap();
+    wait(&mut running, &["198.51.100.8", "198.51.100.9"]).await;
+    let status = running.status.borrow().clone();
+    let [error] = status.errors.as_slice() else {
+        panic!("{:?}", status.errors);
+    };
+    assert!(error.contains("default/two, port 80/Tcp"), "{error}");
+    assert_eq!(
+        status.services["default/two"].problems,
+        status.errors.as_slice()
+    );
+    assert!(status.services["default/one"].problems.is_empty());
+    let gone = Change::Remove(Kind::Service, one.key);
+    running.changes.send(batch(vec![gone])).await.unwrap();
+    let told = running.status.wait_for(|s| s.errors.is_empty());
+    tokio::time::timeout(Duration::from_secs(20), told)
+        .await
+        .expect("in time")
+        .unwrap();
+    let mark = VirtualServerId::Fwmark {
+        mark: 7,
+        family: Family::V4,
+    };
+    assert!(kernel.lock().held.servers.contains_key(&mark));
 }

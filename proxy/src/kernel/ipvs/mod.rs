@@ -154,6 +154,19 @@ impl IpVs {
         Ok(servers)
     }
 
+    /// Whether a virtual server is there. One request.
+    pub(super) async fn has(&mut self, id: VirtualServerId) -> Result<bool, KernelError> {
+        let request = self.message(
+            command::GET_SERVICE,
+            vec![nested(CMD_SERVICE, &attr::identity(id))],
+        );
+        match self.channel.get(request).await? {
+            Ok(_) => Ok(true),
+            Err(e) if gone(&e) => Ok(false),
+            Err(e) => Err(refused("look for a virtual server", e)),
+        }
+    }
+
     /// Applies the operations on servers in order; others are skipped.
     pub(super) async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
         let todo: Vec<usize> = (0..ops.len())

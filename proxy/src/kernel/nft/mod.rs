@@ -36,6 +36,8 @@ pub(crate) struct Nft {
     channel: Channel,
     table: Table,
     chains: Vec<&'static str>,
+    /// Generation of the ruleset in which the table was last found intact.
+    intact: Option<u32>,
 }
 
 /// Messages that stand or fall together, for one operation.
@@ -59,6 +61,7 @@ impl Nft {
             channel,
             table,
             chains,
+            intact: None,
         })
     }
 
@@ -185,6 +188,26 @@ impl Nft {
             }
         }
         Ok((out, present.is(&self.table)))
+    }
+
+    /// Whether the base chains are there with as many rules as they should have. While nobody changes any ruleset of the network
+    /// namespace this is one request, after a change one more for each base chain.
+    pub(crate) async fn intact(&mut self) -> Result<bool, KernelError> {
+        // Asked before the chains: what changes meanwhile has a later one.
+        let now = read::generation(&mut self.channel).await?;
+        if now.is_some() && now == self.intact {
+            return Ok(true);
+        }
+        self.intact = None;
+        for chain in self.table.chains.iter().filter(|c| c.hook.is_some()) {
+            // Nothing can jump to a base chain: all that uses it are its rules.
+            let rules = read::uses(&mut self.channel, self.table.name, chain.name).await?;
+            if rules != u32::try_from(chain.rules.len()).ok() {
+                return Ok(false);
+            }
+        }
+        self.intact = now;
+        Ok(true)
     }
 
     /// Adds and deletes elements in one transaction; other operations are skipped.

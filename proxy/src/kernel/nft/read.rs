@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, Hook, HookNumber, InetHookNumber, NfTablesMessage, RuleAttribute,
-    RuleMessage, SetAttribute, SetElementList, SetElementMessage, SetFlags, SetMessage,
+    ChainAttribute, ChainMessage, GenAttribute, GenMessage, Hook, HookNumber, InetHookNumber,
+    NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementList, SetElementMessage,
+    SetFlags, SetMessage,
 };
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 
 use super::super::KernelError;
-use super::super::netlink::Channel;
+use super::super::netlink::{Channel, refused};
 use super::super::rule::{Chain, Element, SetDef, Table};
 use super::element::{RawList, elements};
 use super::encode::{data_type, fingerprint, fingerprint_in, hook_of, key_type, set_flags};
@@ -77,6 +78,51 @@ fn message(inner: NfTablesMessage) -> NetfilterMessage {
         NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0),
         inner,
     )
+}
+
+/// Generation of the namespace's ruleset: another one after every transaction, whoever made it.
+pub(super) async fn generation(channel: &mut Channel) -> Result<Option<u32>, KernelError> {
+    let request = message(NfTablesMessage::GetGen(GenMessage { attributes: vec![] }));
+    let answer = channel
+        .get(request)
+        .await?
+        .map_err(|e| refused("read the generation of nf_tables", e))?;
+    Ok(match answer.inner {
+        NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(generation)) => {
+            generation.attributes.iter().find_map(|a| match a {
+                GenAttribute::Id(id) => Some(*id),
+                _ => None,
+            })
+        }
+        _ => None,
+    })
+}
+
+/// How often a chain is used: by its own rules and by jumps to it. `None`: no such chain, or no such table.
+pub(super) async fn uses(
+    channel: &mut Channel,
+    table: &str,
+    chain: &str,
+) -> Result<Option<u32>, KernelError> {
+    let request = message(NfTablesMessage::GetChain(ChainMessage {
+        attributes: vec![
+            ChainAttribute::Table(table.to_owned()),
+            ChainAttribute::Name(chain.to_owned()),
+        ],
+    }));
+    match channel.get(request).await? {
+        Ok(answer) => Ok(match answer.inner {
+            NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)) => {
+                chain.attributes.iter().find_map(|a| match a {
+                    ChainAttribute::Use(uses) => Some(*uses),
+                    _ => None,
+                })
+            }
+            _ => None,
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(refused(format!("look for chain {chain}"), e)),
+    }
 }
 
 /// Reads the static half of `table`.
