@@ -1,16 +1,20 @@
 //! The Service.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+mod addresses;
+mod ports;
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::raw::{Metadata, ip, net, one_of, port, protocol, quoted, strings, typed};
+use super::raw::{Metadata, net, one_of, strings, typed};
 use super::{FieldError, annotations};
 use crate::ObjectKey;
 use crate::view::service::DualStack;
-use crate::view::{IngressAddress, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy};
+use crate::view::{Service, ServiceType, TrafficPolicy};
+use addresses::{Status, cluster_ips, external_ips, ingress};
+use ports::{Port, optional_port, ports};
 
 /// Labels by which a Service is another proxy's.
 const FOREIGN: [&str; 2] = [
@@ -55,16 +59,6 @@ struct Spec {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Port {
-    name: Option<String>,
-    protocol: Option<String>,
-    port: Option<i64>,
-    target_port: Option<Value>,
-    node_port: Option<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct AffinityConfig {
     #[serde(rename = "clientIP")]
     client_ip: Option<ClientIp>,
@@ -74,24 +68,6 @@ struct AffinityConfig {
 #[serde(rename_all = "camelCase")]
 struct ClientIp {
     timeout_seconds: Option<i64>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Status {
-    load_balancer: Option<LoadBalancer>,
-}
-
-#[derive(Deserialize)]
-struct LoadBalancer {
-    ingress: Option<Vec<Ingress>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Ingress {
-    ip: Option<String>,
-    ip_mode: Option<String>,
 }
 
 /// Decodes a Service; the notes are about its request for addresses.
@@ -168,190 +144,6 @@ fn service_type(text: Option<&str>) -> Result<ServiceType, FieldError> {
             other,
             "ClusterIP, NodePort, LoadBalancer or ExternalName",
         )),
-    }
-}
-
-fn cluster_ips(spec: &Spec) -> Result<(bool, Vec<IpAddr>), FieldError> {
-    let mut given: Vec<(String, &str)> = Vec::new();
-    match spec.cluster_ips.as_deref() {
-        Some(list) if !list.is_empty() => {
-            for (i, text) in list.iter().enumerate() {
-                given.push((format!("spec.clusterIPs[{i}]"), text));
-            }
-        }
-        _ => {
-            if let Some(text) = spec.cluster_ip.as_deref() {
-                given.push(("spec.clusterIP".into(), text));
-            }
-        }
-    }
-    given.retain(|(_, text)| !text.is_empty());
-    if given.iter().any(|(_, text)| *text == "None") {
-        return Ok((true, Vec::new()));
-    }
-    let mut ips: Vec<IpAddr> = Vec::new();
-    for (field, text) in given {
-        let ip = ip(field.clone(), text)?;
-        if ips.iter().any(|known| known.is_ipv4() == ip.is_ipv4()) {
-            return Err(FieldError::new(
-                field,
-                format!("{ip} is the second address of its family: a Service has one per family"),
-            ));
-        }
-        ips.push(ip);
-    }
-    Ok((false, ips))
-}
-
-fn external_ips(list: Vec<String>) -> Result<Vec<IpAddr>, FieldError> {
-    let mut ips = Vec::new();
-    for (i, text) in list.iter().enumerate() {
-        let field = format!("spec.externalIPs[{i}]");
-        let ip = ip(field.clone(), text)?;
-        let link_local = match ip {
-            IpAddr::V4(v4) => v4.is_link_local(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        };
-        if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || link_local {
-            return Err(FieldError::new(
-                field,
-                format!("{ip} cannot be an external address: use one that clients can route to"),
-            ));
-        }
-        if !ips.contains(&ip) {
-            ips.push(ip);
-        }
-    }
-    Ok(ips)
-}
-
-fn ingress(status: Status) -> Result<Vec<IngressAddress>, FieldError> {
-    let entries = status
-        .load_balancer
-        .and_then(|l| l.ingress)
-        .unwrap_or_default();
-    let mut addresses = Vec::new();
-    for (i, entry) in entries.into_iter().enumerate() {
-        if let Some(text) = entry.ip.filter(|t| !t.is_empty()) {
-            addresses.push(IngressAddress {
-                ip: ip(format!("status.loadBalancer.ingress[{i}].ip"), &text)?,
-                vip: entry.ip_mode.as_deref() != Some("Proxy"),
-            });
-        }
-    }
-    Ok(addresses)
-}
-
-fn ports(list: Vec<Port>, may_be_empty: bool) -> Result<Vec<ServicePort>, FieldError> {
-    if list.is_empty() && !may_be_empty {
-        return Err(FieldError::new(
-            "spec.ports",
-            "is empty: a Service needs at least one port",
-        ));
-    }
-    let many = list.len() > 1;
-    let mut names = BTreeSet::new();
-    let mut numbers = BTreeSet::new();
-    let mut ports = Vec::new();
-    for (i, raw) in list.into_iter().enumerate() {
-        let field = |name: &str| format!("spec.ports[{i}].{name}");
-        let name = raw.name.unwrap_or_default();
-        if many && name.is_empty() {
-            return Err(FieldError::new(
-                field("name"),
-                "is missing: with several ports each needs a name",
-            ));
-        }
-        if name.len() > 63 {
-            return Err(FieldError::new(
-                field("name"),
-                format!("{} is too long: use at most 63 letters", quoted(&name)),
-            ));
-        }
-        let protocol = protocol(field("protocol"), raw.protocol.as_deref())?;
-        let Some(number) = raw.port else {
-            return Err(FieldError::new(
-                field("port"),
-                "is missing: say which port clients use",
-            ));
-        };
-        let port = port(field("port"), number)?;
-        if !names.insert(name.clone()) {
-            return Err(FieldError::new(
-                field("name"),
-                format!(
-                    "{} is there twice: give each port its own name",
-                    quoted(&name)
-                ),
-            ));
-        }
-        if !numbers.insert((protocol, port)) {
-            return Err(FieldError::new(
-                field("port"),
-                format!("{port}/{protocol} is there twice: remove one"),
-            ));
-        }
-        ports.push(ServicePort {
-            target_port: target_port(field("targetPort"), raw.target_port, port)?,
-            node_port: optional_port(field("nodePort"), raw.node_port)?,
-            name,
-            protocol,
-            port,
-        });
-    }
-    Ok(ports)
-}
-
-fn target_port(
-    field: String,
-    value: Option<Value>,
-    default: u16,
-) -> Result<TargetPort, FieldError> {
-    let wrong = |shown: String| {
-        FieldError::new(
-            field.clone(),
-            format!(
-                "{shown} is neither a port number nor the name of a container port (at most 15 lower case letters, digits and '-', with a letter among them)"
-            ),
-        )
-    };
-    match value {
-        None | Some(Value::Null) => Ok(TargetPort::Number(default)),
-        Some(Value::Number(n)) => match n.as_i64() {
-            Some(0) => Ok(TargetPort::Number(default)),
-            Some(n) => port(field, n).map(TargetPort::Number),
-            None => Err(wrong(n.to_string())),
-        },
-        Some(Value::String(name)) if name.is_empty() => Ok(TargetPort::Number(default)),
-        Some(Value::String(name)) => {
-            // IANA_SVC_NAME, which Kubernetes asks of container ports too.
-            let good = name.len() <= 15
-                && name
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-                && name.chars().any(|c| c.is_ascii_lowercase());
-            if good {
-                Ok(TargetPort::Name(name))
-            } else if name.parse::<u16>().is_ok() {
-                Err(FieldError::new(
-                    field,
-                    format!(
-                        "{} is a string: write the number without quotes",
-                        quoted(&name)
-                    ),
-                ))
-            } else {
-                Err(wrong(quoted(&name)))
-            }
-        }
-        Some(other) => Err(wrong(quoted(&other.to_string()))),
-    }
-}
-
-fn optional_port(field: String, number: Option<i64>) -> Result<Option<u16>, FieldError> {
-    match number {
-        None | Some(0) => Ok(None),
-        Some(number) => port(field, number).map(Some),
     }
 }
 
