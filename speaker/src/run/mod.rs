@@ -5,6 +5,8 @@
 //! host is suspended), so a process that was stopped answers nothing when it wakes.
 
 mod config;
+mod lan;
+mod members;
 mod node;
 mod view;
 

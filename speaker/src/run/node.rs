@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ferrolb_api::reason::Reason;
@@ -10,21 +10,18 @@ use ferrolb_api::source::Batch;
 
 use super::config::Config;
 use crate::apply::conflict::Conflicts;
-use crate::apply::real::{HeardArp, Sockets};
+use crate::apply::real::Sockets;
 use crate::apply::schedule::Schedule;
-use crate::apply::{announce, answer};
 use crate::desired::{Eligible, Surroundings, eligible};
-use crate::diff::{Announced, diff};
-use crate::frame::arp::Arp;
+use crate::diff::Announced;
 use crate::kernel_ping::KernelPing;
 use crate::link::{LinkChange, Links};
 use crate::machine::{Action, Clock, Event, Machine};
-use crate::message::{Message, NodeName};
+use crate::message::NodeName;
 use crate::snapshot::Counters;
 use crate::state::{Dirty, State};
 use crate::wire::key::random;
-use crate::wire::session::Sessions;
-use crate::wire::transport::{Heard, Transport};
+use crate::wire::transport::Transport;
 
 /// The node.
 #[derive(Debug)]
@@ -45,10 +42,10 @@ pub(super) struct Node {
     pub(super) transport: Option<Transport>,
     pub(super) ping: Option<KernelPing>,
     pub(super) changed: bool,
-    bound: Option<SocketAddr>,
-    sockets: Sockets,
-    schedule: Schedule,
-    dirty: Dirty,
+    pub(super) bound: Option<SocketAddr>,
+    pub(super) sockets: Sockets,
+    pub(super) schedule: Schedule,
+    pub(super) dirty: Dirty,
     programmed: Option<Option<BTreeSet<IpAddr>>>,
     actions: Vec<Action>,
 }
@@ -154,146 +151,6 @@ impl Node {
         }
     }
 
-    /// Opens what is not open; what can't be opened is a problem that `status` shows.
-    pub(super) fn open_sockets(&mut self) {
-        let before = self.sockets.interfaces();
-        let mut problems = self.sockets.sync(&self.links, &self.config.exclude);
-        if self.sockets.interfaces() != before {
-            self.dirty = Dirty::All;
-        }
-        self.open_transport();
-        if let Some(at) = self.bound
-            && self.ping.is_none()
-            && self.members.len() > 1
-        {
-            match random()
-                .map_err(Into::into)
-                .and_then(|cookie| KernelPing::open(at.ip(), cookie))
-            {
-                Ok(ping) => self.ping = Some(ping),
-                Err(e) => problems.push(e.to_string()),
-            }
-        }
-        if self.transport.is_none() && self.members.len() > 1 {
-            problems.push(match self.members.get(&self.me).copied().flatten() {
-                None => format!("node {}: no address is known to listen for members on: give its Node an InternalIP", self.me),
-                Some(ip) => format!("node {}: cannot listen for members on UDP {ip} port {}", self.me, self.config.port),
-            });
-        }
-        if problems != self.problems {
-            problems
-                .iter()
-                .filter(|p| !self.problems.contains(p))
-                .for_each(|p| tracing::error!("{p}"));
-            self.problems = problems;
-            self.changed = true;
-        }
-    }
-
-    /// Binds the member socket, anew where this node's address changed, and tells it who the members are.
-    fn open_transport(&mut self) {
-        let at = self
-            .members
-            .get(&self.me)
-            .copied()
-            .flatten()
-            .map(|ip| SocketAddr::new(ip, self.config.port));
-        if at != self.bound || self.transport.is_none() {
-            self.transport = None;
-            self.ping = None;
-            self.bound = at;
-            if let Some(at) = at
-                && self.members.len() > 1
-                && let Ok(seed) = random()
-            {
-                let sessions = Sessions::new(self.me.clone(), &self.config.key, seed);
-                match Transport::bind(at, sessions) {
-                    Ok(transport) => self.transport = Some(transport),
-                    Err(e) => tracing::debug!("{e}"),
-                }
-            }
-        }
-        if let Some(transport) = &mut self.transport {
-            transport.set_members(&self.members, self.config.port);
-        }
-    }
-
-    /// What the members' socket brought; a payload is for the caller.
-    pub(super) fn heard(&mut self, heard: Heard) -> Option<(NodeName, Vec<u8>)> {
-        match heard {
-            Heard::Message(from, message) => {
-                self.counters.received += 1;
-                if let Message::Opaque(payload) = message {
-                    return Some((from, payload));
-                }
-                self.event(Event::Received { from, message });
-            }
-            Heard::Refused(name) => self.event(Event::Refused(name)),
-            Heard::Dropped(from, why) => {
-                self.counters.dropped += 1;
-                tracing::debug!(%from, "a datagram was dropped: {why}");
-            }
-        }
-        None
-    }
-
-    /// A payload for another member.
-    pub(super) fn opaque(&mut self, to: NodeName, payload: Vec<u8>) {
-        if let Some(transport) = &mut self.transport {
-            transport.send(&to, &Message::Opaque(payload));
-        }
-    }
-
-    /// A node's kernel answered.
-    pub(super) fn pinged(&mut self, ip: IpAddr) {
-        let of = |(name, at): (&NodeName, &Option<IpAddr>)| (*at == Some(ip)).then(|| name.clone());
-        if let Some(name) = self.members.iter().find_map(of) {
-            self.event(Event::KernelAnswered(name));
-        }
-    }
-
-    /// An ARP frame: a question is answered if the machine lets us, a foreign claim to our address is noted.
-    pub(super) fn arp(&mut self, heard: HeardArp) {
-        let (interface, arp) = match heard {
-            HeardArp::Frame(interface, arp) => (interface, arp),
-            HeardArp::Closed(interface) => {
-                self.sockets.closed(interface);
-                self.dirty = Dirty::All;
-                return;
-            }
-        };
-        let now = super::clock().now;
-        let ours = |a: Ipv4Addr| {
-            self.announced
-                .get(&IpAddr::V4(a))
-                .is_some_and(|i| i.contains(&interface))
-        };
-        if ours(arp.sender) && !self.links.owns(arp.sender_mac) {
-            self.conflicts
-                .foreign((arp.sender, interface), arp.sender_mac, now);
-        }
-        if ours(arp.target) {
-            self.answer(interface, &arp, now);
-        }
-    }
-
-    fn answer(&mut self, interface: u32, arp: &Arp, now: Duration) {
-        if !self.machine.may_answer(&IpAddr::V4(arp.target), now) {
-            self.counters.withheld += 1;
-            return;
-        }
-        match answer(&mut self.sockets, interface, arp) {
-            Ok(true) => self.counters.answered += 1,
-            Ok(false) => {}
-            Err(e) => self.failed(interface, &e),
-        }
-    }
-
-    fn failed(&mut self, interface: u32, e: &io::Error) {
-        self.counters.failed += 1;
-        tracing::debug!(interface, "an ARP frame was not sent: {e}");
-    }
-
     /// Gives the machine an event and does what it wants.
     pub(super) fn event(&mut self, event: Event) {
         let mut actions = std::mem::take(&mut self.actions);
@@ -389,58 +246,6 @@ impl Node {
         }
     }
 
-    /// Brings what is announced, and where, in line with the machine and the interfaces.
-    fn announce(&mut self) {
-        let now = super::clock().now;
-        let place = |address: &IpAddr| match self.desired.get(address) {
-            Some(Ok(e)) => e.interfaces.clone(),
-            // Not eligible any more, but answering until the successor speaks: where it answered before.
-            _ => self.announced.get(address).cloned().unwrap_or_default(),
-        };
-        let then: Announced = self
-            .machine
-            .announced()
-            .map(|a| (*a, place(a)))
-            .filter(|(_, i)| !i.is_empty())
-            .collect();
-        let change = diff(&self.announced, &then);
-        for place in places(&change.stop) {
-            self.schedule.stop(place);
-        }
-        for place in places(&change.start) {
-            self.schedule.start(place, now);
-        }
-        self.announced = then;
-    }
-
-    /// Sends the gratuitous ARP that is due.
-    fn say(&mut self, now: Duration) {
-        let announced = &self.announced;
-        let ours = |(a, i): (Ipv4Addr, u32)| {
-            announced
-                .get(&IpAddr::V4(a))
-                .is_some_and(|on| on.contains(&i))
-        };
-        let mut due = self.schedule.due(now);
-        for defence in self.conflicts.due(now, ours) {
-            if defence.report {
-                tracing::warn!(address = %defence.place.0, mac = %defence.mac, "another host claims an address that this node announces");
-            }
-            self.changed = true;
-            due.push(defence.place);
-        }
-        for (address, interface) in due {
-            // A loop that was paused speaks for nothing before it has synchronised again.
-            if !self.machine.may_answer(&IpAddr::V4(address), now) {
-                continue;
-            }
-            match announce(&mut self.sockets, interface, address) {
-                Ok(()) => self.counters.gratuitous += 2,
-                Err(e) => self.failed(interface, &e),
-            }
-        }
-    }
-
     /// When [`Node::decide`] has something to do.
     pub(super) fn next_wakeup(&self) -> Duration {
         let others = [self.schedule.next(), self.conflicts.next()];
@@ -449,44 +254,4 @@ impl Node {
             .flatten()
             .fold(self.machine.next_wakeup(), Duration::min)
     }
-
-    /// What is announced, by address and interface.
-    pub(super) fn places(&self) -> Vec<(Ipv4Addr, u32)> {
-        places(&self.announced)
-    }
-
-    /// Whether the interfaces hold addresses that were left to the kernel and that another node announces now.
-    pub(super) fn has_leftovers(&self) -> bool {
-        self.config.leave_addresses && !self.leftovers().is_empty()
-    }
-
-    /// Those addresses, with their interfaces.
-    pub(super) fn leftovers(&self) -> Vec<(Ipv4Addr, u32)> {
-        let elsewhere = |a: &IpAddr| self.machine.owner(a).is_some_and(|c| c.node != self.me);
-        let mut all = Vec::new();
-        if self.machine.is_settled() {
-            for address in self.state.addresses().filter(elsewhere) {
-                if let IpAddr::V4(v4) = address {
-                    all.extend(
-                        self.links
-                            .leftovers(address)
-                            .map(|interface| (v4, interface)),
-                    );
-                }
-            }
-        }
-        all
-    }
-}
-
-fn places(announced: &Announced) -> Vec<(Ipv4Addr, u32)> {
-    let v4 = |a: &IpAddr| match a {
-        IpAddr::V4(a) => Some(*a),
-        IpAddr::V6(_) => None,
-    };
-    announced
-        .iter()
-        .filter_map(|(a, on)| Some((v4(a)?, on)))
-        .flat_map(|(a, on)| on.iter().map(move |i| (a, *i)))
-        .collect()
 }

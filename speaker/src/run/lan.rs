@@ -1,0 +1,149 @@
+//! What the node says and answers on the LAN. ARP only: neighbour discovery (RFC 4861) is not spoken yet, so IPv6 addresses
+//! have an owner among the members but are not announced.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use super::node::Node;
+use crate::apply::real::HeardArp;
+use crate::apply::{announce, answer};
+use crate::diff::{Announced, diff};
+use crate::frame::arp::Arp;
+use crate::state::Dirty;
+
+impl Node {
+    /// An ARP frame: a question is answered if the machine lets us, a foreign claim to our address is noted.
+    pub(super) fn arp(&mut self, heard: HeardArp) {
+        let (interface, arp) = match heard {
+            HeardArp::Frame(interface, arp) => (interface, arp),
+            HeardArp::Closed(interface) => {
+                self.sockets.closed(interface);
+                self.dirty = Dirty::All;
+                return;
+            }
+        };
+        let now = super::clock().now;
+        let ours = |a: Ipv4Addr| {
+            self.announced
+                .get(&IpAddr::V4(a))
+                .is_some_and(|i| i.contains(&interface))
+        };
+        if ours(arp.sender) && !self.links.owns(arp.sender_mac) {
+            self.conflicts
+                .foreign((arp.sender, interface), arp.sender_mac, now);
+        }
+        if ours(arp.target) {
+            self.answer(interface, &arp, now);
+        }
+    }
+
+    fn answer(&mut self, interface: u32, arp: &Arp, now: Duration) {
+        if !self.machine.may_answer(&IpAddr::V4(arp.target), now) {
+            self.counters.withheld += 1;
+            return;
+        }
+        match answer(&mut self.sockets, interface, arp) {
+            Ok(true) => self.counters.answered += 1,
+            Ok(false) => {}
+            Err(e) => self.failed(interface, &e),
+        }
+    }
+
+    fn failed(&mut self, interface: u32, e: &io::Error) {
+        self.counters.failed += 1;
+        tracing::debug!(interface, "an ARP frame was not sent: {e}");
+    }
+
+    /// Brings what is announced, and where, in line with the machine and the interfaces.
+    pub(super) fn announce(&mut self) {
+        let now = super::clock().now;
+        let place = |address: &IpAddr| match self.desired.get(address) {
+            Some(Ok(e)) => e.interfaces.clone(),
+            // Not eligible any more, but answering until the successor speaks: where it answered before.
+            _ => self.announced.get(address).cloned().unwrap_or_default(),
+        };
+        let then: Announced = self
+            .machine
+            .announced()
+            .map(|a| (*a, place(a)))
+            .filter(|(_, i)| !i.is_empty())
+            .collect();
+        let change = diff(&self.announced, &then);
+        for place in places(&change.stop) {
+            self.schedule.stop(place);
+        }
+        for place in places(&change.start) {
+            self.schedule.start(place, now);
+        }
+        self.announced = then;
+    }
+
+    /// Sends the gratuitous ARP that is due.
+    pub(super) fn say(&mut self, now: Duration) {
+        let announced = &self.announced;
+        let ours = |(a, i): (Ipv4Addr, u32)| {
+            announced
+                .get(&IpAddr::V4(a))
+                .is_some_and(|on| on.contains(&i))
+        };
+        let mut due = self.schedule.due(now);
+        for defence in self.conflicts.due(now, ours) {
+            if defence.report {
+                tracing::warn!(address = %defence.place.0, mac = %defence.mac, "another host claims an address that this node announces");
+            }
+            self.changed = true;
+            due.push(defence.place);
+        }
+        for (address, interface) in due {
+            // A loop that was paused speaks for nothing before it has synchronised again.
+            if !self.machine.may_answer(&IpAddr::V4(address), now) {
+                continue;
+            }
+            match announce(&mut self.sockets, interface, address) {
+                Ok(()) => self.counters.gratuitous += 2,
+                Err(e) => self.failed(interface, &e),
+            }
+        }
+    }
+
+    /// What is announced, by address and interface.
+    pub(super) fn places(&self) -> Vec<(Ipv4Addr, u32)> {
+        places(&self.announced)
+    }
+
+    /// Whether the interfaces hold addresses that were left to the kernel and that another node announces now.
+    pub(super) fn has_leftovers(&self) -> bool {
+        self.config.leave_addresses && !self.leftovers().is_empty()
+    }
+
+    /// Those addresses, with their interfaces.
+    pub(super) fn leftovers(&self) -> Vec<(Ipv4Addr, u32)> {
+        let elsewhere = |a: &IpAddr| self.machine.owner(a).is_some_and(|c| c.node != self.me);
+        let mut all = Vec::new();
+        if self.machine.is_settled() {
+            for address in self.state.addresses().filter(elsewhere) {
+                if let IpAddr::V4(v4) = address {
+                    all.extend(
+                        self.links
+                            .leftovers(address)
+                            .map(|interface| (v4, interface)),
+                    );
+                }
+            }
+        }
+        all
+    }
+}
+
+fn places(announced: &Announced) -> Vec<(Ipv4Addr, u32)> {
+    let v4 = |a: &IpAddr| match a {
+        IpAddr::V4(a) => Some(*a),
+        IpAddr::V6(_) => None,
+    };
+    announced
+        .iter()
+        .filter_map(|(a, on)| Some((v4(a)?, on)))
+        .flat_map(|(a, on)| on.iter().map(move |i| (a, *i)))
+        .collect()
+}

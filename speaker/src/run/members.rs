@@ -1,0 +1,112 @@
+//! The sockets of the node: those on the LAN and the one between the members, and what the members say.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::node::Node;
+use crate::kernel_ping::KernelPing;
+use crate::machine::Event;
+use crate::message::{Message, NodeName};
+use crate::state::Dirty;
+use crate::wire::key::random;
+use crate::wire::session::Sessions;
+use crate::wire::transport::{Heard, Transport};
+
+impl Node {
+    /// Opens what is not open; what can't be opened is a problem that `status` shows.
+    pub(super) fn open_sockets(&mut self) {
+        let before = self.sockets.interfaces();
+        let mut problems = self.sockets.sync(&self.links, &self.config.exclude);
+        if self.sockets.interfaces() != before {
+            self.dirty = Dirty::All;
+        }
+        self.open_transport();
+        if let Some(at) = self.bound
+            && self.ping.is_none()
+            && self.members.len() > 1
+        {
+            match random()
+                .map_err(Into::into)
+                .and_then(|cookie| KernelPing::open(at.ip(), cookie))
+            {
+                Ok(ping) => self.ping = Some(ping),
+                Err(e) => problems.push(e.to_string()),
+            }
+        }
+        if self.transport.is_none() && self.members.len() > 1 {
+            problems.push(match self.members.get(&self.me).copied().flatten() {
+                None => format!("node {}: no address is known to listen for members on: give its Node an InternalIP", self.me),
+                Some(ip) => format!("node {}: cannot listen for members on UDP {ip} port {}", self.me, self.config.port),
+            });
+        }
+        if problems != self.problems {
+            problems
+                .iter()
+                .filter(|p| !self.problems.contains(p))
+                .for_each(|p| tracing::error!("{p}"));
+            self.problems = problems;
+            self.changed = true;
+        }
+    }
+
+    /// Binds the member socket, anew where this node's address changed, and tells it who the members are.
+    pub(super) fn open_transport(&mut self) {
+        let at = self
+            .members
+            .get(&self.me)
+            .copied()
+            .flatten()
+            .map(|ip| SocketAddr::new(ip, self.config.port));
+        if at != self.bound || self.transport.is_none() {
+            self.transport = None;
+            self.ping = None;
+            self.bound = at;
+            if let Some(at) = at
+                && self.members.len() > 1
+                && let Ok(seed) = random()
+            {
+                let sessions = Sessions::new(self.me.clone(), &self.config.key, seed);
+                match Transport::bind(at, sessions) {
+                    Ok(transport) => self.transport = Some(transport),
+                    Err(e) => tracing::debug!("{e}"),
+                }
+            }
+        }
+        if let Some(transport) = &mut self.transport {
+            transport.set_members(&self.members, self.config.port);
+        }
+    }
+
+    /// What the members' socket brought; a payload is for the caller.
+    pub(super) fn heard(&mut self, heard: Heard) -> Option<(NodeName, Vec<u8>)> {
+        match heard {
+            Heard::Message(from, message) => {
+                self.counters.received += 1;
+                if let Message::Opaque(payload) = message {
+                    return Some((from, payload));
+                }
+                self.event(Event::Received { from, message });
+            }
+            Heard::Refused(name) => self.event(Event::Refused(name)),
+            Heard::Dropped(from, why) => {
+                self.counters.dropped += 1;
+                tracing::debug!(%from, "a datagram was dropped: {why}");
+            }
+        }
+        None
+    }
+
+    /// A payload for another member.
+    pub(super) fn opaque(&mut self, to: NodeName, payload: Vec<u8>) {
+        if let Some(transport) = &mut self.transport {
+            transport.send(&to, &Message::Opaque(payload));
+        }
+    }
+
+    /// A node's kernel answered.
+    pub(super) fn pinged(&mut self, ip: IpAddr) {
+        let of = |(name, at): (&NodeName, &Option<IpAddr>)| (*at == Some(ip)).then(|| name.clone());
+        if let Some(name) = self.members.iter().find_map(of) {
+            self.event(Event::KernelAnswered(name));
+        }
+    }
+}
