@@ -11,19 +11,13 @@ use ferrolb_api::reason::Reason;
 use ferrolb_api::view::{Service, TrafficPolicy};
 
 use crate::link::{Links, Patterns, choose};
-use crate::state::State;
+use crate::state::{Dirty, State};
 
 #[cfg(test)]
 mod tests;
 
-/// How this node may announce an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Eligible {
-    /// Indexes of the interfaces, at least one.
-    pub interfaces: BTreeSet<u32>,
-    /// How many of the Services that share the address this node can serve; the more, the better.
-    pub weight: usize,
-}
+/// Indexes of the interfaces on which this node may announce an address, at least one; else why it may not.
+pub type Answer = Result<BTreeSet<u32>, Reason>;
 
 /// What decides besides the objects.
 #[derive(Clone, Copy, Debug)]
@@ -36,25 +30,41 @@ pub struct Surroundings<'a> {
     pub links: &'a Links,
     /// Which of them lead to containers only.
     pub patterns: &'a Patterns,
+    /// Those that have a socket: without one (no right to open it, or it just broke) nothing can be announced there.
+    pub open: &'a BTreeSet<u32>,
 }
 
 /// The full pass: the answer for every address.
-pub fn desired(
-    state: &State,
-    around: Surroundings<'_>,
-) -> BTreeMap<IpAddr, Result<Eligible, Reason>> {
+pub fn desired(state: &State, around: Surroundings<'_>) -> BTreeMap<IpAddr, Answer> {
     state
         .addresses()
         .map(|a| (a, eligible(state, around, a)))
         .collect()
 }
 
-/// The answer for one address.
-pub fn eligible(
+/// Brings the answers up to date: only those of dirty addresses are decided again.
+pub fn refresh(
+    answers: &mut BTreeMap<IpAddr, Answer>,
     state: &State,
     around: Surroundings<'_>,
-    address: IpAddr,
-) -> Result<Eligible, Reason> {
+    dirty: Dirty,
+) {
+    match dirty {
+        Dirty::All => *answers = desired(state, around),
+        Dirty::Some(addresses) => {
+            for address in addresses {
+                if state.has(address) {
+                    answers.insert(address, eligible(state, around, address));
+                } else {
+                    answers.remove(&address);
+                }
+            }
+        }
+    }
+}
+
+/// The answer for one address.
+pub fn eligible(state: &State, around: Surroundings<'_>, address: IpAddr) -> Answer {
     let services: Vec<&Service> = state.services(address).collect();
     let (pool, advertisements) = state.pool(address).ok_or(Reason::NoAdvertisement)?;
     let covering: Vec<_> = advertisements
@@ -74,11 +84,7 @@ pub fn eligible(
     if selecting.is_empty() {
         return Err(Reason::NodeNotSelected);
     }
-    let weight = services
-        .iter()
-        .filter(|s| serves(state, around.me, s))
-        .count();
-    if weight == 0 {
+    if !services.iter().any(|s| serves(state, around.me, s)) {
         return Err(Reason::NoLocalEndpoint);
     }
     if around
@@ -92,16 +98,17 @@ pub fn eligible(
         .iter()
         .flat_map(|a| a.interfaces.iter().cloned())
         .collect();
-    let interfaces = choose::choose(
+    let mut interfaces = choose::choose(
         around.links,
         around.patterns,
         address,
         (!everywhere).then_some(&named),
     );
+    interfaces.retain(|i| around.open.contains(i));
     if interfaces.is_empty() {
         return Err(Reason::NoInterface);
     }
-    Ok(Eligible { interfaces, weight })
+    Ok(interfaces)
 }
 
 /// Whether an advertisement is about this pool and any of these Services.

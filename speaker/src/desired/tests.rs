@@ -15,7 +15,7 @@ use ferrolb_api::view::{
 };
 use proptest::prelude::*;
 
-use super::{Eligible, Surroundings, desired, eligible};
+use super::{Answer, Surroundings, desired, eligible, refresh};
 use crate::link::{Link, LinkAddress, LinkChange, Links, Patterns};
 use crate::state::{Dirty, State};
 
@@ -146,7 +146,7 @@ fn state(objects: Vec<Object>) -> State {
     state
 }
 
-fn one(objects: Vec<Object>, programmed: Option<&[u8]>) -> Result<Eligible, Reason> {
+fn one(objects: Vec<Object>, programmed: Option<&[u8]>) -> Answer {
     let (links, patterns) = (links(), Patterns::default());
     let programmed = programmed.map(|p| p.iter().map(|l| ip(*l)).collect::<BTreeSet<_>>());
     let around = Surroundings {
@@ -154,6 +154,7 @@ fn one(objects: Vec<Object>, programmed: Option<&[u8]>) -> Result<Eligible, Reas
         programmed: programmed.as_ref(),
         links: &links,
         patterns: &patterns,
+        open: &BTreeSet::from([2, 3]),
     };
     eligible(&state(objects), around, ip(1))
 }
@@ -162,11 +163,8 @@ fn web() -> Object {
     Object::Service(Box::new(service("web", 1, TrafficPolicy::Cluster)))
 }
 
-fn ok(interface: u32) -> Result<Eligible, Reason> {
-    Ok(Eligible {
-        interfaces: BTreeSet::from([interface]),
-        weight: 1,
-    })
+fn ok(interface: u32) -> Answer {
+    Ok(BTreeSet::from([interface]))
 }
 
 #[test]
@@ -209,11 +207,7 @@ fn the_legacy_configuration_announces_all_its_pools() {
 }
 
 /// What a case is about, the change to the advertisement, what follows.
-type Case = (
-    &'static str,
-    fn(&mut L2Advertisement),
-    Result<Eligible, Reason>,
-);
+type Case = (&'static str, fn(&mut L2Advertisement), Answer);
 
 #[test]
 fn selectors_choose_pools_nodes_services_and_interfaces() {
@@ -363,17 +357,39 @@ fn local_needs_a_serving_endpoint_here_and_cluster_none_at_all() {
 }
 
 #[test]
-fn a_shared_address_weighs_as_many_services_as_the_node_serves() {
-    let objects = vec![
+fn a_shared_address_is_announced_where_one_of_its_services_is_served() {
+    let far = vec![
         Object::IpAddressPool(pool("p")),
         Object::L2Advertisement(advertisement("a")),
-        web(),
-        Object::Service(Box::new(service("dns", 1, TrafficPolicy::Local))),
-        Object::EndpointSlice(slice("dns", "n1", true, true)),
         Object::Service(Box::new(service("far", 1, TrafficPolicy::Local))),
         Object::EndpointSlice(slice("far", "n2", true, true)),
     ];
-    assert_eq!(one(objects, None).unwrap().weight, 2);
+    let here = vec![
+        Object::Service(Box::new(service("dns", 1, TrafficPolicy::Local))),
+        Object::EndpointSlice(slice("dns", "n1", true, true)),
+    ];
+    assert_eq!(one(far.clone(), None), Err(Reason::NoLocalEndpoint));
+    assert_eq!(one([far, here].concat(), None), ok(2));
+}
+
+#[test]
+fn an_interface_without_a_socket_announces_nothing() {
+    let (links, patterns) = (links(), Patterns::default());
+    let state = state(vec![
+        web(),
+        Object::IpAddressPool(pool("p")),
+        Object::L2Advertisement(advertisement("a")),
+    ]);
+    for (open, expected) in [(vec![2, 3], ok(2)), (vec![3], Err(Reason::NoInterface))] {
+        let around = Surroundings {
+            me: "n1",
+            programmed: None,
+            links: &links,
+            patterns: &patterns,
+            open: &open.into_iter().collect(),
+        };
+        assert_eq!(eligible(&state, around, ip(1)), expected);
+    }
 }
 
 #[test]
@@ -422,28 +438,43 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// An object changes, or an address comes into or goes out of what the proxy has programmed.
+#[derive(Clone, Debug)]
+enum Step {
+    Object(Box<Change>),
+    Programmed(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => change().prop_map(|c| Step::Object(Box::new(c))),
+        1 => (1u8..4).prop_map(Step::Programmed),
+    ]
+}
+
 proptest! {
     #[test]
-    fn what_is_marked_is_all_that_changes(changes in prop::collection::vec(change(), 1..40)) {
-        let (links, patterns) = (links(), Patterns::default());
-        let around = Surroundings { me: "n1", programmed: None, links: &links, patterns: &patterns };
+    fn what_is_marked_is_all_that_changes(steps in prop::collection::vec(step(), 1..40)) {
+        let (links, patterns, open) = (links(), Patterns::default(), BTreeSet::from([2]));
+        let mut programmed = BTreeSet::from([ip(1), ip(2)]);
         let mut state = State::default();
         let mut kept = BTreeMap::new();
         let mut generation = state.generation();
         let mut before: Vec<IpAddr> = Vec::new();
-        for change in changes {
+        for step in steps {
             let mut dirty = Dirty::default();
-            state.apply(change, &mut dirty);
-            match dirty {
-                Dirty::All => kept = desired(&state, around),
-                Dirty::Some(addresses) => for address in addresses {
-                    if state.has(address) {
-                        kept.insert(address, eligible(&state, around, address));
-                    } else {
-                        kept.remove(&address);
+            match step {
+                Step::Object(change) => state.apply(*change, &mut dirty),
+                Step::Programmed(last) => {
+                    if !programmed.remove(&ip(last)) {
+                        programmed.insert(ip(last));
                     }
-                },
+                    dirty.add([ip(last)]);
+                }
             }
+            let programmed = Some(&programmed);
+            let around = Surroundings { me: "n1", programmed, links: &links, patterns: &patterns, open: &open };
+            refresh(&mut kept, &state, around, dirty);
             prop_assert_eq!(&kept, &desired(&state, around));
             let now: Vec<IpAddr> = state.addresses().collect();
             prop_assert!(now == before || state.generation() != generation);

@@ -3,7 +3,7 @@
 //! An interface qualifies when its carrier is up, ARP works on it (broadcast, not NOARP, an Ethernet address), it is no
 //! loopback, no port of a bridge or bond (its master speaks for it), no software interface by name, and the advertisements
 //! allow it. Of those, the ones on the address's subnet; where none is, all: pools outside every node's subnet are usual
-//! with routed LANs and are announced as MetalLB does it.
+//! with routed LANs and are announced as MetalLB does it. IPv6 addresses qualify nowhere: neighbour discovery is not spoken.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

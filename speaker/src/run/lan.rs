@@ -1,5 +1,5 @@
-//! What the node says and answers on the LAN. ARP only: neighbour discovery (RFC 4861) is not spoken yet, so IPv6 addresses
-//! have an owner among the members but are not announced.
+//! What the node says and answers on the LAN. ARP only: neighbour discovery (RFC 4861) is not spoken, so IPv6 addresses are
+//! not announced; `link::choose` finds no interface for them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -59,7 +59,7 @@ impl Node {
     pub(super) fn announce(&mut self) {
         let now = super::clock().now;
         let place = |address: &IpAddr| match self.desired.get(address) {
-            Some(Ok(e)) => e.interfaces.clone(),
+            Some(Ok(interfaces)) => interfaces.clone(),
             // Not eligible any more, but answering until the successor speaks: where it answered before.
             _ => self.announced.get(address).cloned().unwrap_or_default(),
         };

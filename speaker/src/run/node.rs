@@ -5,14 +5,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ferrolb_api::reason::Reason;
 use ferrolb_api::source::Batch;
 
 use super::config::Config;
 use crate::apply::conflict::Conflicts;
 use crate::apply::real::Sockets;
 use crate::apply::schedule::Schedule;
-use crate::desired::{Eligible, Surroundings, eligible};
+use crate::desired::{Answer, Surroundings, refresh};
 use crate::diff::Announced;
 use crate::kernel_ping::KernelPing;
 use crate::link::{LinkChange, Links};
@@ -33,7 +32,7 @@ pub(super) struct Node {
     pub(super) links: Links,
     pub(super) members: BTreeMap<NodeName, Option<IpAddr>>,
     /// What this node may announce.
-    pub(super) desired: BTreeMap<IpAddr, Result<Eligible, Reason>>,
+    pub(super) desired: BTreeMap<IpAddr, Answer>,
     /// What it announces, and where.
     pub(super) announced: Announced,
     pub(super) conflicts: Conflicts,
@@ -201,37 +200,23 @@ impl Node {
         if self.dirty.is_empty() {
             return;
         }
-        let all = BTreeSet::new();
-        let programmed = self.programmed.as_ref().map(|p| p.as_ref().unwrap_or(&all));
+        let (none, open) = (BTreeSet::new(), self.sockets.interfaces());
         let around = Surroundings {
             me: self.me.as_str(),
-            programmed,
+            programmed: self
+                .programmed
+                .as_ref()
+                .map(|p| p.as_ref().unwrap_or(&none)),
             links: &self.links,
             patterns: &self.config.exclude,
+            open: &open,
         };
-        match std::mem::take(&mut self.dirty) {
-            Dirty::All => self.desired = crate::desired::desired(&self.state, around),
-            Dirty::Some(addresses) => {
-                for address in addresses {
-                    if self.state.has(address) {
-                        self.desired
-                            .insert(address, eligible(&self.state, around, address));
-                    } else {
-                        self.desired.remove(&address);
-                    }
-                }
-            }
-        }
-        // An interface without a socket (no right to open one, or it just broke) announces nothing.
-        let open = self.sockets.interfaces();
-        for answer in self.desired.values_mut() {
-            if let Ok(e) = answer {
-                e.interfaces.retain(|i| open.contains(i));
-                if e.interfaces.is_empty() {
-                    *answer = Err(Reason::NoInterface);
-                }
-            }
-        }
+        refresh(
+            &mut self.desired,
+            &self.state,
+            around,
+            std::mem::take(&mut self.dirty),
+        );
         self.changed = true;
         self.announce();
         // The machine is told nothing before the proxy's first pass is over.
