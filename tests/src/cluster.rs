@@ -209,23 +209,26 @@ impl Cluster {
 
     /// Who announces an address, if all running nodes agree on that.
     pub fn announcer(&self, address: IpAddr) -> Result<String, String> {
-        let mut said = BTreeSet::new();
-        for node in self.nodes.iter().filter(|node| node.has_agent()) {
-            let status = node.status(&self.setup)?;
-            let services = status["services"].as_array().cloned().unwrap_or_default();
-            for entry in services
-                .iter()
-                .flat_map(|service| service["addresses"].as_array().cloned().unwrap_or_default())
-            {
-                if entry["ip"] == address.to_string() {
-                    said.insert(entry["node"].as_str().unwrap_or("nobody").to_owned());
-                }
-            }
-        }
+        let running = self.nodes.iter().filter(|node| node.has_agent());
+        let mut said = running
+            .map(|node| self.announcer_as_seen_by(node, address))
+            .collect::<Result<BTreeSet<_>, _>>()?;
         match (said.len(), said.pop_first()) {
-            (1, Some(name)) if name != "nobody" => Ok(name),
+            (1, Some(name)) => Ok(name),
             (_, first) => Err(format!("{address}: {first:?} and {said:?}")),
         }
+    }
+
+    /// Who announces an address, as one node has it.
+    pub fn announcer_as_seen_by(&self, node: &Node, address: IpAddr) -> Result<String, String> {
+        let status = node.status(&self.setup)?;
+        let services = status["services"].as_array().into_iter().flatten();
+        let mut entries =
+            services.flat_map(|service| service["addresses"].as_array().into_iter().flatten());
+        let entry = entries.find(|entry| entry["ip"] == address.to_string());
+        let name = entry.and_then(|entry| entry["node"].as_str());
+        name.map(str::to_owned)
+            .ok_or_else(|| format!("{} knows no announcer of {address}", node.name))
     }
 
     /// Waits until every load-balancer Service of the manifests serves on every running node and each address has one announcer.

@@ -1,5 +1,19 @@
 //! The kernel tier: real IPVS and nftables, real traffic. Run it through `lab run` (the Makefile does), which boots a VM where this kernel has no IPVS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "kernel/bad_input_kernel.rs"]
+mod bad_input_kernel;
+#[path = "kernel/cleanup.rs"]
+mod cleanup;
+#[path = "kernel/exec.rs"]
+mod exec;
+#[path = "kernel/foreign.rs"]
+mod foreign;
+#[path = "kernel/restart.rs"]
+mod restart;
+#[path = "kernel/restart_load.rs"]
+mod restart_load;
+#[path = "kernel/restart_solo.rs"]
+mod restart_solo;
 #[path = "kernel/rows.rs"]
 mod rows;

@@ -1,10 +1,12 @@
 //! Rights: what the node needs, what others may not, and that it runs no program.
 
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use ferrolb_tests::cluster::Cluster;
+use ferrolb_tests::lan::Lan;
 use ferrolb_tests::need;
 use ferrolb_tests::need::{Need, find_tool};
 use ferrolb_tests::node::PodLinks;
@@ -27,37 +29,52 @@ fn without_rights_the_node_says_in_one_sentence_what_to_do() {
     // A copy that nobody may read and run.
     let program = folder.path().join("ferrolb");
     std::fs::copy(ferrolb(), &program).unwrap();
-    let state = folder.path().join("state");
+    let (manifests, state) = (folder.path().join("manifests"), folder.path().join("state"));
+    std::fs::create_dir(&manifests).unwrap();
     std::fs::create_dir(&state).unwrap();
     std::os::unix::fs::chown(&state, Some(NOBODY), Some(NOBODY)).unwrap();
-    let mut command = Command::new(&program);
-    command
-        .arg("node")
-        .arg("--manifests")
-        .arg(folder.path())
-        .arg("--state")
-        .arg(&state);
-    command.arg("--socket").arg(state.join("sock")).args([
-        "--node-name",
-        "a",
-        "--node-ip",
-        "127.0.0.1",
-        "--proxy",
-        "none",
+    let shown = |path: &Path| path.display().to_string();
+    let socket = state.join("sock");
+    let mut arguments = ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
+        .map(str::to_owned)
+        .to_vec();
+    arguments.extend([
+        shown(&program),
+        "node".to_owned(),
+        "--proxy".to_owned(),
+        "none".to_owned(),
     ]);
-    let output = command
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr);
-    let sentence = said.lines().last().unwrap_or_default();
-    assert!(
-        sentence.contains("CAP_NET_") || sentence.contains("root"),
-        "{said}"
+    arguments.extend(["--node-name", "a", "--node-ip", "172.17.0.11"].map(str::to_owned));
+    arguments.extend([
+        "--manifests".to_owned(),
+        shown(&manifests),
+        "--state".to_owned(),
+        shown(&state),
+        "--socket".to_owned(),
+        shown(&socket),
+    ]);
+    let host = Lan::new().plug("rights", 11);
+    let setpriv = find_tool("setpriv").unwrap();
+    let node = Process::start(
+        &host.netns,
+        "node",
+        &setpriv,
+        &arguments,
+        &folder.path().join("log"),
     );
+    let sentence = wait::expect("it says what to do", Duration::from_secs(10), || {
+        let said = node.log();
+        said.lines()
+            .find(|line| line.contains("CAP_NET_RAW"))
+            .map(str::to_owned)
+            .ok_or(said)
+    });
+    assert!(sentence.contains("run as root"), "{sentence}");
+    // Said once, not once for each attempt.
+    wait::holds("it does not repeat itself", Duration::from_secs(2), || {
+        node.log().matches("CAP_NET_RAW").count() == 1
+    })
+    .unwrap();
 }
 
 #[test]

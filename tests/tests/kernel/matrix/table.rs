@@ -1,0 +1,165 @@
+//! The matrix: who asks what, and what must be seen.
+//!
+//! A cell names each server that must answer and how it sees the client: `K` with its own address, `M` masqueraded to the address of the interface
+//! by which the handling node sends (for a pod that asks itself too: the hairpin). `R` is refused at once, a TCP reset or an ICMP
+//! error; `D` is silence. The handling node is A for the client and A's pods, B for its own and its pods, and A for node ports on A.
+
+/// What kind of address is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dest {
+    /// The ClusterIP.
+    ClusterIp,
+    /// An address of `externalIPs`.
+    External,
+    /// The load-balancer address.
+    LoadBalancer,
+    /// The node port on node A.
+    NodePort,
+}
+use Dest::{ClusterIp, External, LoadBalancer, NodePort};
+
+/// One Service, and what each source must see of it.
+#[derive(Debug)]
+pub struct Case {
+    /// In words.
+    pub name: &'static str,
+    /// The label that its pods have: `both` a1 and b1, `remote` b1, `hosts` the servers of the nodes, `nobody` none.
+    pub selects: &'static str,
+    /// externalTrafficPolicy.
+    pub external_local: bool,
+    /// internalTrafficPolicy.
+    pub internal_local: bool,
+    /// loadBalancerSourceRanges: the client and A.
+    pub ranges: bool,
+    /// Kinds of addresses, and a cell for each source: client, A, B, a1, a2, b1.
+    pub rows: &'static [(&'static [Dest], [&'static str; 6])],
+}
+
+const PLAIN: Case = Case {
+    name: "",
+    selects: "both",
+    external_local: false,
+    internal_local: false,
+    ranges: false,
+    rows: &[],
+};
+
+const ALL: &[Dest] = &[ClusterIp, External, LoadBalancer, NodePort];
+const OUTSIDE: &[Dest] = &[External, LoadBalancer, NodePort];
+const SHARED: &[Dest] = &[External, LoadBalancer];
+
+const REFUSED: [&str; 6] = ["R"; 6];
+const BOTH: [&str; 6] = ["a1M b1M"; 6];
+const INTERNAL: [&str; 6] = [
+    "a1M b1M", "a1M b1M", "a1M b1M", "a1M b1K", "a1K b1K", "a1K b1M",
+];
+const INTERNAL_REMOTE: [&str; 6] = ["b1M", "b1M", "b1M", "b1K", "b1K", "b1M"];
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "Cluster, a1 and b1",
+        rows: &[(&[ClusterIp], INTERNAL), (OUTSIDE, BOTH)],
+        ..PLAIN
+    },
+    Case {
+        name: "Cluster, nobody",
+        selects: "nobody",
+        rows: &[(ALL, REFUSED)],
+        ..PLAIN
+    },
+    Case {
+        name: "external Local, a1 and b1",
+        external_local: true,
+        rows: &[
+            (&[ClusterIp], INTERNAL),
+            (
+                SHARED,
+                ["a1K", "a1M b1M", "a1M b1M", "a1M b1K", "a1K b1K", "a1K b1M"],
+            ),
+            (
+                &[NodePort],
+                ["a1K", "a1M b1M", "a1K", "a1M b1K", "a1K b1K", "a1K"],
+            ),
+        ],
+        ..PLAIN
+    },
+    Case {
+        name: "external Local, b1 only",
+        selects: "remote",
+        external_local: true,
+        rows: &[
+            (&[ClusterIp], INTERNAL_REMOTE),
+            (SHARED, ["D", "b1M", "b1M", "b1K", "b1K", "b1M"]),
+            (&[NodePort], ["D", "b1M", "D", "b1K", "b1K", "D"]),
+        ],
+        ..PLAIN
+    },
+    Case {
+        name: "external Local, nobody",
+        selects: "nobody",
+        external_local: true,
+        rows: &[(ALL, REFUSED)],
+        ..PLAIN
+    },
+    Case {
+        name: "internal Local, a1 and b1",
+        internal_local: true,
+        rows: &[
+            (&[ClusterIp], ["a1M", "a1M", "b1M", "a1M", "a1K", "b1M"]),
+            (OUTSIDE, BOTH),
+        ],
+        ..PLAIN
+    },
+    Case {
+        name: "internal Local, b1 only",
+        selects: "remote",
+        internal_local: true,
+        rows: &[
+            (&[ClusterIp], ["D", "D", "b1M", "D", "D", "b1M"]),
+            (OUTSIDE, ["b1M"; 6]),
+        ],
+        ..PLAIN
+    },
+    Case {
+        name: "Cluster, on the nodes",
+        selects: "hosts",
+        rows: &[
+            (
+                &[ClusterIp],
+                ["AK BM", "AK BM", "AM BK", "AK BK", "AK BK", "AK BK"],
+            ),
+            (
+                SHARED,
+                ["AK BM", "AK BM", "AM BK", "AK BM", "AK BM", "AM BK"],
+            ),
+        ],
+        ..PLAIN
+    },
+    Case {
+        name: "external Local, on the nodes",
+        selects: "hosts",
+        external_local: true,
+        rows: &[
+            (
+                SHARED,
+                ["AK", "AK BM", "AM BK", "AK BK", "AK BK", "AK BK"],
+            ),
+            (
+                &[NodePort],
+                ["AK", "AK BM", "AK", "AK BK", "AK BK", "AK"],
+            ),
+        ],
+        ..PLAIN
+    },
+    Case {
+        name: "ranges of the client and A",
+        ranges: true,
+        rows: &[
+            (&[LoadBalancer], ["a1M b1M", "a1M b1M", "D", "D", "D", "D"]),
+            (&[External, NodePort], BOTH),
+            (&[ClusterIp], INTERNAL),
+        ],
+        ..PLAIN
+    },
+];

@@ -1,0 +1,369 @@
+//! Two nodes, their pods and a client, and one Service for each case of the matrix. The client's routes to all service addresses lead to node A, so that
+//! what it sees does not depend on who announces what.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use ferrolb_tests::lan::{Host, Lan};
+use ferrolb_tests::manifests::{Manifests, PodMeta};
+use ferrolb_tests::netns::Netns;
+use ferrolb_tests::node::{AgentSetup, Node, PodLinks, SERVICE_CIDR};
+use ferrolb_tests::paths::{TempDir, own_program, workspace};
+use ferrolb_tests::pod::Pod;
+use ferrolb_tests::process::Process;
+use ferrolb_tests::wait;
+
+use super::table::{CASES, Case, Dest};
+
+/// Where the pods and the host-network servers listen; the Services' port is [`PORT`].
+const TARGET: u16 = 8000;
+/// The port of every Service.
+pub const PORT: u16 = 80;
+/// Where the nodes' own servers listen beside [`TARGET`]: one is the Services' port, none may be reached through a service address.
+pub const HOST_PORTS: [u16; 3] = [22, PORT, 8080];
+/// Node port of the first case; the others follow.
+pub const NODE_PORT: u16 = 30080;
+/// Range of the IPv6 ClusterIPs.
+const SERVICE_CIDR6: &str = "fd00:96::/112";
+
+/// Who sends, in the order of the table's columns.
+pub const SOURCES: [&str; 6] = ["client", "A", "B", "a1", "a2", "b1"];
+
+/// A sender, or whoever may answer.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its name, which its server answers with.
+    pub name: &'static str,
+    /// Where it is.
+    pub netns: Netns,
+    v4: Ipv4Addr,
+    v6: Ipv6Addr,
+    /// The node that handles what it sends: 0 is A, 1 is B.
+    pub handler: usize,
+}
+
+impl Place {
+    /// Its address of a family.
+    pub fn address(&self, six: bool) -> IpAddr {
+        pick(six, self.v4, self.v6)
+    }
+}
+
+/// Everything. Fields are dropped in order: agents and servers end before their namespaces.
+pub struct World {
+    /// The nodes, A first.
+    pub nodes: [Node; 2],
+    /// Senders, as [`SOURCES`] names them.
+    pub places: Vec<Place>,
+    setup: AgentSetup,
+    _servers: Vec<Process>,
+    _pods: Vec<Pod>,
+    _client: Host,
+    _lan: Lan,
+    _folder: TempDir,
+}
+
+impl World {
+    /// Builds it, starts `ferrolb node` on both nodes, and waits until both have programmed every Service.
+    pub fn new() -> Self {
+        let folder = TempDir::new("matrix");
+        let logs = folder.path();
+        let mut lan = Lan::new();
+        let mut nodes = [1, 2].map(|number| Node::new(&mut lan, number, PodLinks::Routed));
+        nodes[0].routes_to(&[&nodes[1]]);
+        nodes[1].routes_to(&[&nodes[0]]);
+        let client = lan.plug("client", 100);
+        client.netns.ip(&client_routes(&nodes[0].host));
+        let manifests = Manifests::empty(&logs.join("manifests"));
+        manifests.write("kube-proxy-config.yaml", &proxy_config());
+        manifests.write("pool.yaml", &yaml(&pool()));
+        let mut servers = Vec::new();
+        for (node, name) in nodes.iter().zip(["A", "B"]) {
+            // The kernel sends few ICMP errors a second to one address; here each probe waits for its own.
+            node.netns()
+                .sysctl("net/ipv4/icmp_ratelimit", "0")
+                .expect("a sysctl of the namespace");
+            node.netns()
+                .sysctl("net/ipv6/icmp/ratelimit", "0")
+                .expect("a sysctl of the namespace");
+            manifests.node(node);
+            manifests.write(
+                &format!("host-{name}.yaml"),
+                &yaml(&host_pod(&node.name, name, &node.host)),
+            );
+            servers.push(host_server(node, name, logs));
+        }
+        let mut pods = Vec::new();
+        for (node, name, labels) in [
+            (0, "a1", vec![("both", "yes")]),
+            (0, "a2", vec![]),
+            (1, "b1", vec![("both", "yes"), ("remote", "yes")]),
+        ] {
+            let mut pod = nodes[node].pod(name);
+            pod.serve(logs, &[TARGET], &[], &[TARGET]);
+            let meta = PodMeta {
+                namespace: "default".to_owned(),
+                labels,
+                ports: vec![],
+            };
+            manifests.pod(&nodes[node], &pod, &meta, true);
+            pods.push(pod);
+        }
+        for (index, case) in CASES.iter().enumerate() {
+            let object = service(index, case, &client, &nodes[0].host);
+            manifests.write(&format!("{}.yaml", name(index)), &yaml(&object));
+        }
+        let mut setup = AgentSetup::new(logs, manifests.path(), &nodes, "ipvs");
+        setup.extra = vec!["--service-cidr".to_owned(), SERVICE_CIDR6.to_owned()];
+        if wait::slowness() > 1 {
+            setup
+                .extra
+                .extend(["--timer-scale".to_owned(), wait::slowness().to_string()]);
+        }
+        let host = |name, host: &Host, handler| Place {
+            name,
+            netns: host.netns.clone(),
+            v4: host.v4,
+            v6: host.v6,
+            handler,
+        };
+        let pod = |name, pod: &Pod, handler| Place {
+            name,
+            netns: pod.netns.clone(),
+            v4: pod.v4,
+            v6: pod.v6,
+            handler,
+        };
+        let places = vec![
+            host("client", &client, 0),
+            host("A", &nodes[0].host, 0),
+            host("B", &nodes[1].host, 1),
+            pod("a1", &pods[0], 0),
+            pod("a2", &pods[1], 0),
+            pod("b1", &pods[2], 1),
+        ];
+        let mut world = Self {
+            nodes,
+            places,
+            setup,
+            _servers: servers,
+            _pods: pods,
+            _client: client,
+            _lan: lan,
+            _folder: folder,
+        };
+        for node in &mut world.nodes {
+            node.start_agent(&world.setup);
+        }
+        for node in &world.nodes {
+            wait::expect(
+                &format!("{} has programmed every Service", node.name),
+                Duration::from_secs(30),
+                || programmed(&node.status(&world.setup)?),
+            );
+        }
+        world
+    }
+
+    /// The sender or answerer of that name.
+    pub fn place(&self, name: &str) -> &Place {
+        self.places
+            .iter()
+            .find(|place| place.name == name)
+            .unwrap_or_else(|| panic!("nobody is called {name}"))
+    }
+
+    /// Where a case is asked. Node ports are asked on A.
+    pub fn address(&self, case: usize, dest: Dest, six: bool) -> SocketAddr {
+        let host = u8::try_from(10 + case).expect("few cases");
+        let low = u16::from(host);
+        let [v4, v6] = match dest {
+            Dest::ClusterIp => [
+                IpAddr::from([10, 96, 1, host]),
+                [0xfd00, 0x96, 0, 0, 0, 0, 0, low].into(),
+            ],
+            Dest::External => [
+                IpAddr::from([198, 51, 100, host]),
+                [0x2001, 0xdb8, 0x51, 0, 0, 0, 0, low].into(),
+            ],
+            Dest::LoadBalancer => [
+                IpAddr::from([172, 17, 255, host]),
+                [0xfd00, 0x17, 0x255, 0, 0, 0, 0, low].into(),
+            ],
+            Dest::NodePort => [self.place("A").address(false), self.place("A").address(true)],
+        };
+        let port = match dest {
+            Dest::NodePort => node_port(case),
+            _ => PORT,
+        };
+        SocketAddr::new(if six { v6 } else { v4 }, port)
+    }
+
+    /// The address that a masqueraded request comes from, on its way from a node to whoever answers: that of the interface it leaves by.
+    pub fn masqueraded(&self, handler: usize, to: &Place, six: bool) -> IpAddr {
+        let node = &self.nodes[handler];
+        let is_pod = !["A", "B"].contains(&to.name);
+        if is_pod && to.handler == handler {
+            let gateway = Ipv6Addr::new(0xfd00, 0x10, 0x244, node.number.into(), 0, 0, 0, 1);
+            pick(six, Ipv4Addr::new(10, 244, node.number, 1), gateway)
+        } else {
+            pick(six, node.host.v4, node.host.v6)
+        }
+    }
+}
+
+fn pick(six: bool, v4: Ipv4Addr, v6: Ipv6Addr) -> IpAddr {
+    if six { v6.into() } else { v4.into() }
+}
+
+/// An address of the range of ClusterIPs that no Service has.
+pub fn unallocated(six: bool) -> IpAddr {
+    pick(
+        six,
+        Ipv4Addr::new(10, 96, 99, 99),
+        Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0x9999),
+    )
+}
+
+fn client_routes(a: &Host) -> String {
+    let (v4, v6) = (a.v4, a.v6);
+    format!(
+        "route replace {SERVICE_CIDR} via {v4}\n\
+         route replace 198.51.100.0/24 via {v4}\n\
+         route replace 172.17.255.0/24 via {v4}\n\
+         route replace {SERVICE_CIDR6} via {v6}\n\
+         route replace 2001:db8:51::/64 via {v6}\n\
+         route replace fd00:17:255::/64 via {v6}\n"
+    )
+}
+
+/// The servers of a node itself: its host-network pod, and what listens for other reasons.
+fn host_server(node: &Node, name: &str, logs: &std::path::Path) -> Process {
+    let mut arguments = vec![name.to_owned()];
+    for port in HOST_PORTS.iter().chain([&TARGET]) {
+        arguments.extend([format!("http:{port}"), format!("udp:{port}")]);
+    }
+    let log = logs.join(format!("host-{name}.log"));
+    let server = Process::start(
+        node.netns(),
+        name,
+        &own_program("lab-http"),
+        &arguments,
+        &log,
+    );
+    for port in HOST_PORTS.into_iter().chain([TARGET]) {
+        wait::expect(
+            &format!("{name} listens on {port}"),
+            Duration::from_secs(10),
+            || {
+                node.netns()
+                    .run(move || std::net::TcpStream::connect(("127.0.0.1", port)).map(drop))
+            },
+        );
+    }
+    server
+}
+
+/// The users' configuration, with a range of IPv6 pods beside their own.
+fn proxy_config() -> String {
+    let path = workspace().join("deploy/examples/kube-proxy-config.yaml");
+    let text = std::fs::read_to_string(&path).expect("the users' configuration");
+    let (ours, both) = (
+        "clusterCIDR: 10.244.0.0/16\n",
+        "clusterCIDR: 10.244.0.0/16,fd00:10:244::/48\n",
+    );
+    assert!(text.contains(ours), "{}", path.display());
+    text.replace(ours, both)
+}
+
+fn pool() -> Value {
+    json!({
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": "IPAddressPool",
+        "metadata": { "name": "matrix", "namespace": "metallb-system" },
+        "spec": { "addresses": ["172.17.255.0/24", "fd00:17:255::/112"] },
+    })
+}
+
+fn name(index: usize) -> String {
+    format!("case-{index}")
+}
+
+fn node_port(index: usize) -> u16 {
+    NODE_PORT + u16::try_from(index).expect("few cases")
+}
+
+fn service(index: usize, case: &Case, client: &Host, a: &Host) -> Value {
+    let low = 10 + index;
+    let port = |name: &str, protocol: &str| json!({ "name": name, "protocol": protocol, "port": PORT, "targetPort": TARGET, "nodePort": node_port(index) });
+    let policy = |local| if local { "Local" } else { "Cluster" };
+    let mut object = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name(index),
+            "namespace": "default",
+            "annotations": { "metallb.io/loadBalancerIPs": format!("172.17.255.{low},fd00:17:255::{low:x}") },
+        },
+        "spec": {
+            "type": "LoadBalancer",
+            "ipFamilyPolicy": "RequireDualStack",
+            "ipFamilies": ["IPv4", "IPv6"],
+            "clusterIP": format!("10.96.1.{low}"),
+            "clusterIPs": [format!("10.96.1.{low}"), format!("fd00:96::{low:x}")],
+            "externalIPs": [format!("198.51.100.{low}"), format!("2001:db8:51::{low:x}")],
+            "selector": { case.selects: "yes" },
+            "externalTrafficPolicy": policy(case.external_local),
+            "internalTrafficPolicy": policy(case.internal_local),
+            "ports": [port("tcp", "TCP"), port("udp", "UDP")],
+        },
+    });
+    if case.ranges {
+        let ranges = [client, a].map(|host| [format!("{}/32", host.v4), format!("{}/128", host.v6)]);
+        object["spec"]["loadBalancerSourceRanges"] = json!(ranges.concat());
+    }
+    object
+}
+
+/// A pod in the network of its node.
+fn host_pod(node: &str, name: &str, host: &Host) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": format!("host-{}", name.to_lowercase()), "namespace": "default", "labels": { "hosts": "yes" } },
+        "spec": { "nodeName": node, "hostNetwork": true, "containers": [{ "name": "server", "image": "lab" }] },
+        "status": {
+            "phase": "Running",
+            "podIP": host.v4,
+            "podIPs": [{ "ip": host.v4 }, { "ip": host.v6 }],
+            "conditions": [{ "type": "Ready", "status": "True" }],
+        },
+    })
+}
+
+/// Whether a node knows every Service, with its addresses in the kernel and no complaint.
+fn programmed(status: &Value) -> Result<(), String> {
+    let problems = &status["problems"];
+    if problems.as_array().is_none_or(|list| !list.is_empty()) {
+        return Err(format!("problems: {problems}"));
+    }
+    let services = status["services"].as_array().cloned().unwrap_or_default();
+    let waits = services.iter().find(|service| {
+        let early = ["NotSettled", "NoMajority", "NotProgrammed"];
+        early.contains(&service["reason"].as_str().unwrap_or_default())
+            || service["state"] == "Refused"
+            || service["addresses"].as_array().map(Vec::len) != Some(2)
+    });
+    match waits {
+        Some(service) => Err(service.to_string()),
+        None if services.len() < CASES.len() => Err(format!("{} Services", services.len())),
+        None => Ok(()),
+    }
+}
+
+/// JSON is YAML.
+fn yaml(object: &Value) -> String {
+    serde_json::to_string_pretty(object).expect("a value can be printed") + "\n"
+}
