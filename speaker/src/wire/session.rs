@@ -4,7 +4,8 @@
 //! within it, a window over the sender's counter refuses repetitions. So a datagram from before the receiver's start, or
 //! from an earlier process of the sender, is worth nothing, without clocks and without anything to remember over a restart:
 //! whatever comes with another token or from another boot is answered by a challenge. A challenge names the datagram that
-//! caused it; a sender accepts it only for a datagram that it sent itself a moment ago, so challenges can't be replayed.
+//! caused it; a sender accepts it only for a datagram that it sent itself a moment ago and later than the one before, so
+//! challenges can't be replayed: an old token, put in force again, would make the sender mute.
 //!
 //! Messages before the first challenge wait (the last [`PENDING`] of them) and follow it. A start costs one round trip.
 //! Pure: the table holds known members only, and `now` bounds how often one of them is challenged.
@@ -87,6 +88,8 @@ impl Window {
 struct Peer {
     /// What it gave us, to be put into what we send.
     token: Option<u64>,
+    /// Which datagram of ours its last challenge named.
+    proved: u64,
     pending: VecDeque<Vec<u8>>,
     /// From which boot, with which token of ours, it speaks.
     session: Option<(u64, u64, Window)>,
@@ -274,6 +277,10 @@ impl Sessions {
         let Some(peer) = self.peers.get_mut(&from) else {
             return rejected(Rejected::Stranger);
         };
+        if counter <= peer.proved {
+            return rejected(Rejected::Replayed);
+        }
+        peer.proved = counter;
         peer.token = Some(token);
         let pending = std::mem::take(&mut peer.pending);
         let datagrams: Vec<_> = pending

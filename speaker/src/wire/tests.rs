@@ -340,6 +340,23 @@ fn a_recorded_challenge_is_not_believed() {
 }
 
 #[test]
+fn a_challenge_counts_once_and_mutes_nobody_when_it_is_said_again() {
+    let [mut a, mut b] = pair();
+    let first = a.seal(&"b".into(), &Message::Ping).unwrap();
+    let (_, recorded) = b.open(&first, T).replies.unwrap();
+    a.open(&recorded[0], T);
+    let mut b = sessions("b", b"secret", 9);
+    let lost = a.seal(&"b".into(), &Message::Ping).unwrap();
+    let (_, challenge) = b.open(&lost, T).replies.unwrap();
+    a.open(&challenge[0], T);
+    for old in [&recorded[0], &challenge[0]] {
+        assert_eq!(why(&a.open(old, T)), Some(Rejected::Replayed));
+        let next = a.seal(&"b".into(), &Message::Pong).unwrap();
+        assert!(b.open(&next, T).message.unwrap().is_ok());
+    }
+}
+
+#[test]
 fn strangers_other_keys_and_other_receivers_are_told_apart() {
     let [mut a, mut b] = pair();
     acquaint(&mut a, &mut b);
