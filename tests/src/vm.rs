@@ -211,9 +211,13 @@ fn guest_script(folder: &Path, command: &[String], kvm: bool) -> String {
     let passed = [
         "FERROLB_", "RUST_", "CARGO_", "CI", "HOME", "PATH", "NO_COLOR",
     ];
-    for (name, value) in
-        std::env::vars().filter(|(name, _)| passed.iter().any(|prefix| name.starts_with(prefix)))
-    {
+    // Cargo has names that a shell does not take: CARGO_BIN_EXE_lab-http.
+    let fits = |name: &str| {
+        name.chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+            && passed.iter().any(|prefix| name.starts_with(prefix))
+    };
+    for (name, value) in std::env::vars().filter(|(name, _)| fits(name)) {
         exports.push_str(&format!("export {name}={}\n", quoted(&value)));
     }
     if !kvm && std::env::var_os("FERROLB_SLOW").is_none() {
