@@ -2,7 +2,8 @@
 //!
 //! Everything that happens is an event for the machine. The receive queue is emptied before a tick lets it decide, and every
 //! ARP question is put to [`may_answer`](crate::machine::Machine::may_answer) with the clock of that moment (`CLOCK_BOOTTIME`, which also runs while the
-//! host is suspended), so a process that was stopped answers nothing when it wakes.
+//! host is suspended), so a process that was stopped answers nothing when it wakes. What anybody may send (ARP, datagrams) is
+//! taken in bursts, and every other event has its turn between two of them.
 
 mod config;
 mod lan;
@@ -108,8 +109,8 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
                 wake = wake.min(published + PUBLISH);
             }
         }
+        // In no order of rank: a flood on one socket must not keep the others from their turn.
         tokio::select! {
-            biased;
             () = stopped(&mut wiring.stop) => break,
             Some(heard) = arp.recv() => {
                 node.arp(heard);
@@ -133,7 +134,13 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
                 // Without a proxy nothing more will be programmed, but what is stays in the kernel.
                 proxy_reports = alive;
             }
-            Some((to, payload)) = wiring.opaque_out.recv() => node.opaque(to, payload),
+            Some((to, payload)) = wiring.opaque_out.recv() => {
+                node.opaque(to, payload);
+                for _ in 0..BURST {
+                    let Ok((to, payload)) = wiring.opaque_out.try_recv() else { break };
+                    node.opaque(to, payload);
+                }
+            }
             () = tokio::time::sleep(wake.saturating_sub(now)) => {}
         }
     }
