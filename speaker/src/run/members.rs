@@ -89,7 +89,9 @@ impl Node {
             Heard::Refused(name) => self.event(Event::Refused(name)),
             Heard::Dropped(from, why) => {
                 self.counters.dropped += 1;
-                tracing::debug!(%from, "a datagram was dropped: {why}");
+                if self.complaints.due(why, super::clock().now) {
+                    tracing::warn!(%from, "a datagram of the members' port was dropped: {why}");
+                }
             }
         }
         None

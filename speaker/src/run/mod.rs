@@ -5,6 +5,7 @@
 //! host is suspended), so a process that was stopped answers nothing when it wakes. What anybody may send (ARP, datagrams) is
 //! taken in bursts, and every other event has its turn between two of them.
 
+mod complaint;
 mod config;
 mod lan;
 mod members;

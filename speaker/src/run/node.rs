@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ferrolb_api::source::Batch;
 
+use super::complaint::Complaints;
 use super::config::Config;
 use crate::apply::conflict::Conflicts;
 use crate::apply::real::Sockets;
@@ -36,6 +37,7 @@ pub(super) struct Node {
     /// What it announces, and where.
     pub(super) announced: Announced,
     pub(super) conflicts: Conflicts,
+    pub(super) complaints: Complaints,
     pub(super) counters: Counters,
     pub(super) problems: Vec<String>,
     pub(super) transport: Option<Transport>,
@@ -76,6 +78,7 @@ impl Node {
             desired: BTreeMap::new(),
             announced: Announced::new(),
             conflicts: Conflicts::default(),
+            complaints: Complaints::default(),
             counters: Counters::default(),
             problems: Vec::new(),
             transport: None,
