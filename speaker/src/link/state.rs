@@ -112,12 +112,13 @@ impl Links {
         self.links.values().any(|l| l.mac == Some(mac))
     }
 
-    /// The interfaces that hold `addr` alone in its prefix and only for a while: what an agent leaves behind when it stops.
-    pub fn leftovers(&self, addr: IpAddr) -> impl Iterator<Item = u32> + '_ {
-        let alone = IpNet::from(addr);
+    /// Addresses that stand alone in their prefix and only for a while, with their interface: what an agent leaves behind when
+    /// it stops.
+    pub fn leftovers(&self) -> impl Iterator<Item = (IpAddr, u32)> + '_ {
         self.addresses
             .iter()
-            .filter(move |(_, a)| a.get(&alone).is_some_and(|a| a.expires))
-            .map(|(index, _)| *index)
+            .flat_map(|(index, all)| all.values().map(move |a| (a, *index)))
+            .filter(|(a, _)| a.expires && a.net.prefix_len() == a.net.max_prefix_len())
+            .map(|(a, index)| (a.net.addr(), index))
     }
 }

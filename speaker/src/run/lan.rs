@@ -112,38 +112,31 @@ impl Node {
         places(&self.announced)
     }
 
-    /// Whether the interfaces hold addresses that were left to the kernel and that another node announces now.
-    pub(super) fn has_leftovers(&self) -> bool {
-        self.config.leave_addresses && !self.leftovers().is_empty()
-    }
-
-    /// Those addresses, with their interfaces.
+    /// Addresses on the interfaces that were left to the kernel and that another node announces now, with the interface. They
+    /// are looked for where something changed: an owner, an address of an interface, a Service.
     pub(super) fn leftovers(&self) -> Vec<(Ipv4Addr, u32)> {
-        let elsewhere = |a: &IpAddr| self.machine.owner(a).is_some_and(|c| c.node != self.me);
-        let mut all = Vec::new();
-        if self.machine.is_settled() {
-            for address in self.state.addresses().filter(elsewhere) {
-                if let IpAddr::V4(v4) = address {
-                    all.extend(
-                        self.links
-                            .leftovers(address)
-                            .map(|interface| (v4, interface)),
-                    );
-                }
-            }
+        if !(self.changed && self.config.leave_addresses && self.machine.is_settled()) {
+            return Vec::new();
         }
-        all
+        let elsewhere = |a: &IpAddr| self.machine.owner(a).is_some_and(|c| c.node != self.me);
+        let all = self.links.leftovers();
+        all.filter(|(a, _)| self.state.has(*a) && elsewhere(a))
+            .filter_map(|(a, interface)| Some((v4(a)?, interface)))
+            .collect()
+    }
+}
+
+fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
     }
 }
 
 fn places(announced: &Announced) -> Vec<(Ipv4Addr, u32)> {
-    let v4 = |a: &IpAddr| match a {
-        IpAddr::V4(a) => Some(*a),
-        IpAddr::V6(_) => None,
-    };
     announced
         .iter()
-        .filter_map(|(a, on)| Some((v4(a)?, on)))
+        .filter_map(|(a, on)| Some((v4(*a)?, on)))
         .flat_map(|(a, on)| on.iter().map(move |i| (a, *i)))
         .collect()
 }

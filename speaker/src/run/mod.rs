@@ -92,12 +92,10 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
         }
         drain(&mut node, &wiring.opaque_in);
         node.decide();
-        if let Some(handle) = node.has_leftovers().then(|| monitor.handle()) {
-            for (address, interface) in node.leftovers() {
-                tracing::info!(%address, "takes an address from its interface: another node announces it");
-                if let Err(e) = linger::remove(&handle, address, interface).await {
-                    tracing::warn!(%address, "could not take an address from its interface: {e}");
-                }
+        for (address, interface) in node.leftovers() {
+            tracing::info!(%address, "takes an address from its interface: another node announces it");
+            if let Err(e) = linger::remove(&monitor.handle(), address, interface).await {
+                tracing::warn!(%address, "could not take an address from its interface: {e}");
             }
         }
         let now = clock().now;
