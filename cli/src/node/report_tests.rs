@@ -69,7 +69,7 @@ fn world(reason: Reason) -> World {
     slices.upsert(slice("web-6", &["fd00:10:244:1::b"]));
     let programmed = Programmed {
         programmed: true,
-        ports: vec![],
+        ..Programmed::default()
     };
     let standing = Standing {
         service: std::sync::Arc::new(service),
