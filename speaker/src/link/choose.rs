@@ -49,15 +49,19 @@ impl Patterns {
     }
 }
 
-/// The interfaces that ARP is listened and spoken on at all, by index.
+/// Whether ARP is listened and spoken on an interface at all.
+pub fn is_candidate(link: &Link, patterns: &Patterns) -> bool {
+    link.up
+        && link.arp
+        && link.mac.is_some()
+        && !link.loopback
+        && link.master.is_none()
+        && !patterns.excludes(&link.name)
+}
+
+/// The interfaces of which that is true, by index.
 pub fn candidates<'a>(links: &'a Links, patterns: &'a Patterns) -> impl Iterator<Item = &'a Link> {
-    links.iter().filter(|l| {
-        l.up && l.arp
-            && l.mac.is_some()
-            && !l.loopback
-            && l.master.is_none()
-            && !patterns.excludes(&l.name)
-    })
+    links.iter().filter(|l| is_candidate(l, patterns))
 }
 
 /// The interfaces that announce `addr`, by index; empty: none can. `allowed` are interface names, `None` allows all.

@@ -15,6 +15,7 @@ use crate::apply::schedule::Schedule;
 use crate::desired::{Answer, Surroundings, refresh};
 use crate::diff::Announced;
 use crate::kernel_ping::KernelPing;
+use crate::link::choose::is_candidate;
 use crate::link::{LinkChange, Links};
 use crate::machine::{Action, Clock, Event, Machine};
 use crate::message::NodeName;
@@ -145,9 +146,17 @@ impl Node {
         self.programmed = programmed;
     }
 
-    /// An interface changed.
+    /// An interface changed. The addresses of those that are not announced on say nothing here, and the proxy's dummy has
+    /// one for every Service.
     pub(super) fn link(&mut self, change: LinkChange) {
-        if self.links.apply(change) {
+        let matters = match &change {
+            LinkChange::Link(_) | LinkChange::LinkGone(_) => true,
+            LinkChange::Address(index, _) | LinkChange::AddressGone(index, _) => self
+                .links
+                .get(*index)
+                .is_some_and(|l| is_candidate(l, &self.config.exclude)),
+        };
+        if self.links.apply(change) && matters {
             self.dirty = Dirty::All;
             self.open_sockets();
         }
@@ -241,5 +250,58 @@ impl Node {
             .into_iter()
             .flatten()
             .fold(self.machine.next_wakeup(), Duration::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use crate::frame::arp::Mac;
+    use crate::link::{Link, LinkAddress};
+    use crate::wire::key::Key;
+
+    /// No interface of this machine: nothing can be opened on it.
+    const NONE: u32 = 1 << 30;
+
+    fn interface(index: u32, name: &str) -> LinkChange {
+        LinkChange::Link(Link {
+            index,
+            name: name.to_owned(),
+            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            up: true,
+            loopback: false,
+            arp: true,
+            master: None,
+        })
+    }
+
+    #[test]
+    fn addresses_of_interfaces_that_are_not_announced_on_decide_nothing_again() {
+        let (heard, _arp) = tokio::sync::mpsc::channel(1);
+        let config = Config::new("a", Key::derive(b"a secret for a test"));
+        let clock = Clock {
+            now: Duration::from_secs(1),
+            wall: 1,
+        };
+        let mut node = Node::new(config, Links::default(), Sockets::new(heard), clock).unwrap();
+        node.link(interface(NONE, "eth0"));
+        node.link(interface(NONE + 1, "kube-ipvs0"));
+        for (index, dirty) in [(NONE + 1, Dirty::default()), (NONE, Dirty::All)] {
+            let net = "172.17.255.1/32".parse().unwrap();
+            let address = LinkAddress {
+                net,
+                expires: false,
+            };
+            for change in [
+                LinkChange::Address(index, address),
+                LinkChange::AddressGone(index, net),
+            ] {
+                node.dirty = Dirty::default();
+                node.link(change.clone());
+                assert_eq!(node.dirty, dirty, "{change:?}");
+            }
+        }
     }
 }
