@@ -2,7 +2,6 @@
 //! is not, so that the next diff asks for it again.
 
 use crate::desired::services::ServiceDesired;
-use crate::diff::find;
 use crate::kernel::{Kernel, Observed, Op};
 
 /// Applies a batch; `held` follows what succeeded. Returns what the kernel said to the rest.
@@ -59,7 +58,7 @@ pub fn note(held: &mut Observed, op: &Op) {
                 .insert(element.clone());
         }
         Op::DelElement(set, element) => {
-            let old = find(held, set, &element.key).cloned();
+            let old = held.element(set, &element.key).cloned();
             if let (Some(old), Some(elements)) = (old, held.elements.get_mut(set)) {
                 elements.remove(&old);
             }

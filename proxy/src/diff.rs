@@ -41,29 +41,18 @@ const HAIRPINS: [&str; 2] = [set::hairpin(Family::V4), set::hairpin(Family::V6)]
 pub fn full(held: &Observed, desired: &Desired, state: &State, marks: &Range<u32>) -> Touched {
     let mut all = desired.everything();
     let excluded = &state.proxy().exclude_cidrs;
-    let vips = |addr| has(held, set::vip(Family::of(addr)), &[Key::Addr(addr)]);
+    let vips = |addr| {
+        let key = [Key::Addr(addr)];
+        held.element(set::vip(Family::of(addr)), &key).is_some()
+    };
     let free = |addr| !excluded.iter().any(|net: &IpNet| net.contains(&addr));
     let addresses = held.addresses.iter().copied();
     all.addresses
         .extend(addresses.filter(|a| free(*a) || vips(*a)));
-    for id in held.servers.keys() {
-        let ours = match *id {
-            VirtualServerId::Fwmark { mark, .. } => marks.contains(&mark),
-            VirtualServerId::Address {
-                addr,
-                port,
-                protocol,
-            } => {
-                let key = [Key::Addr(addr), Key::Proto(protocol), Key::Port(port)];
-                let node_port = NODE_PORTS.contains(&port) && state.is_own_address(addr);
-                has(held, set::svc(Family::of(addr)), &key)
-                    || (free(addr) && (held.addresses.contains(&addr) || node_port))
-            }
-        };
-        if ours {
-            all.servers.insert(*id);
-        }
-    }
+    let node_port = |addr, port: u16| NODE_PORTS.contains(&port) && state.is_own_address(addr);
+    let ours = |id: &&VirtualServerId| held.owns(id, excluded, marks, node_port);
+    all.servers
+        .extend(held.servers.keys().filter(ours).copied());
     for (set, elements) in &held.elements {
         for element in elements {
             all.element(set, element);
@@ -87,7 +76,7 @@ pub fn diff(held: &Observed, desired: &Desired, touched: &Touched) -> Vec<Op> {
     }
     for (set, keys) in &touched.elements {
         for key in keys {
-            let have = find(held, set, key);
+            let have = held.element(set, key);
             let want = desired.element(set, key);
             if have != want {
                 let del = have.map(|e| Op::DelElement(set, e.clone()));
@@ -227,7 +216,7 @@ impl Turn {
             let goto = Value::Verdict(Verdict::Goto(class::masq_all(family)));
             element.is_some_and(|e| e.value == Some(goto))
         };
-        let before = everybody(find(held, set::masq(family), &key));
+        let before = everybody(held.element(set::masq(family), &key));
         let after = everybody(desired.element(set::masq(family), &key));
         match (before, after) {
             (true, false) => Self::Narrows,
@@ -235,18 +224,4 @@ impl Turn {
             _ => Self::Stays,
         }
     }
-}
-
-fn has(held: &Observed, set: &str, key: &[Key]) -> bool {
-    find(held, set, key).is_some()
-}
-
-/// The element that the kernel holds under a key.
-pub(crate) fn find<'a>(held: &'a Observed, set: &str, key: &[Key]) -> Option<&'a Element> {
-    let first = Element {
-        key: key.to_vec(),
-        value: None,
-    };
-    let element = held.elements.get(set)?.range(first..).next()?;
-    (element.key == key).then_some(element)
 }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ferrolb_api::view::Protocol;
 use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};
@@ -15,6 +16,9 @@ use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
 use ferrolb_tests::netns::Netns;
 use ferrolb_tests::paths::TempDir;
+
+#[path = "kernel_ops/foreign.rs"]
+mod foreign;
 
 const MARK: u32 = 0x4000_0001;
 
@@ -29,11 +33,16 @@ fn within<T: Send + 'static>(netns: &Netns, job: impl AsyncFnOnce() -> T + Send 
     })
 }
 
-async fn kernel(state: &Path) -> LinuxKernel {
+fn config(state: &Path) -> LinuxConfig {
     let mut config = LinuxConfig::new(state.to_owned(), 0x4000_0000..=0x4000_ffff, table());
     config.node_v4 = Some("192.0.2.1".parse().unwrap());
     config.node_v6 = Some("2001:db8::1".parse().unwrap());
-    LinuxKernel::new(config).await.unwrap()
+    config.ipvs_timeouts = [1234, 0, 567].map(Duration::from_secs);
+    config
+}
+
+async fn kernel(state: &Path) -> LinuxKernel {
+    LinuxKernel::new(config(state)).await.unwrap()
 }
 
 /// A namespace with a node's addresses, and a folder for its state.
@@ -430,6 +439,7 @@ fn snapshot(netns: &Netns) -> String {
         ("ip", "-6 route show table all"),
         ("nft", "list ruleset"),
         ("ipvsadm", "-Sn"),
+        ("ipvsadm", "-L --timeout"),
     ] {
         let arguments: Vec<&str> = arguments.split(' ').collect();
         out += &netns.sh(program, &arguments);
@@ -467,11 +477,30 @@ fn a_cleanup_leaves_what_others_have_and_nothing_of_ours() {
         let mut kernel = kernel(&dir).await;
         kernel.prepare().await.unwrap();
         assert!(kernel.apply(&everything()).await.is_empty());
+        // A node port, known by its key in our map.
+        let id = VirtualServerId::Address {
+            addr: ip("192.0.2.1"),
+            port: 30080,
+            protocol: Protocol::Tcp,
+        };
+        let key = vec![
+            Key::Addr(ip("192.0.2.1")),
+            Key::Proto(Protocol::Tcp),
+            Key::Port(30080),
+        ];
+        let accept = Some(Value::Verdict(Verdict::Accept));
+        let node_port = [
+            Op::SetVirtualServer(virtual_server(id, "rr")),
+            Op::AddElement(set::svc(Family::V4), element(key, accept)),
+        ];
+        assert!(kernel.apply(&node_port).await.is_empty());
         // Foreign servers are seen, with their real servers.
         let observed = kernel.read().await.unwrap();
-        assert_eq!(observed.servers.len(), 7);
+        assert_eq!(observed.servers.len(), 8);
     });
-    assert_ne!(snapshot(&netns), before);
+    let with = snapshot(&netns);
+    assert!(with.contains("1234") && with.contains("567"), "{with}");
+    assert_ne!(with, before);
     // Another process cleans up.
     let dir = path(&state);
     within(&netns, async move || {

@@ -3,11 +3,15 @@
 //! An IPv4 address goes on the dummy with scope host, and the local route that the kernel makes for it is replaced by one with the
 //! node's address as preferred source: a service address never becomes the source of the node's own packets. For IPv6 the local
 //! route alone does (the kernel's own, added from a work queue, cannot be replaced and would be a race to delete).
+//!
+//! What another proxy left is adopted without a gap: an IPv4 address keeps its scope (a scope cannot be changed in place) and gets
+//! our route; an IPv6 address gets our route and is then taken off, and with it the kernel's own route.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
@@ -35,6 +39,8 @@ pub(super) struct Links {
     channel: Channel,
     node_v4: Option<Ipv4Addr>,
     node_v6: Option<Ipv6Addr>,
+    /// Addresses in here are left as they are.
+    excluded: Vec<IpNet>,
     /// Index of the dummy, as far as known.
     index: Option<u32>,
 }
@@ -58,11 +64,13 @@ impl Links {
     pub(super) fn open(
         node_v4: Option<Ipv4Addr>,
         node_v6: Option<Ipv6Addr>,
+        excluded: Vec<IpNet>,
     ) -> Result<Self, KernelError> {
         Ok(Self {
             channel: Channel::open(NETLINK_ROUTE, "rtnetlink")?,
             node_v4,
             node_v6,
+            excluded,
             index: None,
         })
     }
@@ -154,15 +162,46 @@ impl Links {
         let Some(index) = self.index else {
             return Ok(());
         };
-        let addresses = self.addresses(index).await?;
+        self.adopt(index).await
+    }
+
+    /// Brings the addresses that are on the link into the form that we give them.
+    async fn adopt(&mut self, index: u32) -> Result<(), KernelError> {
+        let mut addresses = self.addresses(AddressFamily::Inet, index).await?;
+        let global = addresses
+            .values()
+            .filter(|s| **s != AddressScope::Host)
+            .count();
+        if global > 0 {
+            tracing::info!(
+                addresses = global,
+                "addresses on {LINK} that another proxy put there keep their scope"
+            );
+        }
+        addresses.extend(self.addresses(AddressFamily::Inet6, index).await?);
         let routes = self.routes(index).await?;
-        let wrong: Vec<Message> = addresses
-            .iter()
-            .filter(|a| routes.get(a) != Some(&self.source(**a)))
-            .map(|a| self.route(*a, index))
-            .collect();
-        for error in self.channel.pipeline(&wrong).await?.into_iter().flatten() {
-            tracing::warn!(%error, "the source of a local route on {LINK} cannot be set");
+        let mut messages: Vec<Message> = Vec::new();
+        for addr in addresses.into_keys() {
+            if self.excluded.iter().any(|net| net.contains(&addr)) {
+                continue;
+            }
+            if addr.is_ipv6() {
+                messages.push(self.route(addr, index));
+                messages.push(del_address(addr, index));
+            } else if routes.get(&addr) != Some(&self.source(addr)) {
+                messages.push(self.route(addr, index));
+            }
+        }
+        for error in self
+            .channel
+            .pipeline(&messages)
+            .await?
+            .into_iter()
+            .flatten()
+        {
+            if !gone(&error) {
+                tracing::warn!(%error, "an address on {LINK} cannot be brought into our form");
+            }
         }
         Ok(())
     }
@@ -172,33 +211,45 @@ impl Links {
         let Some(dummy) = self.find().await? else {
             return Ok(BTreeSet::new());
         };
-        let mut out = self.addresses(dummy.index).await?;
+        let v4 = self.addresses(AddressFamily::Inet, dummy.index).await?;
+        let mut out: BTreeSet<IpAddr> = v4.into_keys().collect();
         let routes = self.routes(dummy.index).await?;
         out.extend(routes.into_keys().filter(IpAddr::is_ipv6));
         Ok(out)
     }
 
-    /// IPv4 addresses on the link.
-    async fn addresses(&mut self, index: u32) -> Result<BTreeSet<IpAddr>, KernelError> {
+    /// Addresses of a family on the link, but for its own link-local one.
+    async fn addresses(
+        &mut self,
+        family: AddressFamily,
+        index: u32,
+    ) -> Result<BTreeMap<IpAddr, AddressScope>, KernelError> {
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        self.channel
+        message.header.family = family;
+        let found = self
+            .channel
             .dump(
                 RouteNetlinkMessage::GetAddress(message),
-                BTreeSet::new,
+                BTreeMap::new,
                 |out, m: RouteNetlinkMessage| {
                     if let RouteNetlinkMessage::NewAddress(address) = m
                         && address.header.index == index
+                        && address.header.family == family
                     {
-                        out.extend(address.attributes.iter().find_map(|a| match a {
-                            AddressAttribute::Local(addr) => Some(*addr),
-                            _ => None,
-                        }));
+                        let scope = address.header.scope;
+                        out.extend(address_of(&address).map(|addr| (addr, scope)));
                     }
                     Ok(())
                 },
             )
-            .await
+            .await;
+        match found {
+            // A kernel without IPv6.
+            Err(KernelError::Refused { .. }) if family == AddressFamily::Inet6 => {
+                Ok(BTreeMap::new())
+            }
+            found => found,
+        }
     }
 
     /// Local host routes through the link with their preferred source. Where several lead to one address, one with the right source counts.
@@ -424,9 +475,25 @@ fn host_route(route: &RouteMessage, index: u32) -> Option<(IpAddr, Option<IpAddr
             _ => {}
         }
     }
-    // The link's own link-local address is nobody's service.
-    let link_local = |a: &IpAddr| matches!(a, IpAddr::V6(a) if a.is_unicast_link_local());
-    addr.filter(|a| !link_local(a)).map(|a| (a, source))
+    addr.filter(|a| !is_link_local(a)).map(|a| (a, source))
+}
+
+/// The address of an answer. IPv6 says `Address` alone.
+fn address_of(message: &AddressMessage) -> Option<IpAddr> {
+    let (mut local, mut address) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(a) => local = Some(*a),
+            AddressAttribute::Address(a) => address = Some(*a),
+            _ => {}
+        }
+    }
+    local.or(address).filter(|a| !is_link_local(a))
+}
+
+/// The link's own link-local address is nobody's service.
+fn is_link_local(addr: &IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local())
 }
 
 fn ip(addr: &RouteAddress) -> Option<IpAddr> {

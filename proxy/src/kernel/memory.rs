@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::rule::{Data, Field, Key, SetDef, Value, Verdict};
@@ -34,6 +35,8 @@ pub struct Memory {
     pub held: Observed,
     /// Addresses of the node itself; something listens on every port of them.
     pub node: BTreeSet<IpAddr>,
+    /// Marks of our virtual servers.
+    pub marks: Range<u32>,
     /// The dummy interface is there.
     pub link: bool,
     /// How often [`Kernel::read`] was called.
@@ -68,6 +71,7 @@ impl Memory {
         Self {
             held: Observed::default(),
             node: node.into_iter().collect(),
+            marks: 0x00fe_0000..0x00ff_0000,
             link: false,
             reads: 0,
             refuse: None,
@@ -285,12 +289,14 @@ impl Kernel for MemoryKernel {
 
     async fn cleanup(&mut self) -> Vec<KernelError> {
         let mut memory = self.lock();
+        let held = memory.held.clone();
+        let marks = memory.marks.clone();
+        memory
+            .held
+            .servers
+            .retain(|id, _| !held.owns(id, &[], &marks, |_, _| false));
         memory.flush_table();
-        let addresses = std::mem::take(&mut memory.held.addresses);
-        memory.held.servers.retain(|id, _| match id {
-            VirtualServerId::Address { addr, .. } => !addresses.contains(addr),
-            VirtualServerId::Fwmark { .. } => true,
-        });
+        memory.delete_link();
         Vec::new()
     }
 }

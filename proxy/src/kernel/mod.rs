@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeBounds;
 
 use ferrolb_api::view::Protocol;
+use ipnet::IpNet;
 
 mod ipvs;
 pub mod links;
@@ -15,9 +17,13 @@ pub mod memory;
 mod netlink;
 mod nft;
 pub mod real;
+mod record;
 pub mod rule;
 pub mod sysctl;
 pub mod table;
+
+use rule::Key;
+use table::set;
 
 pub use rule::{Chain, Element, Family, SetDef, Table};
 
@@ -110,6 +116,42 @@ pub struct Observed {
     pub elements: BTreeMap<&'static str, BTreeSet<Element>>,
     /// The static rules are there, and of this version.
     pub rules_loaded: bool,
+}
+
+impl Observed {
+    /// The element under a key of a set or map.
+    pub fn element(&self, set: &str, key: &[Key]) -> Option<&Element> {
+        let first = Element {
+            key: key.to_vec(),
+            value: None,
+        };
+        let element = self.elements.get(set)?.range(first..).next()?;
+        (element.key == key).then_some(element)
+    }
+
+    /// Whether a virtual server is ours: on an address of `kube-ipvs0`, whoever put it there, or on an address that `also` names,
+    /// minus the excluded ranges; where our own map has its key; or behind one of our marks.
+    pub fn owns(
+        &self,
+        id: &VirtualServerId,
+        excluded: &[IpNet],
+        marks: &impl RangeBounds<u32>,
+        also: impl FnOnce(IpAddr, u16) -> bool,
+    ) -> bool {
+        match *id {
+            VirtualServerId::Fwmark { mark, .. } => marks.contains(&mark),
+            VirtualServerId::Address {
+                addr,
+                port,
+                protocol,
+            } => {
+                let key = [Key::Addr(addr), Key::Proto(protocol), Key::Port(port)];
+                let free = || !excluded.iter().any(|net| net.contains(&addr));
+                self.element(set::svc(Family::of(addr)), &key).is_some()
+                    || ((self.addresses.contains(&addr) || also(addr, port)) && free())
+            }
+        }
+    }
 }
 
 /// Why the kernel refused.

@@ -4,7 +4,7 @@
 //! prepares and cleans up. No conntrack entry is ever deleted here: with `expire_nodest_conn` IPVS drops a connection to a removed
 //! server at its next packet, and the conntrack entry with it (`ip_vs_conn_expire`), so that even UDP goes elsewhere at once.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use super::ipvs::IpVs;
 use super::links::{Intact, Links};
 use super::nft::Nft;
+use super::record::Record;
 use super::rule::Table;
 use super::sysctl::{self, Conntrack, Sysctls};
 use super::{Damage, Kernel, KernelError, Observed, Op, VirtualServerId};
@@ -33,7 +34,7 @@ pub struct LinuxConfig {
     pub ipvs_timeouts: [Duration; 3],
     /// Conntrack settings.
     pub conntrack: Conntrack,
-    /// Virtual servers in here are never touched.
+    /// Addresses and virtual servers in here are never touched.
     pub exclude_cidrs: Vec<IpNet>,
     /// Firewall marks of our virtual servers.
     pub marks: RangeInclusive<u32>,
@@ -65,6 +66,8 @@ pub struct LinuxKernel {
     nft: Nft,
     links: Links,
     sysctls: Sysctls,
+    /// Timeouts of IPVS as they were.
+    timeouts: Record,
     config: LinuxConfig,
 }
 
@@ -74,8 +77,9 @@ impl LinuxKernel {
         Ok(Self {
             ipvs: IpVs::open().await?,
             nft: Nft::open(config.table.clone())?,
-            links: Links::open(config.node_v4, config.node_v6)?,
+            links: Links::open(config.node_v4, config.node_v6, config.exclude_cidrs.clone())?,
             sysctls: Sysctls::new(config.net_sysctls.clone(), &config.state_dir),
+            timeouts: Record::new(config.state_dir.join("ipvs.json")),
             config,
         })
     }
@@ -91,17 +95,6 @@ impl LinuxKernel {
             Op::AddElement(..) | Op::DelElement(..) => Part::Nft,
         }
     }
-
-    /// Virtual servers that are ours: on an address of the dummy or with one of our marks, and not excluded.
-    fn ours(&self, observed: &Observed, id: &VirtualServerId) -> bool {
-        match id {
-            VirtualServerId::Address { addr, .. } => {
-                let excluded = |a: &IpAddr| self.config.exclude_cidrs.iter().any(|n| n.contains(a));
-                observed.addresses.contains(addr) && !excluded(addr)
-            }
-            VirtualServerId::Fwmark { mark, .. } => self.config.marks.contains(mark),
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +108,9 @@ impl Kernel for LinuxKernel {
     async fn prepare(&mut self) -> Result<(), KernelError> {
         self.sysctls
             .prepare(self.config.node_v6.is_some(), &self.config.conntrack)?;
-        self.ipvs.set_timeouts(self.config.ipvs_timeouts).await?;
+        self.ipvs
+            .set_timeouts(self.config.ipvs_timeouts, &self.timeouts)
+            .await?;
         self.nft.prepare().await?;
         self.links.prepare().await
     }
@@ -170,27 +165,22 @@ impl Kernel for LinuxKernel {
 
     async fn cleanup(&mut self) -> Vec<KernelError> {
         let mut errors = Vec::new();
-        let addresses = self.links.read().await;
-        let servers = self.ipvs.read().await;
-        match (addresses, servers) {
-            (Ok(addresses), Ok(servers)) => {
-                let observed = Observed {
-                    addresses,
-                    servers,
-                    ..Observed::default()
-                };
+        match self.read().await {
+            Ok(observed) => {
+                let (excluded, marks) = (&self.config.exclude_cidrs, &self.config.marks);
                 let ours: Vec<Op> = observed
                     .servers
                     .keys()
-                    .filter(|id| self.ours(&observed, id))
+                    .filter(|id| observed.owns(id, excluded, marks, |_, _| false))
                     .map(|id| Op::DelVirtualServer(*id))
                     .collect();
                 errors.extend(self.ipvs.apply(&ours).await.into_iter().map(|(_, e)| e));
             }
-            (addresses, servers) => errors.extend(addresses.err().into_iter().chain(servers.err())),
+            Err(error) => errors.push(error),
         }
         errors.extend(self.links.delete().await.err());
         errors.extend(self.nft.delete().await.err());
+        errors.extend(self.ipvs.restore_timeouts(&self.timeouts).await.err());
         errors.extend(self.sysctls.restore());
         errors
     }

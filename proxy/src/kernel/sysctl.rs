@@ -9,13 +9,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 #[cfg(test)]
 mod tests;
 
 use super::KernelError;
 use super::netlink::refused;
+use super::record::{Change, Record};
 
 /// Where sysctls are.
 pub const NET: &str = "/proc/sys/net";
@@ -44,18 +43,11 @@ struct Setting {
     needed: bool,
 }
 
-/// An old value and the one that replaced it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Change {
-    before: String,
-    set: String,
-}
-
 /// The sysctls under one path, with the record of what was changed.
 #[derive(Debug)]
 pub(super) struct Sysctls {
     net: PathBuf,
-    file: PathBuf,
+    record: Record,
 }
 
 /// What the datapath needs; each was tried (IPv6 forwarding only where the node has an IPv6 address: it turns off router advertisements).
@@ -115,7 +107,7 @@ impl Sysctls {
     pub(super) fn new(net: PathBuf, state_dir: &Path) -> Self {
         Self {
             net,
-            file: state_dir.join(FILE),
+            record: Record::new(state_dir.join(FILE)),
         }
     }
 
@@ -158,24 +150,19 @@ impl Sysctls {
             return Ok(());
         }
         let set = setting.value.to_string();
-        let mut changes = self.load()?;
-        // The first old value is the one to go back to.
-        changes
-            .entry(setting.path.to_owned())
-            .and_modify(|c| c.set.clone_from(&set))
-            .or_insert_with(|| Change {
-                before,
-                set: set.clone(),
-            });
-        self.store(&changes)?;
+        let change = Change {
+            before,
+            set: set.clone(),
+        };
+        self.record.note([(setting.path.to_owned(), change)])?;
         write(&path, &set)
     }
 
     /// Puts old values back and forgets them.
     pub(super) fn restore(&self) -> Vec<KernelError> {
-        let changes = match self.load() {
+        let changes = match self.record.load() {
             Ok(changes) => changes,
-            Err(e) => return vec![refused(format!("read {}", self.file.display()), e)],
+            Err(e) => return vec![refused(format!("read {}", self.record.file().display()), e)],
         };
         let mut errors = Vec::new();
         let mut kept = BTreeMap::new();
@@ -198,40 +185,13 @@ impl Sysctls {
                 kept.insert(name, change);
             }
         }
-        let forgotten = if kept.is_empty() {
-            match std::fs::remove_file(&self.file) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-                _ => Ok(()),
-            }
-        } else {
-            self.store(&kept)
-        };
         errors.extend(
-            forgotten
+            self.record
+                .store(&kept)
                 .err()
-                .map(|e| refused(format!("write {}", self.file.display()), e)),
+                .map(|e| refused(format!("write {}", self.record.file().display()), e)),
         );
         errors
-    }
-
-    fn load(&self) -> io::Result<BTreeMap<String, Change>> {
-        match std::fs::read(&self.file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Writes the record beside its place and moves it there.
-    fn store(&self, changes: &BTreeMap<String, Change>) -> io::Result<()> {
-        if let Some(dir) = self.file.parent() {
-            std::fs::create_dir_all(dir)?;
-        }
-        let fresh = self.file.with_extension("json.new");
-        let mut file = std::fs::File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec_pretty(changes)?)?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, &self.file)
     }
 }
 

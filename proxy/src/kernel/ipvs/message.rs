@@ -19,6 +19,7 @@ pub(super) mod command {
     pub(crate) const DEL_DEST: u8 = 7;
     pub(crate) const GET_DEST: u8 = 8;
     pub(crate) const SET_CONFIG: u8 = 12;
+    pub(crate) const GET_CONFIG: u8 = 13;
     pub(crate) const GET_INFO: u8 = 15;
 }
 

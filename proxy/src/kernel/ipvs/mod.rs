@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_generic::GenlMessage;
@@ -19,6 +18,7 @@ mod attr;
 mod message;
 #[cfg(test)]
 mod tests;
+mod timeouts;
 
 use super::netlink::{Channel, Request, refused};
 use super::{KernelError, Op, RealServer, VirtualServer, VirtualServerId};
@@ -84,30 +84,6 @@ impl IpVs {
         });
         message.set_resolved_family_id(self.family);
         message
-    }
-
-    /// Sets the connection timeouts for TCP, TCP after FIN, and UDP; zero leaves one as it is.
-    pub(super) async fn set_timeouts(
-        &mut self,
-        timeouts: [Duration; 3],
-    ) -> Result<(), KernelError> {
-        let [tcp, fin, udp] = timeouts.map(|t| u32::try_from(t.as_secs()).unwrap_or(u32::MAX));
-        if [tcp, fin, udp] == [0; 3] {
-            return Ok(());
-        }
-        let message = self.message(
-            command::SET_CONFIG,
-            vec![
-                attr::nla_u32(attr::CMD_TIMEOUT_TCP, tcp),
-                attr::nla_u32(attr::CMD_TIMEOUT_TCP_FIN, fin),
-                attr::nla_u32(attr::CMD_TIMEOUT_UDP, udp),
-            ],
-        );
-        let mut results = self.channel.pipeline(&[Request::new(0, message)]).await?;
-        match results.pop().flatten() {
-            Some(e) => Err(refused("set the timeouts of IPVS", e)),
-            None => Ok(()),
-        }
     }
 
     /// Reads all virtual servers and their real servers.

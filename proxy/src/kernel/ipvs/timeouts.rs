@@ -1,0 +1,103 @@
+//! The timeouts of IPVS connections, and how they were before.
+
+use std::time::Duration;
+
+use netlink_packet_core::Nla;
+
+use super::super::KernelError;
+use super::super::netlink::{Request, refused};
+use super::super::record::{Change, Record};
+use super::message::command;
+use super::{IpVs, attr, value};
+
+/// TCP, TCP after FIN, UDP: name in the record and attribute.
+const TIMEOUTS: [(&str, u16); 3] = [
+    ("tcp", attr::CMD_TIMEOUT_TCP),
+    ("tcp_fin", attr::CMD_TIMEOUT_TCP_FIN),
+    ("udp", attr::CMD_TIMEOUT_UDP),
+];
+
+impl IpVs {
+    /// Sets the timeouts for TCP, TCP after FIN, and UDP, where they differ; zero leaves one as it is. What was before goes into
+    /// `record`.
+    pub(crate) async fn set_timeouts(
+        &mut self,
+        timeouts: [Duration; 3],
+        record: &Record,
+    ) -> Result<(), KernelError> {
+        let wanted = timeouts.map(|t| u32::try_from(t.as_secs()).unwrap_or(u32::MAX));
+        if wanted == [0; 3] {
+            return Ok(());
+        }
+        let now = self.timeouts().await?;
+        let differs = |((name, _), (before, set)): (&(&str, u16), (u32, u32))| {
+            let change = Change {
+                before: before.to_string(),
+                set: set.to_string(),
+            };
+            (set != 0 && set != before).then(|| ((*name).to_owned(), change))
+        };
+        let pairs = now.into_iter().zip(wanted);
+        let changes: Vec<_> = TIMEOUTS.iter().zip(pairs).filter_map(differs).collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        record
+            .note(changes)
+            .map_err(|e| refused(format!("write {}", record.file().display()), e))?;
+        self.write_timeouts(wanted).await
+    }
+
+    /// Puts back what [`IpVs::set_timeouts`] changed, as far as nobody has changed it since, and forgets it.
+    pub(crate) async fn restore_timeouts(&mut self, record: &Record) -> Result<(), KernelError> {
+        let broken = |e| refused(format!("read {}", record.file().display()), e);
+        let changes = record.load().map_err(broken)?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut old = [0; 3];
+        let places = TIMEOUTS.iter().zip(self.timeouts().await?).zip(&mut old);
+        for (((name, _), now), old) in places {
+            if let Some(change) = changes.get(*name)
+                && change.set == now.to_string()
+            {
+                *old = change.before.parse().unwrap_or(0);
+            }
+        }
+        if old != [0; 3] {
+            self.write_timeouts(old).await?;
+        }
+        record
+            .store(&Default::default())
+            .map_err(|e| refused(format!("remove {}", record.file().display()), e))
+    }
+
+    async fn timeouts(&mut self) -> Result<[u32; 3], KernelError> {
+        let request = self.message(command::GET_CONFIG, Vec::new());
+        let answer = self
+            .channel
+            .get(request)
+            .await?
+            .map_err(|e| refused("read the timeouts of IPVS", e))?;
+        let seconds = |kind| {
+            let mut all = answer.payload.attributes.iter();
+            let nla = all.find(|nla| nla.kind() == kind);
+            nla.and_then(|nla| attr::u32_of(&value(nla))).unwrap_or(0)
+        };
+        Ok(TIMEOUTS.map(|(_, kind)| seconds(kind)))
+    }
+
+    /// In seconds; zero leaves one as it is.
+    async fn write_timeouts(&mut self, seconds: [u32; 3]) -> Result<(), KernelError> {
+        let attributes = TIMEOUTS
+            .iter()
+            .zip(seconds)
+            .map(|((_, kind), seconds)| attr::nla_u32(*kind, seconds));
+        let message = self.message(command::SET_CONFIG, attributes.collect());
+        let mut results = self.channel.pipeline(&[Request::new(0, message)]).await?;
+        match results.pop().flatten() {
+            Some(e) => Err(refused("set the timeouts of IPVS", e)),
+            None => Ok(()),
+        }
+    }
+}
