@@ -12,8 +12,10 @@ pub enum Reason {
     // Allocation
     /// The Service has its addresses.
     Allocated,
-    /// Not of type LoadBalancer, or an alias, or headless: it gets no external address.
+    /// Not of type LoadBalancer: it gets no external address.
     NotLoadBalancer,
+    /// Headless, an alias, or left to another proxy by its label: nothing is programmed for it.
+    NotProxied,
     /// Another load balancer's class.
     OtherClass,
     /// There is no pool at all.

@@ -158,7 +158,7 @@ fn state(
         };
         return (
             ServiceState::Ignored,
-            Reason::NotLoadBalancer,
+            Reason::NotProxied,
             format!("it is {what}: nothing is programmed for it"),
         );
     }
