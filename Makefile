@@ -12,7 +12,7 @@ export FERROLB_BIN := $(target)/release/ferrolb
 # Runs each test binary where IPVS is: here, or in a VM.
 in_kernel := --config "target.'cfg(unix)'.runner=['$(lab)','run','--']"
 
-.PHONY: help setup build binary lab test fmt-check lint docs unit lab-tier kernel-tier demo fmt clean
+.PHONY: help setup build binary lab test fmt-check lint docs unit lab-tier kernel-tier demo bench fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -53,10 +53,13 @@ lab-tier: binary lab ## Namespace tests: need root
 
 kernel-tier: binary lab ## IPVS tests: here, or in a VM
 	@echo "== kernel tier"
-	@cargo test -p ferrolb-tests $(in_kernel) --test kernel
+	@cargo test -p ferrolb-tests $(in_kernel) --test kernel --test kernel_ops
 
 demo: build lab ## Three nodes, a client, the users' manifests: shown end to end
 	@$(lab) demo
+
+bench: setup ## What a full pass, an audit and one change cost at 1,000 and 10,000 Services
+	@cargo bench -q -p ferrolb-proxy --bench passes
 
 fmt: ## Format the code
 	@cargo fmt --all
