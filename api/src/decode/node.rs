@@ -4,20 +4,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::FieldError;
-use super::raw::{Metadata, ip, net, typed};
+use super::raw::{Condition, Raw, ip, net, typed};
 use crate::ObjectKey;
 use crate::view::Node;
 
 const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
-
-#[derive(Deserialize)]
-struct Raw {
-    metadata: Option<Metadata>,
-    spec: Option<Spec>,
-    status: Option<Status>,
-}
 
 #[derive(Default, Deserialize)]
 struct Spec {
@@ -45,15 +38,9 @@ struct Address {
     address: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Condition {
-    r#type: Option<String>,
-    status: Option<String>,
-}
-
 /// Decodes a Node.
 pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Node, FieldError> {
-    let raw: Raw = typed(value)?;
+    let raw: Raw<Spec, Status> = typed(value)?;
     let mut metadata = raw.metadata.unwrap_or_default();
     let labels = metadata.labels();
     let spec = raw.spec.unwrap_or_default();

@@ -4,16 +4,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::FieldError;
-use super::raw::{Metadata, ip, port, protocol, typed};
+use super::raw::{Condition, Raw, ip, port, protocol, typed};
 use crate::ObjectKey;
 use crate::view::{ContainerPort, Pod};
-
-#[derive(Deserialize)]
-struct Raw {
-    metadata: Option<Metadata>,
-    spec: Option<Spec>,
-    status: Option<Status>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,15 +46,9 @@ struct PodIp {
     ip: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Condition {
-    r#type: Option<String>,
-    status: Option<String>,
-}
-
 /// Decodes a Pod.
 pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Pod, FieldError> {
-    let raw: Raw = typed(value)?;
+    let raw: Raw<Spec, Status> = typed(value)?;
     let mut metadata = raw.metadata.unwrap_or_default();
     let spec = raw.spec.unwrap_or_default();
     let status = raw.status.unwrap_or_default();

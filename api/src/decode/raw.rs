@@ -10,6 +10,21 @@ use serde_json::Value;
 use super::FieldError;
 use crate::view::Protocol;
 
+/// What the kinds with a specification and a status have in common.
+#[derive(Deserialize)]
+pub(super) struct Raw<Spec, Status> {
+    pub(super) metadata: Option<Metadata>,
+    pub(super) spec: Option<Spec>,
+    pub(super) status: Option<Status>,
+}
+
+/// An entry of `status.conditions`.
+#[derive(Deserialize)]
+pub(super) struct Condition {
+    pub(super) r#type: Option<String>,
+    pub(super) status: Option<String>,
+}
+
 /// `metadata`, as far as it is used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]

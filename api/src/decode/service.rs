@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::raw::{Metadata, net, one_of, strings, typed};
+use super::raw::{Raw, net, one_of, strings, typed};
 use super::{FieldError, annotations};
 use crate::ObjectKey;
 use crate::view::service::DualStack;
@@ -24,13 +24,6 @@ const FOREIGN: [&str; 2] = [
 /// Kubernetes' default and bound of the affinity timeout.
 const AFFINITY_SECONDS: i64 = 10_800;
 const AFFINITY_MAX: i64 = 86_400;
-
-#[derive(Deserialize)]
-struct Raw {
-    metadata: Option<Metadata>,
-    spec: Option<Spec>,
-    status: Option<Status>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,7 +68,7 @@ pub(super) fn decode(
     value: &Value,
     key: ObjectKey,
 ) -> Result<(Service, Vec<FieldError>), FieldError> {
-    let raw: Raw = typed(value)?;
+    let raw: Raw<Spec, Status> = typed(value)?;
     let mut metadata = raw.metadata.unwrap_or_default();
     let spec = raw.spec.unwrap_or_default();
     let service_type = service_type(spec.r#type.as_deref())?;
