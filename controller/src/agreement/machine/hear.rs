@@ -99,6 +99,9 @@ impl Machine {
         let Some(table) = self.own(&version) else {
             return;
         };
+        // Only what can still be asked for: tables that were proposed and never agreed on pile up otherwise.
+        let (held, agreed) = (&self.saved.held.version, &self.saved.agreed.version);
+        self.encoded.retain(|v, _| v == held || v == agreed);
         let bytes = self
             .encoded
             .entry(version.clone())
@@ -178,8 +181,6 @@ impl Machine {
 
     pub(super) fn agree(&mut self, table: Arc<Table>) {
         self.saved.agreed = table.clone();
-        let (held, agreed) = (&self.saved.held.version, &self.saved.agreed.version);
-        self.encoded.retain(|v, _| v == held || v == agreed);
         self.out.push(Action::Agreed(table));
     }
 }
