@@ -35,8 +35,9 @@ impl Splitter {
     fn room<'a>(
         &mut self,
         size: usize,
-        names: impl Iterator<Item = &'a NodeName> + Clone,
+        names: impl IntoIterator<Item = &'a NodeName, IntoIter: Clone>,
     ) -> &mut State {
+        let names = names.into_iter();
         let new = |have: &BTreeSet<NodeName>| -> (usize, usize) {
             let fresh = names.clone().filter(|n| !have.contains(*n));
             fresh.fold((0, 0), |(count, bytes), n| {
@@ -90,10 +91,7 @@ impl Machine {
     ) -> Vec<State> {
         let mut parts = Splitter::new(base);
         for e in members {
-            parts
-                .room(e.size(), std::iter::once(&e.node))
-                .members
-                .push(e);
+            parts.room(e.size(), [&e.node]).members.push(e);
         }
         for e in eligible {
             parts
@@ -102,16 +100,10 @@ impl Machine {
                 .push(e);
         }
         for e in changes {
-            parts
-                .room(e.size(), std::iter::once(&e.node))
-                .changes
-                .push(e);
+            parts.room(e.size(), [&e.node]).changes.push(e);
         }
         for e in claims {
-            parts
-                .room(e.size(), std::iter::once(&e.node))
-                .claims
-                .push(e);
+            parts.room(e.size(), [&e.node]).claims.push(e);
         }
         parts.finish()
     }
