@@ -53,7 +53,7 @@ impl Machine {
         self.outbox = Outbox::default();
         let me = self.me.clone();
         self.change_member(&me, |m| {
-            m.incarnation += 1;
+            m.incarnation = m.incarnation.saturating_add(1);
             m.settled = false;
         });
         let patience = self.config.suspect;

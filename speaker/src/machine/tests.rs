@@ -150,6 +150,21 @@ fn a_late_loop_answers_nothing_and_starts_anew() {
 }
 
 #[test]
+fn a_wall_clock_at_its_end_stops_no_node() {
+    let end = |at| Clock {
+        now: ms(at),
+        wall: u64::MAX,
+    };
+    let known = names(1);
+    let mut m = Machine::new(Config::default(), "n0".into(), &known, 1, end(0));
+    let mut out = Vec::new();
+    for at in [0, 10, 5000, 5010, 10_000] {
+        m.step(Event::Tick, end(at), &mut out);
+    }
+    assert!(!m.is_settled(), "each pause begins anew");
+}
+
+#[test]
 fn what_waited_in_the_queue_during_a_pause_is_dropped() {
     let mut m = settled(2, 1);
     step(&mut m, from(1, Message::State(hello(5, true))), 3010);
