@@ -7,29 +7,29 @@
 //! What another proxy left is adopted without a gap: an IPv4 address keeps its scope (a scope cannot be changed in place) and gets
 //! our route; an IPv6 address gets our route and is then taken off, and with it the kernel's own route.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::address::AddressScope;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 
 use super::netlink::{Channel, Request, refused};
-use super::rule::Family;
 use super::{KernelError, Op};
 
 /// Name of the dummy: the one that kube-proxy uses, so that its entries are adopted and users find theirs.
 pub const LINK: &str = "kube-ipvs0";
-/// `RT_TABLE_LOCAL`.
-const TABLE_LOCAL: u8 = 255;
+
+mod message;
+mod read;
+
+use message::{add_address, del_address, gone, local_route};
+pub(super) use read::Intact;
 
 type Message = Request<RouteNetlinkMessage>;
 
@@ -50,14 +50,6 @@ struct Dummy {
     index: u32,
     up: bool,
     is_dummy: bool,
-}
-
-/// What [`Links::intact`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Intact {
-    Whole,
-    NoLink,
-    NoAddress,
 }
 
 impl Links {
@@ -104,35 +96,6 @@ impl Links {
         };
         self.index = found.as_ref().map(|d| d.index);
         Ok(found)
-    }
-
-    /// Whether the dummy is the one that was prepared, and up, and an address (of a service, on it or on the node) is local. Two requests.
-    pub(super) async fn intact(&mut self, addr: Option<IpAddr>) -> Result<Intact, KernelError> {
-        let before = self.index;
-        let dummy = self.find().await?.filter(|d| d.up);
-        if dummy.is_none_or(|d| before.is_some_and(|index| index != d.index)) {
-            return Ok(Intact::NoLink);
-        }
-        let Some(addr) = addr else {
-            return Ok(Intact::Whole);
-        };
-        let mut message = RouteMessage::default();
-        (
-            message.header.address_family,
-            message.header.destination_prefix_length,
-        ) = match addr {
-            IpAddr::V4(_) => (AddressFamily::Inet, 32),
-            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-        };
-        message.attributes = vec![RouteAttribute::Destination(RouteAddress::from(addr))];
-        let request = RouteNetlinkMessage::GetRoute(message);
-        Ok(match self.channel.get(request).await? {
-            Ok(RouteNetlinkMessage::NewRoute(route)) if route.header.kind == RouteType::Local => {
-                Intact::Whole
-            }
-            // Led elsewhere, or nowhere.
-            Ok(_) | Err(_) => Intact::NoAddress,
-        })
     }
 
     /// Makes the dummy be there and up, and the routes of the addresses on it have the node's address as source.
@@ -204,91 +167,6 @@ impl Links {
             }
         }
         Ok(())
-    }
-
-    /// The service addresses on the dummy: its IPv4 addresses, and the IPv6 addresses with a local route through it.
-    pub(super) async fn read(&mut self) -> Result<BTreeSet<IpAddr>, KernelError> {
-        let Some(dummy) = self.find().await? else {
-            return Ok(BTreeSet::new());
-        };
-        let v4 = self.addresses(AddressFamily::Inet, dummy.index).await?;
-        let mut out: BTreeSet<IpAddr> = v4.into_keys().collect();
-        let routes = self.routes(dummy.index).await?;
-        out.extend(routes.into_keys().filter(IpAddr::is_ipv6));
-        Ok(out)
-    }
-
-    /// Addresses of a family on the link, but for its own link-local one.
-    async fn addresses(
-        &mut self,
-        family: AddressFamily,
-        index: u32,
-    ) -> Result<BTreeMap<IpAddr, AddressScope>, KernelError> {
-        let mut message = AddressMessage::default();
-        message.header.family = family;
-        let found = self
-            .channel
-            .dump(
-                RouteNetlinkMessage::GetAddress(message),
-                BTreeMap::new,
-                |out, m: RouteNetlinkMessage| {
-                    if let RouteNetlinkMessage::NewAddress(address) = m
-                        && address.header.index == index
-                        && address.header.family == family
-                    {
-                        let scope = address.header.scope;
-                        out.extend(address_of(&address).map(|addr| (addr, scope)));
-                    }
-                    Ok(())
-                },
-            )
-            .await;
-        match found {
-            // A kernel without IPv6.
-            Err(KernelError::Refused { .. }) if family == AddressFamily::Inet6 => {
-                Ok(BTreeMap::new())
-            }
-            found => found,
-        }
-    }
-
-    /// Local host routes through the link with their preferred source. Where several lead to one address, one with the right source counts.
-    async fn routes(
-        &mut self,
-        index: u32,
-    ) -> Result<BTreeMap<IpAddr, Option<IpAddr>>, KernelError> {
-        let mut out = BTreeMap::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut message = RouteMessage::default();
-            message.header.address_family = family;
-            let (v4, v6) = (self.node_v4.map(IpAddr::V4), self.node_v6.map(IpAddr::V6));
-            let routes = self
-                .channel
-                .dump(
-                    RouteNetlinkMessage::GetRoute(message),
-                    BTreeMap::new,
-                    |out, m: RouteNetlinkMessage| {
-                        if let RouteNetlinkMessage::NewRoute(route) = m
-                            && let Some((addr, source)) = host_route(&route, index)
-                        {
-                            let wanted = if addr.is_ipv4() { v4 } else { v6 };
-                            let entry = out.entry(addr).or_insert(source);
-                            if source == wanted {
-                                *entry = source;
-                            }
-                        }
-                        Ok(())
-                    },
-                )
-                .await;
-            match routes {
-                Ok(routes) => out.extend(routes),
-                // A kernel without IPv6.
-                Err(KernelError::Refused { .. }) if family == AddressFamily::Inet6 => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(out)
     }
 
     fn source(&self, addr: IpAddr) -> Option<IpAddr> {
@@ -392,114 +270,5 @@ impl Links {
             Some(e) if !gone(&e) => Err(refused(format!("delete {LINK}"), e)),
             _ => Ok(()),
         }
-    }
-}
-
-fn gone(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(Errno::from_raw),
-        Some(Errno::ENODEV | Errno::EADDRNOTAVAIL | Errno::ESRCH | Errno::ENOENT)
-    )
-}
-
-fn address_message(addr: IpAddr, index: u32) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.index = index;
-    (message.header.family, message.header.prefix_len) = match addr {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    };
-    message.attributes = vec![
-        AddressAttribute::Local(addr),
-        AddressAttribute::Address(addr),
-    ];
-    message
-}
-
-/// IPv4 only; IPv6 addresses are local by their route alone.
-fn add_address(addr: IpAddr, index: u32) -> Option<Message> {
-    (Family::of(addr) == Family::V4).then(|| {
-        let mut message = address_message(addr, index);
-        message.header.scope = AddressScope::Host;
-        Request::new(
-            NLM_F_CREATE | NLM_F_REPLACE,
-            RouteNetlinkMessage::NewAddress(message),
-        )
-    })
-}
-
-/// IPv6 too: another proxy may have put the address there.
-fn del_address(addr: IpAddr, index: u32) -> Message {
-    let message = address_message(addr, index);
-    Request::new(0, RouteNetlinkMessage::DelAddress(message))
-}
-
-fn local_route(addr: IpAddr, index: u32) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    (
-        message.header.address_family,
-        message.header.destination_prefix_length,
-    ) = match addr {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    };
-    message.header.table = TABLE_LOCAL;
-    message.header.kind = RouteType::Local;
-    // For a deletion: whatever its scope.
-    message.header.scope = RouteScope::NoWhere;
-    message.attributes = vec![
-        RouteAttribute::Destination(RouteAddress::from(addr)),
-        RouteAttribute::Oif(index),
-    ];
-    message
-}
-
-/// Address and source of a local route for one address through the link.
-fn host_route(route: &RouteMessage, index: u32) -> Option<(IpAddr, Option<IpAddr>)> {
-    let full = match route.header.address_family {
-        AddressFamily::Inet => 32,
-        _ => 128,
-    };
-    if route.header.table != TABLE_LOCAL
-        || route.header.kind != RouteType::Local
-        || route.header.destination_prefix_length != full
-        || !route.attributes.contains(&RouteAttribute::Oif(index))
-    {
-        return None;
-    }
-    let (mut addr, mut source) = (None, None);
-    for attribute in &route.attributes {
-        match attribute {
-            RouteAttribute::Destination(a) => addr = ip(a),
-            RouteAttribute::PrefSource(a) => source = ip(a),
-            _ => {}
-        }
-    }
-    addr.filter(|a| !is_link_local(a)).map(|a| (a, source))
-}
-
-/// The address of an answer. IPv6 says `Address` alone.
-fn address_of(message: &AddressMessage) -> Option<IpAddr> {
-    let (mut local, mut address) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(a) => local = Some(*a),
-            AddressAttribute::Address(a) => address = Some(*a),
-            _ => {}
-        }
-    }
-    local.or(address).filter(|a| !is_link_local(a))
-}
-
-/// The link's own link-local address is nobody's service.
-fn is_link_local(addr: &IpAddr) -> bool {
-    matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local())
-}
-
-fn ip(addr: &RouteAddress) -> Option<IpAddr> {
-    match addr {
-        RouteAddress::Inet(a) => Some(IpAddr::V4(*a)),
-        RouteAddress::Inet6(a) => Some(IpAddr::V6(*a)),
-        _ => None,
     }
 }
