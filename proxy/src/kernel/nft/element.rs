@@ -21,8 +21,8 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 
 use super::super::netlink::Request;
 use super::super::rule::{Data, Element, Family, Field, Key, SetDef, Value};
+use super::atom::{verdict_attributes, verdict_from};
 use super::encode::Message;
-use super::expr::{verdict_attributes, verdict_from};
 
 /// `NFTA_SET_ELEM_LIST_ELEMENTS`.
 const ELEM_LIST_ELEMENTS: u16 = 3;

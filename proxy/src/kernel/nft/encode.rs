@@ -1,21 +1,19 @@
-//! Tables, chains, sets and rules as netlink messages, with what `nft` needs to list them in its own words.
+//! Tables, chains and sets as netlink messages, with what `nft` needs to list them in its own words.
 //!
-//! The kernel keeps the user data without looking at it. `nft` (libnftnl `udata.h`) reads comments and byte orders from it. Each rule
-//! also carries a fingerprint of what it was made from, so that a restart finds out which rules are the ones it would write.
+//! The kernel keeps the user data without looking at it. `nft` (libnftnl `udata.h`) reads comments and byte orders from it.
 
-use netlink_packet_core::{DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, DataAttribute, Hook as HookAttribute, HookNumber, InetHookNumber,
-    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetDescription,
-    SetElementAttribute, SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute,
-    TableMessage,
+    ChainAttribute, ChainMessage, Hook as HookAttribute, HookNumber, InetHookNumber,
+    NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetDescription, SetFlags,
+    SetMessage, TableAttribute, TableMessage,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use super::super::netlink::Request;
-use super::super::rule::{Chain, Data, Family, Field, HookPoint, Rule, SetDef};
-use super::expr::{be32, lower, nested};
+use super::super::rule::{Chain, Data, Family, Field, HookPoint, SetDef};
+use super::atom::{be32, nested};
 
 /// A message to nfnetlink.
 pub(crate) type Message = Request<NetfilterMessage>;
@@ -35,15 +33,13 @@ const DATA_VERDICT: u32 = 0xffff_ff00;
 /// `NFNL_SUBSYS_NFTABLES`, in the header of a batch.
 const SUBSYS_NFTABLES: u16 = 10;
 /// `NFTNL_UDATA_*`.
-const UDATA_COMMENT: u8 = 0;
-const UDATA_SET_KEYBYTEORDER: u8 = 0;
+pub(super) const UDATA_COMMENT: u8 = 0;
+pub(super) const UDATA_SET_KEYBYTEORDER: u8 = 0;
 const UDATA_SET_DATABYTEORDER: u8 = 1;
 const UDATA_SET_COMMENT: u8 = 7;
-/// Ours, beside the comment of a rule; `nft` skips what it does not know.
-const UDATA_FINGERPRINT: u8 = 0xf1;
 /// `enum byteorder` of `nft`.
 const HOST_ENDIAN: u32 = 1;
-const BIG_ENDIAN: u32 = 2;
+pub(super) const BIG_ENDIAN: u32 = 2;
 
 /// Type number and length in bytes of a key.
 pub(super) fn key_type(key: &[Field]) -> (u32, u32) {
@@ -71,7 +67,7 @@ fn wrap(family: NetfilterProtoFamily, flags: u16, message: NfTablesMessage) -> M
     )
 }
 
-fn inet(flags: u16, message: NfTablesMessage) -> Message {
+pub(super) fn inet(flags: u16, message: NfTablesMessage) -> Message {
     wrap(NetfilterProtoFamily::Inet, flags, message)
 }
 
@@ -95,14 +91,14 @@ pub(super) fn end() -> Message {
     control(ControlMessage::BatchEnd)
 }
 
-fn udata(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
+pub(super) fn udata(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
     // A length is one byte; comments longer than that are cut.
     let len = value.len().min(250) as u8;
     out.extend([kind, len]);
     out.extend(value.iter().take(len.into()));
 }
 
-fn comment(out: &mut Vec<u8>, kind: u8, text: &str) {
+pub(super) fn comment(out: &mut Vec<u8>, kind: u8, text: &str) {
     let mut value: Vec<u8> = text.bytes().take(127).collect();
     value.push(0);
     udata(out, kind, &value);
@@ -267,98 +263,4 @@ pub(super) fn flush_chain(table: &str, name: &str) -> Message {
             ],
         }),
     )
-}
-
-/// A rule at the end of its chain, behind its anonymous sets; those take numbers from `id` on, the next free one is returned.
-pub(super) fn new_rule(
-    table: &str,
-    chain: &str,
-    rule: &Rule,
-    id: u32,
-    out: &mut Vec<Message>,
-) -> u32 {
-    let lowered = lower(&rule.statements, id);
-    let next = id.wrapping_add(lowered.sets.len() as u32);
-    for set in lowered.sets {
-        let mut data = Vec::new();
-        udata(&mut data, UDATA_SET_KEYBYTEORDER, &BIG_ENDIAN.to_ne_bytes());
-        out.push(inet(
-            NLM_F_CREATE,
-            NfTablesMessage::NewSet(SetMessage {
-                attributes: vec![
-                    SetAttribute::Table(table.to_owned()),
-                    SetAttribute::Name("__set%d".to_owned()),
-                    SetAttribute::Flags(SetFlags::Anonymous | SetFlags::Constant),
-                    SetAttribute::KeyType(set.key_type),
-                    SetAttribute::KeyLen(1),
-                    SetAttribute::Id(set.id),
-                    SetAttribute::Description(vec![SetDescription::Size(set.keys.len() as u32)]),
-                    SetAttribute::UserData(data),
-                ],
-            }),
-        ));
-        let elements = set.keys.iter().map(|key| {
-            ListAttribute::Element(vec![SetElementAttribute::Key(DataAttribute::Value(vec![
-                *key,
-            ]))])
-        });
-        out.push(inet(
-            NLM_F_CREATE,
-            NfTablesMessage::NewSetElement(SetElementMessage {
-                attributes: vec![
-                    SetElementList::Table(table.to_owned()),
-                    SetElementList::Set("__set%d".to_owned()),
-                    SetElementList::SetId(set.id),
-                    SetElementList::Elements(elements.collect()),
-                ],
-            }),
-        ));
-    }
-    let mut data = Vec::new();
-    comment(&mut data, UDATA_COMMENT, rule.comment);
-    udata(
-        &mut data,
-        UDATA_FINGERPRINT,
-        &fingerprint(chain, rule).to_be_bytes(),
-    );
-    out.push(inet(
-        NLM_F_CREATE | NLM_F_APPEND,
-        NfTablesMessage::NewRule(RuleMessage {
-            attributes: vec![
-                RuleAttribute::Table(table.to_owned()),
-                RuleAttribute::Chain(chain.to_owned()),
-                RuleAttribute::Expressions(lowered.expressions),
-                RuleAttribute::UserData(data),
-            ],
-        }),
-    ));
-    next
-}
-
-/// What a rule was made from, in a number: FNV-1a over its chain, comment and expressions, the same on every build.
-pub(super) fn fingerprint(chain: &str, rule: &Rule) -> u64 {
-    let lowered = lower(&rule.statements, 0);
-    let mut expressions = vec![0; lowered.expressions.as_slice().buffer_len()];
-    lowered.expressions.as_slice().emit(&mut expressions);
-    let keys = lowered.sets.iter().flat_map(|s| s.keys.iter().copied());
-    [chain.as_bytes(), &[0], rule.comment.as_bytes(), &[0]]
-        .concat()
-        .into_iter()
-        .chain(expressions)
-        .chain(keys)
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
-}
-
-/// The fingerprint in a rule's user data.
-pub(super) fn fingerprint_in(mut data: &[u8]) -> Option<u64> {
-    while let [kind, len, rest @ ..] = data {
-        let value = rest.get(..usize::from(*len))?;
-        if *kind == UDATA_FINGERPRINT {
-            return value.try_into().ok().map(u64::from_be_bytes);
-        }
-        data = rest.get(usize::from(*len)..)?;
-    }
-    None
 }

@@ -15,7 +15,8 @@ use super::super::KernelError;
 use super::super::netlink::{Channel, refused};
 use super::super::rule::{Chain, Element, SetDef, Table};
 use super::element::{RawList, elements};
-use super::encode::{data_type, fingerprint, fingerprint_in, hook_of, key_type, set_flags};
+use super::encode::{data_type, hook_of, key_type, set_flags};
+use super::rules::{fingerprint, fingerprint_in};
 
 /// A base chain's hook, priority and type.
 type BaseHook = (InetHookNumber, i32, String);

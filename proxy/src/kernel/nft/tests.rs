@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::rule::{Key, Value, Verdict};
 use super::super::table::table;
 use super::element::{RawList, element, elements};
-use super::encode::{fingerprint, fingerprint_in, new_rule};
+use super::rules::{fingerprint, fingerprint_in, new_rule};
 use super::*;
 use ferrolb_api::view::Protocol;
 use netlink_packet_netfilter::NetfilterMessageInner;
