@@ -1,0 +1,78 @@
+//! What the loop tells after, and before, it changes the kernel: which addresses are programmed, and the status of each Service.
+
+use std::net::IpAddr;
+
+use super::Proxy;
+use crate::apply::{holds, stands};
+use crate::desired::Touched;
+use crate::desired::services::ServiceDesired;
+
+impl<K> Proxy<K> {
+    /// Before a repair: Services whose addresses or servers are gone are missing, others stay what they are.
+    pub(super) fn lose(&mut self, touched: &Touched) {
+        for key in &touched.services {
+            let gone = |s| self.unprepared || !stands(&self.held, s);
+            if self.desired.service(key).is_some_and(gone) {
+                self.missing.insert(key.clone());
+            }
+        }
+        self.tell(touched);
+    }
+
+    /// After a pass: Services of which anything is not in the kernel are missing.
+    pub(super) fn count(&mut self, touched: &Touched) {
+        for key in &touched.services {
+            let service = self.desired.service(key);
+            let held = |s: &ServiceDesired| !self.unprepared && holds(&self.held, s);
+            if service.is_none_or(held) {
+                self.missing.remove(key);
+            } else {
+                self.missing.insert(key.clone());
+            }
+            match service.map(|s| &s.status.problems) {
+                Some(problems) if !problems.is_empty() => {
+                    self.problems.insert(key.clone(), problems.clone());
+                }
+                _ => {
+                    self.problems.remove(key);
+                }
+            }
+        }
+        self.tell(touched);
+    }
+
+    fn tell(&mut self, touched: &Touched) {
+        let ready = |addr: IpAddr| {
+            let mut users = self.desired.users(addr).peekable();
+            users.peek().is_some() && users.all(|key| !self.missing.contains(key))
+        };
+        self.programmed.send_if_modified(|programmed| {
+            let mut changed = programmed.is_none();
+            let set = programmed.get_or_insert_default();
+            for addr in &touched.addresses {
+                changed |= if ready(*addr) {
+                    set.insert(*addr)
+                } else {
+                    set.remove(addr)
+                };
+            }
+            changed
+        });
+        self.status.send_modify(|snapshot| {
+            for key in &touched.services {
+                match self.desired.service(key) {
+                    Some(service) => {
+                        let mut status = service.status.clone();
+                        status.programmed = !self.missing.contains(key);
+                        snapshot.services.insert(key.to_string(), status);
+                    }
+                    None => {
+                        snapshot.services.remove(&key.to_string());
+                    }
+                }
+            }
+            let problems = self.problems.values().flatten();
+            snapshot.errors = self.errors.iter().chain(problems).cloned().collect();
+        });
+    }
+}
