@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Addresses announced, each on its interfaces (by index).
-pub type Announced = BTreeMap<IpAddr, BTreeSet<u32>>;
+pub(crate) type Announced = BTreeMap<IpAddr, BTreeSet<u32>>;
 
 /// A difference.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Diff {
+pub(crate) struct Diff {
     /// Announce on these interfaces from now on, which the LAN has to be told.
     pub start: Announced,
     /// Announce no longer on these interfaces; nothing is said: the successor speaks for itself.
@@ -16,7 +16,7 @@ pub struct Diff {
 }
 
 /// The difference between two.
-pub fn diff(now: &Announced, then: &Announced) -> Diff {
+pub(crate) fn diff(now: &Announced, then: &Announced) -> Diff {
     Diff {
         start: less(then, now),
         stop: less(now, then),

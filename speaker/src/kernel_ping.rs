@@ -19,7 +19,7 @@ const ECHO: usize = 16;
 
 /// Why nodes can't be pinged.
 #[derive(Debug, thiserror::Error)]
-pub enum PingError {
+pub(crate) enum PingError {
     /// The process may not open a raw socket.
     #[error(
         "no right to ping other nodes: run as root or give the process the capability CAP_NET_RAW"
@@ -32,7 +32,7 @@ pub enum PingError {
 
 /// Sends echo requests and hears the answers, in one family.
 #[derive(Debug)]
-pub struct KernelPing {
+pub(crate) struct KernelPing {
     fd: AsyncFd<OwnedFd>,
     v6: bool,
     cookie: [u8; 12],
@@ -40,7 +40,7 @@ pub struct KernelPing {
 
 impl KernelPing {
     /// Opens the socket for the family of `local`; needs a tokio runtime. `cookie` is random.
-    pub fn open(local: IpAddr, cookie: [u8; 12]) -> Result<Self, PingError> {
+    pub(crate) fn open(local: IpAddr, cookie: [u8; 12]) -> Result<Self, PingError> {
         let v6 = local.is_ipv6();
         let (family, protocol) = match v6 {
             true => (AddressFamily::Inet6, SockProtocol::IcmpV6),
@@ -84,7 +84,7 @@ impl KernelPing {
     }
 
     /// Sends a request. Without an answer the caller will notice, so a lost request needs no other handling.
-    pub fn ping(&self, to: IpAddr) -> io::Result<()> {
+    pub(crate) fn ping(&self, to: IpAddr) -> io::Result<()> {
         let to = SockaddrStorage::from(SocketAddr::new(to, 0));
         sendto(
             self.fd.as_raw_fd(),
@@ -96,7 +96,7 @@ impl KernelPing {
     }
 
     /// Who answers next. Cancel safe.
-    pub async fn answered(&self) -> io::Result<IpAddr> {
+    pub(crate) async fn answered(&self) -> io::Result<IpAddr> {
         loop {
             let mut ready = self.fd.readable().await?;
             match ready.try_io(|fd| self.read(fd.get_ref())) {

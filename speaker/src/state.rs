@@ -16,7 +16,7 @@ use ferrolb_api::view::{Node, Service};
 
 /// Which addresses have to be decided on again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dirty {
+pub(crate) enum Dirty {
     /// These.
     Some(BTreeSet<IpAddr>),
     /// All of them: pools, advertisements, this node or its interfaces changed.
@@ -31,21 +31,21 @@ impl Default for Dirty {
 
 impl Dirty {
     /// Adds addresses.
-    pub fn add(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+    pub(crate) fn add(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         if let Self::Some(all) = self {
             all.extend(addresses);
         }
     }
 
     /// Whether nothing has to be decided.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Some(all) if all.is_empty())
     }
 }
 
 /// The objects, indexed by address where that is what is asked for.
 #[derive(Clone, Debug, Default)]
-pub struct State {
+pub(crate) struct State {
     services: BTreeMap<ObjectKey, Service>,
     by_address: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
     /// Rises whenever an address appears or goes.
@@ -60,7 +60,7 @@ pub struct State {
 
 impl State {
     /// Takes a change and marks what it concerns.
-    pub fn apply(&mut self, change: Change, dirty: &mut Dirty) {
+    pub(crate) fn apply(&mut self, change: Change, dirty: &mut Dirty) {
         match change {
             Change::Upsert(object) => self.upsert(object, dirty),
             Change::Remove(kind, key) => self.remove(kind, &key, dirty),
@@ -157,22 +157,22 @@ impl State {
     }
 
     /// All addresses that Services have.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.by_address.keys().copied()
     }
 
     /// A number that is another whenever [`State::addresses`] may be others.
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
 
     /// Whether a Service has this address.
-    pub fn has(&self, address: IpAddr) -> bool {
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
         self.by_address.contains_key(&address)
     }
 
     /// The Services that have this address, by key.
-    pub fn services(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
+    pub(crate) fn services(&self, address: IpAddr) -> impl Iterator<Item = &Service> {
         self.by_address
             .get(&address)
             .into_iter()
@@ -181,12 +181,12 @@ impl State {
     }
 
     /// The Node objects, by name.
-    pub fn nodes(&self) -> &BTreeMap<String, Node> {
+    pub(crate) fn nodes(&self) -> &BTreeMap<String, Node> {
         &self.nodes
     }
 
     /// The pool that an address belongs to, with the advertisements of its kind of configuration.
-    pub fn pool(&self, address: IpAddr) -> Option<(&IpAddressPool, Vec<&L2Advertisement>)> {
+    pub(crate) fn pool(&self, address: IpAddr) -> Option<(&IpAddressPool, Vec<&L2Advertisement>)> {
         let holds = |p: &&IpAddressPool| {
             p.ranges
                 .iter()

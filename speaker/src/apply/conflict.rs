@@ -22,7 +22,7 @@ type Place = (Ipv4Addr, u32);
 
 /// A foreign claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conflict {
+pub(crate) struct Conflict {
     /// Who else says that it has the address.
     pub mac: Mac,
     /// When it said so last.
@@ -34,7 +34,7 @@ pub struct Conflict {
 
 /// What to do about a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Defence {
+pub(crate) struct Defence {
     /// Address and interface to send one gratuitous ARP for.
     pub place: Place,
     /// Against whom.
@@ -45,11 +45,11 @@ pub struct Defence {
 
 /// All conflicts.
 #[derive(Clone, Debug, Default)]
-pub struct Conflicts(BTreeMap<Place, Conflict>);
+pub(crate) struct Conflicts(BTreeMap<Place, Conflict>);
 
 impl Conflicts {
     /// A frame from `mac` claims an address that we announce on this interface.
-    pub fn foreign(&mut self, place: Place, mac: Mac, now: Duration) {
+    pub(crate) fn foreign(&mut self, place: Place, mac: Mac, now: Duration) {
         let c = self.0.entry(place).or_insert(Conflict {
             mac,
             last: now,
@@ -66,12 +66,12 @@ impl Conflicts {
     }
 
     /// When something is due next.
-    pub fn next(&self) -> Option<Duration> {
+    pub(crate) fn next(&self) -> Option<Duration> {
         self.0.values().filter_map(|c| c.due).min()
     }
 
     /// What is due now, for the places that are still ours.
-    pub fn due(&mut self, now: Duration, ours: impl Fn(Place) -> bool) -> Vec<Defence> {
+    pub(crate) fn due(&mut self, now: Duration, ours: impl Fn(Place) -> bool) -> Vec<Defence> {
         self.0
             .retain(|place, c| ours(*place) && now.saturating_sub(c.last) < FORGET);
         let mut due = Vec::new();
@@ -96,7 +96,7 @@ impl Conflicts {
     }
 
     /// Conflicts that outlived the wait, by address and interface.
-    pub fn iter(&self) -> impl Iterator<Item = (Place, &Conflict)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &Conflict)> {
         self.0
             .iter()
             .filter(|(_, c)| c.defended.is_some())

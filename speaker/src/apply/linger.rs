@@ -10,7 +10,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, CacheInfo};
 use rtnetlink::{AddressMessageBuilder, Error, Handle};
 
 /// Puts the address on the interface for `hold` (whole seconds, at least one), or renews it.
-pub async fn leave(
+pub(crate) async fn leave(
     handle: &Handle,
     address: Ipv4Addr,
     interface: u32,
@@ -31,7 +31,11 @@ pub async fn leave(
 }
 
 /// Takes it away again: another node announces the address now. Only what [`leave`] put there fits: alone in its prefix.
-pub async fn remove(handle: &Handle, address: Ipv4Addr, interface: u32) -> Result<(), Error> {
+pub(crate) async fn remove(
+    handle: &Handle,
+    address: Ipv4Addr,
+    interface: u32,
+) -> Result<(), Error> {
     let message = AddressMessageBuilder::<Ipv4Addr>::new()
         .index(interface)
         .address(address, 32)

@@ -1,12 +1,12 @@
 //! What is said on the LAN: gratuitous ARP when and as often as it is due, answers, and the defence of an address.
 //!
 //! `schedule` and `conflict` are pure and take the clock as an argument; [`Announcer`] is the edge, with `real` (packet
-//! sockets) and [`Memory`] behind it. `linger` leaves addresses to the kernel when the agent stops.
+//! sockets) and `Memory` behind it. `linger` leaves addresses to the kernel when the agent stops.
 
-pub mod conflict;
-pub mod linger;
-pub mod real;
-pub mod schedule;
+pub(crate) mod conflict;
+pub(crate) mod linger;
+pub(crate) mod real;
+pub(crate) mod schedule;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ use std::io;
 use crate::frame::arp::{Arp, Mac};
 
 /// Sends ARP frames.
-pub trait Announcer {
+pub(crate) trait Announcer {
     /// The Ethernet address of an interface that frames can be sent on.
     fn mac(&self, interface: u32) -> Option<Mac>;
 
@@ -25,12 +25,14 @@ pub trait Announcer {
 }
 
 /// An announcer that remembers what it was asked to send; every interface has the address `02:00:00:00:00:<index>`.
+#[cfg(test)]
 #[derive(Debug, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// Interface and frame, in order.
     pub sent: Vec<(u32, Arp)>,
 }
 
+#[cfg(test)]
 impl Announcer for Memory {
     fn mac(&self, interface: u32) -> Option<Mac> {
         u8::try_from(interface)
@@ -45,7 +47,7 @@ impl Announcer for Memory {
 }
 
 /// Tells the LAN of `interface` where `address` is now, in both forms (RFC 5227 section 3).
-pub fn announce(
+pub(crate) fn announce(
     announcer: &mut impl Announcer,
     interface: u32,
     address: std::net::Ipv4Addr,
@@ -61,7 +63,11 @@ pub fn announce(
 }
 
 /// Answers a question for an address that this node announces on `interface`. False where it was none.
-pub fn answer(announcer: &mut impl Announcer, interface: u32, question: &Arp) -> io::Result<bool> {
+pub(crate) fn answer(
+    announcer: &mut impl Announcer,
+    interface: u32,
+    question: &Arp,
+) -> io::Result<bool> {
     let mac = announcer
         .mac(interface)
         .ok_or(io::ErrorKind::NotConnected)?;

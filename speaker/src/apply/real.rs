@@ -15,7 +15,7 @@ use crate::link::{Link, Links};
 
 /// What was heard.
 #[derive(Debug)]
-pub enum HeardArp {
+pub(crate) enum HeardArp {
     /// A frame on this interface.
     Frame(u32, Arp),
     /// The socket of this interface broke (the interface went down).
@@ -38,14 +38,14 @@ impl Drop for Open {
 
 /// The sockets.
 #[derive(Debug)]
-pub struct Sockets {
+pub(crate) struct Sockets {
     open: BTreeMap<u32, Open>,
     heard: mpsc::Sender<HeardArp>,
 }
 
 impl Sockets {
     /// No socket yet. What is heard goes to `heard`; what does not fit in there is lost, as in the socket's own queue.
-    pub fn new(heard: mpsc::Sender<HeardArp>) -> Self {
+    pub(crate) fn new(heard: mpsc::Sender<HeardArp>) -> Self {
         Self {
             open: BTreeMap::new(),
             heard,
@@ -53,7 +53,7 @@ impl Sockets {
     }
 
     /// Opens and closes sockets until they match the interfaces; returns what could not be opened, one sentence each.
-    pub fn sync(&mut self, links: &Links, patterns: &Patterns) -> Vec<String> {
+    pub(crate) fn sync(&mut self, links: &Links, patterns: &Patterns) -> Vec<String> {
         let wanted: BTreeMap<u32, &Link> =
             candidates(links, patterns).map(|l| (l.index, l)).collect();
         self.open
@@ -84,12 +84,12 @@ impl Sockets {
     }
 
     /// The interfaces that have a socket.
-    pub fn interfaces(&self) -> BTreeSet<u32> {
+    pub(crate) fn interfaces(&self) -> BTreeSet<u32> {
         self.open.keys().copied().collect()
     }
 
     /// Forgets a socket that broke; the next [`Sockets::sync`] opens it again where its interface is up.
-    pub fn closed(&mut self, interface: u32) {
+    pub(crate) fn closed(&mut self, interface: u32) {
         self.open.remove(&interface);
     }
 }

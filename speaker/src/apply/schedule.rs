@@ -12,11 +12,11 @@ const BURST: [u64; 7] = [0, 100, 500, 1600, 2700, 3800, 4900];
 const REFRESH: Duration = Duration::from_secs(60);
 
 /// An address on an interface.
-pub type Place = (Ipv4Addr, u32);
+pub(crate) type Place = (Ipv4Addr, u32);
 
 /// The plan of everything that is announced.
 #[derive(Clone, Debug, Default)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     plans: BTreeMap<Place, Plan>,
 }
 
@@ -30,7 +30,7 @@ struct Plan {
 
 impl Schedule {
     /// Begins (again) with the burst; the first round is due at once.
-    pub fn start(&mut self, place: Place, now: Duration) {
+    pub(crate) fn start(&mut self, place: Place, now: Duration) {
         self.plans.insert(
             place,
             Plan {
@@ -42,17 +42,17 @@ impl Schedule {
     }
 
     /// Ends.
-    pub fn stop(&mut self, place: Place) {
+    pub(crate) fn stop(&mut self, place: Place) {
         self.plans.remove(&place);
     }
 
     /// When something is due next.
-    pub fn next(&self) -> Option<Duration> {
+    pub(crate) fn next(&self) -> Option<Duration> {
         self.plans.values().map(|p| p.next).min()
     }
 
     /// What is due now. Rounds that were missed are not made up for.
-    pub fn due(&mut self, now: Duration) -> Vec<Place> {
+    pub(crate) fn due(&mut self, now: Duration) -> Vec<Place> {
         let mut due = Vec::new();
         for (place, plan) in self.plans.iter_mut().filter(|(_, p)| p.next <= now) {
             due.push(*place);

@@ -17,11 +17,11 @@ use crate::state::{Dirty, State};
 mod tests;
 
 /// Indexes of the interfaces on which this node may announce an address, at least one; else why it may not.
-pub type Answer = Result<BTreeSet<u32>, Reason>;
+pub(crate) type Answer = Result<BTreeSet<u32>, Reason>;
 
 /// What decides besides the objects.
 #[derive(Clone, Copy, Debug)]
-pub struct Surroundings<'a> {
+pub(crate) struct Surroundings<'a> {
     /// This node's name.
     pub me: &'a str,
     /// The addresses that the proxy has programmed; `None`: another proxy serves, ask nobody.
@@ -35,7 +35,7 @@ pub struct Surroundings<'a> {
 }
 
 /// The full pass: the answer for every address.
-pub fn desired(state: &State, around: Surroundings<'_>) -> BTreeMap<IpAddr, Answer> {
+pub(crate) fn desired(state: &State, around: Surroundings<'_>) -> BTreeMap<IpAddr, Answer> {
     state
         .addresses()
         .map(|a| (a, eligible(state, around, a)))
@@ -43,7 +43,7 @@ pub fn desired(state: &State, around: Surroundings<'_>) -> BTreeMap<IpAddr, Answ
 }
 
 /// Brings the answers up to date: only those of dirty addresses are decided again.
-pub fn refresh(
+pub(crate) fn refresh(
     answers: &mut BTreeMap<IpAddr, Answer>,
     state: &State,
     around: Surroundings<'_>,
@@ -64,7 +64,7 @@ pub fn refresh(
 }
 
 /// The answer for one address.
-pub fn eligible(state: &State, around: Surroundings<'_>, address: IpAddr) -> Answer {
+pub(crate) fn eligible(state: &State, around: Surroundings<'_>, address: IpAddr) -> Answer {
     let services: Vec<&Service> = state.services(address).collect();
     let (pool, advertisements) = state.pool(address).ok_or(Reason::NoAdvertisement)?;
     let covering: Vec<_> = advertisements

@@ -9,7 +9,7 @@ pub(crate) mod hash;
 pub(crate) mod table;
 pub(crate) mod watch;
 
-pub use table::MemberView;
+pub(crate) use table::MemberView;
 
 #[cfg(test)]
 mod tests;
