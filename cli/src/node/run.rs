@@ -104,29 +104,13 @@ impl<Src: Source, S: Store> Node<Src, S> {
             && let Some(proxy) = &self.parts.proxy
         {
             // A proxy that is gone is noticed where its end is awaited.
-            let _ = proxy
-                .batches
-                .send(Batch {
-                    changes,
-                    problems: None,
-                    ..Batch::default()
-                })
-                .await;
+            let _ = proxy.batches.send(of(changes)).await;
         }
         Ok(())
     }
 
     async fn tell_speaker(&self, changes: Vec<Change>) -> Result<(), Error> {
-        let _ = self
-            .parts
-            .speaker
-            .batches
-            .send(Batch {
-                changes,
-                problems: None,
-                ..Batch::default()
-            })
-            .await;
+        let _ = self.parts.speaker.batches.send(of(changes)).await;
         Ok(())
     }
 
@@ -169,6 +153,14 @@ impl<Src: Source, S: Store> Node<Src, S> {
             }
         }
         Ok(())
+    }
+}
+
+/// Changes alone: the parts hear nothing of problems.
+fn of(changes: Vec<Change>) -> Batch {
+    Batch {
+        changes,
+        ..Batch::default()
     }
 }
 
