@@ -9,6 +9,10 @@ mod cleanup;
 mod exec;
 #[path = "kernel/foreign.rs"]
 mod foreign;
+#[path = "kernel/hostport.rs"]
+mod hostport;
+#[path = "kernel/matrix.rs"]
+mod matrix;
 #[path = "kernel/restart.rs"]
 mod restart;
 #[path = "kernel/restart_load.rs"]

@@ -9,23 +9,23 @@ use super::world::{Place, World};
 
 /// One cell with all that a probe of it needs.
 #[derive(Debug, Clone)]
-pub struct Cell {
+pub(crate) struct Cell {
     /// Case and kind of address, for messages.
-    pub what: String,
+    pub(crate) what: String,
     /// Who asks.
-    pub source: Place,
+    pub(crate) source: Place,
     /// Over what.
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// Whom.
-    pub to: SocketAddr,
+    pub(crate) to: SocketAddr,
     /// What the table says.
-    pub expected: &'static str,
+    pub(crate) expected: &'static str,
     seen: BTreeSet<Seen>,
 }
 
 impl Cell {
     /// Resolves a cell of the table; `handler` is the node that takes the request.
-    pub fn new(
+    pub(crate) fn new(
         world: &World,
         what: String,
         source: &Place,
@@ -94,7 +94,7 @@ fn seen(world: &World, word: &str, source: &Place, handler: usize, six: bool) ->
 }
 
 /// Probes all cells; gives what differs, one line each.
-pub fn differences(world: &World, cells: Vec<Cell>) -> Vec<String> {
+pub(crate) fn differences(world: &World, cells: Vec<Cell>) -> Vec<String> {
     assert!(!cells.is_empty(), "there is nothing to probe");
     let (silent, loud): (Vec<Cell>, Vec<Cell>) = cells.into_iter().partition(Cell::is_silent);
     let mut lines = Vec::new();

@@ -10,7 +10,7 @@ use ferrolb_tests::wait;
 
 /// The transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// One HTTP request.
     Tcp,
     /// One datagram.
@@ -19,7 +19,7 @@ pub enum Transport {
 
 /// What a probe saw.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Seen {
+pub(crate) enum Seen {
     /// The server of that name answered; it saw the client at this address.
     Answer(String, IpAddr),
     /// A TCP reset or an ICMP error.
@@ -31,17 +31,17 @@ pub enum Seen {
 }
 
 /// How long an answer may take. Long, since only an error waits for it.
-pub fn patience() -> Duration {
-    Duration::from_secs(4) * wait::slowness()
+pub(crate) fn patience() -> Duration {
+    Duration::from_secs(4) * wait::slowness().min(3)
 }
 
 /// How long nothing must come for it to be silence.
-pub fn silence() -> Duration {
+pub(crate) fn silence() -> Duration {
     Duration::from_secs(2) * wait::slowness().min(3)
 }
 
 /// Asks once.
-pub fn probe(transport: Transport, to: SocketAddr, timeout: Duration) -> Seen {
+pub(crate) fn probe(transport: Transport, to: SocketAddr, timeout: Duration) -> Seen {
     let ask = Ask {
         source_port: fresh_port(),
         timeout,

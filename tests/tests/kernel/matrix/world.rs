@@ -4,59 +4,55 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use ferrolb_tests::lan::{Host, Lan};
 use ferrolb_tests::manifests::{Manifests, PodMeta};
 use ferrolb_tests::netns::Netns;
 use ferrolb_tests::node::{AgentSetup, Node, PodLinks, SERVICE_CIDR};
-use ferrolb_tests::paths::{TempDir, own_program, workspace};
+use ferrolb_tests::paths::{TempDir, own_program};
 use ferrolb_tests::pod::Pod;
 use ferrolb_tests::process::Process;
 use ferrolb_tests::wait;
 
-use super::table::{CASES, Case, Dest};
+use super::objects::{host_pod, name, node_port, pool, programmed, proxy_config, service, yaml};
+use super::table::{CASES, Dest};
 
 /// Where the pods and the host-network servers listen; the Services' port is [`PORT`].
-const TARGET: u16 = 8000;
+pub(crate) const TARGET: u16 = 8000;
 /// The port of every Service.
-pub const PORT: u16 = 80;
+pub(crate) const PORT: u16 = 80;
 /// Where the nodes' own servers listen beside [`TARGET`]: one is the Services' port, none may be reached through a service address.
-pub const HOST_PORTS: [u16; 3] = [22, PORT, 8080];
+pub(crate) const HOST_PORTS: [u16; 3] = [22, PORT, 8080];
 /// Node port of the first case; the others follow.
-pub const NODE_PORT: u16 = 30080;
+pub(crate) const NODE_PORT: u16 = 30080;
 /// Range of the IPv6 ClusterIPs.
 const SERVICE_CIDR6: &str = "fd00:96::/112";
 
-/// Who sends, in the order of the table's columns.
-pub const SOURCES: [&str; 6] = ["client", "A", "B", "a1", "a2", "b1"];
-
 /// A sender, or whoever may answer.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub(crate) struct Place {
     /// Its name, which its server answers with.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Where it is.
-    pub netns: Netns,
+    pub(crate) netns: Netns,
     v4: Ipv4Addr,
     v6: Ipv6Addr,
     /// The node that handles what it sends: 0 is A, 1 is B.
-    pub handler: usize,
+    pub(crate) handler: usize,
 }
 
 impl Place {
     /// Its address of a family.
-    pub fn address(&self, six: bool) -> IpAddr {
+    pub(crate) fn address(&self, six: bool) -> IpAddr {
         pick(six, self.v4, self.v6)
     }
 }
 
 /// Everything. Fields are dropped in order: agents and servers end before their namespaces.
-pub struct World {
+pub(crate) struct World {
     /// The nodes, A first.
-    pub nodes: [Node; 2],
-    /// Senders, as [`SOURCES`] names them.
-    pub places: Vec<Place>,
+    pub(crate) nodes: [Node; 2],
+    /// Senders, in the order of the table's columns.
+    pub(crate) places: Vec<Place>,
     setup: AgentSetup,
     _servers: Vec<Process>,
     _pods: Vec<Pod>,
@@ -67,7 +63,7 @@ pub struct World {
 
 impl World {
     /// Builds it, starts `ferrolb node` on both nodes, and waits until both have programmed every Service.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = TempDir::new("matrix");
         let logs = folder.path();
         let mut lan = Lan::new();
@@ -102,6 +98,7 @@ impl World {
             (1, "b1", vec![("both", "yes"), ("remote", "yes")]),
         ] {
             let mut pod = nodes[node].pod(name);
+            nodes[node].netns().ip(&source_routes(&nodes[node], &pod));
             pod.serve(logs, &[TARGET], &[], &[TARGET]);
             let meta = PodMeta {
                 namespace: "default".to_owned(),
@@ -168,7 +165,7 @@ impl World {
     }
 
     /// The sender or answerer of that name.
-    pub fn place(&self, name: &str) -> &Place {
+    pub(crate) fn place(&self, name: &str) -> &Place {
         self.places
             .iter()
             .find(|place| place.name == name)
@@ -176,7 +173,7 @@ impl World {
     }
 
     /// Where a case is asked. Node ports are asked on A.
-    pub fn address(&self, case: usize, dest: Dest, six: bool) -> SocketAddr {
+    pub(crate) fn address(&self, case: usize, dest: Dest, six: bool) -> SocketAddr {
         let host = u8::try_from(10 + case).expect("few cases");
         let low = u16::from(host);
         let [v4, v6] = match dest {
@@ -192,7 +189,10 @@ impl World {
                 IpAddr::from([172, 17, 255, host]),
                 [0xfd00, 0x17, 0x255, 0, 0, 0, 0, low].into(),
             ],
-            Dest::NodePort => [self.place("A").address(false), self.place("A").address(true)],
+            Dest::NodePort => [
+                self.place("A").address(false),
+                self.place("A").address(true),
+            ],
         };
         let port = match dest {
             Dest::NodePort => node_port(case),
@@ -202,7 +202,7 @@ impl World {
     }
 
     /// The address that a masqueraded request comes from, on its way from a node to whoever answers: that of the interface it leaves by.
-    pub fn masqueraded(&self, handler: usize, to: &Place, six: bool) -> IpAddr {
+    pub(crate) fn masqueraded(&self, handler: usize, to: &Place, six: bool) -> IpAddr {
         let node = &self.nodes[handler];
         let is_pod = !["A", "B"].contains(&to.name);
         if is_pod && to.handler == handler {
@@ -219,7 +219,7 @@ fn pick(six: bool, v4: Ipv4Addr, v6: Ipv6Addr) -> IpAddr {
 }
 
 /// An address of the range of ClusterIPs that no Service has.
-pub fn unallocated(six: bool) -> IpAddr {
+pub(crate) fn unallocated(six: bool) -> IpAddr {
     pick(
         six,
         Ipv4Addr::new(10, 96, 99, 99),
@@ -236,6 +236,25 @@ fn client_routes(a: &Host) -> String {
          route replace {SERVICE_CIDR6} via {v6}\n\
          route replace 2001:db8:51::/64 via {v6}\n\
          route replace fd00:17:255::/64 via {v6}\n"
+    )
+}
+
+/// The node speaks to a pod with its own address, as CNIs with addressless links have it: a wildcard UDP server answers with the address that its
+/// route prefers, which has to be the endpoint's.
+fn source_routes(node: &Node, pod: &Pod) -> String {
+    let Host { v4, v6, .. } = &node.host;
+    let link = node
+        .netns()
+        .sh("ip", &["-o", "route", "get", &pod.v4.to_string()]);
+    let link = link
+        .split_whitespace()
+        .skip_while(|word| *word != "dev")
+        .nth(1);
+    let link = link.expect("a pod has a route");
+    format!(
+        "route replace {}/32 dev {link} src {v4}\n\
+         route replace {}/128 dev {link} src {v6}\n",
+        pod.v4, pod.v6
     )
 }
 
@@ -264,106 +283,4 @@ fn host_server(node: &Node, name: &str, logs: &std::path::Path) -> Process {
         );
     }
     server
-}
-
-/// The users' configuration, with a range of IPv6 pods beside their own.
-fn proxy_config() -> String {
-    let path = workspace().join("deploy/examples/kube-proxy-config.yaml");
-    let text = std::fs::read_to_string(&path).expect("the users' configuration");
-    let (ours, both) = (
-        "clusterCIDR: 10.244.0.0/16\n",
-        "clusterCIDR: 10.244.0.0/16,fd00:10:244::/48\n",
-    );
-    assert!(text.contains(ours), "{}", path.display());
-    text.replace(ours, both)
-}
-
-fn pool() -> Value {
-    json!({
-        "apiVersion": "metallb.io/v1beta1",
-        "kind": "IPAddressPool",
-        "metadata": { "name": "matrix", "namespace": "metallb-system" },
-        "spec": { "addresses": ["172.17.255.0/24", "fd00:17:255::/112"] },
-    })
-}
-
-fn name(index: usize) -> String {
-    format!("case-{index}")
-}
-
-fn node_port(index: usize) -> u16 {
-    NODE_PORT + u16::try_from(index).expect("few cases")
-}
-
-fn service(index: usize, case: &Case, client: &Host, a: &Host) -> Value {
-    let low = 10 + index;
-    let port = |name: &str, protocol: &str| json!({ "name": name, "protocol": protocol, "port": PORT, "targetPort": TARGET, "nodePort": node_port(index) });
-    let policy = |local| if local { "Local" } else { "Cluster" };
-    let mut object = json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": name(index),
-            "namespace": "default",
-            "annotations": { "metallb.io/loadBalancerIPs": format!("172.17.255.{low},fd00:17:255::{low:x}") },
-        },
-        "spec": {
-            "type": "LoadBalancer",
-            "ipFamilyPolicy": "RequireDualStack",
-            "ipFamilies": ["IPv4", "IPv6"],
-            "clusterIP": format!("10.96.1.{low}"),
-            "clusterIPs": [format!("10.96.1.{low}"), format!("fd00:96::{low:x}")],
-            "externalIPs": [format!("198.51.100.{low}"), format!("2001:db8:51::{low:x}")],
-            "selector": { case.selects: "yes" },
-            "externalTrafficPolicy": policy(case.external_local),
-            "internalTrafficPolicy": policy(case.internal_local),
-            "ports": [port("tcp", "TCP"), port("udp", "UDP")],
-        },
-    });
-    if case.ranges {
-        let ranges = [client, a].map(|host| [format!("{}/32", host.v4), format!("{}/128", host.v6)]);
-        object["spec"]["loadBalancerSourceRanges"] = json!(ranges.concat());
-    }
-    object
-}
-
-/// A pod in the network of its node.
-fn host_pod(node: &str, name: &str, host: &Host) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": format!("host-{}", name.to_lowercase()), "namespace": "default", "labels": { "hosts": "yes" } },
-        "spec": { "nodeName": node, "hostNetwork": true, "containers": [{ "name": "server", "image": "lab" }] },
-        "status": {
-            "phase": "Running",
-            "podIP": host.v4,
-            "podIPs": [{ "ip": host.v4 }, { "ip": host.v6 }],
-            "conditions": [{ "type": "Ready", "status": "True" }],
-        },
-    })
-}
-
-/// Whether a node knows every Service, with its addresses in the kernel and no complaint.
-fn programmed(status: &Value) -> Result<(), String> {
-    let problems = &status["problems"];
-    if problems.as_array().is_none_or(|list| !list.is_empty()) {
-        return Err(format!("problems: {problems}"));
-    }
-    let services = status["services"].as_array().cloned().unwrap_or_default();
-    let waits = services.iter().find(|service| {
-        let early = ["NotSettled", "NoMajority", "NotProgrammed"];
-        early.contains(&service["reason"].as_str().unwrap_or_default())
-            || service["state"] == "Refused"
-            || service["addresses"].as_array().map(Vec::len) != Some(2)
-    });
-    match waits {
-        Some(service) => Err(service.to_string()),
-        None if services.len() < CASES.len() => Err(format!("{} Services", services.len())),
-        None => Ok(()),
-    }
-}
-
-/// JSON is YAML.
-fn yaml(object: &Value) -> String {
-    serde_json::to_string_pretty(object).expect("a value can be printed") + "\n"
 }
