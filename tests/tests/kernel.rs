@@ -15,6 +15,8 @@ mod hostport;
 mod matrix;
 #[path = "kernel/restart.rs"]
 mod restart;
+#[path = "kernel/restart_cluster.rs"]
+mod restart_cluster;
 #[path = "kernel/restart_load.rs"]
 mod restart_load;
 #[path = "kernel/restart_solo.rs"]

@@ -83,7 +83,7 @@ fn a_restart_under_load_loses_nothing_and_writes_nothing() {
     before.same(&solo.kernel(), "at the end");
     assert_eq!(watched.commits(&solo), Vec::<String>::new());
     let tally = load.finish();
-    println!("4 restarts: {tally:?}");
+    println!("4 restarts: {tally}");
 }
 
 /// Makes the client ask for every neighbour anew.

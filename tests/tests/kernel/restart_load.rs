@@ -13,8 +13,10 @@ use ferrolb_tests::client::{Ask, Flow, http, udp, udp_on};
 use ferrolb_tests::netns::Netns;
 use ferrolb_tests::wait;
 
-/// Between two questions on a long-lived flow, so that flows leave the machine to the requests.
-const PACE: Duration = Duration::from_millis(50);
+/// Between two questions: the load must leave an emulated machine some time for what is tested.
+const PACE: Duration = Duration::from_millis(10);
+/// The same on a long-lived flow.
+const FLOW_PACE: Duration = Duration::from_millis(50);
 
 /// What a stream does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +59,7 @@ struct Running {
 }
 
 /// What was answered in all; nothing was lost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Tally {
     /// Requests and datagrams on connections of their own.
     pub(crate) requests: u64,
@@ -190,9 +192,8 @@ fn converse(plan: &Stream, answers: &AtomicU64, stop: &AtomicBool) -> Result<Dur
         question().map_err(failed)?;
         longest = longest.max(asked.elapsed());
         answers.fetch_add(1, Ordering::Relaxed);
-        if plan.kind.is_long_lived() {
-            std::thread::sleep(PACE);
-        }
+        let long_lived = plan.kind.is_long_lived();
+        std::thread::sleep(if long_lived { FLOW_PACE } else { PACE });
     }
     Ok(longest)
 }
@@ -224,4 +225,15 @@ fn questions(plan: &Stream, ask: Ask) -> std::io::Result<Question> {
             })
         }
     })
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (requests, on_flows) = (self.requests, self.on_flows);
+        let slowest = self.slowest.as_millis();
+        write!(
+            f,
+            "{requests} requests and {on_flows} questions on long-lived flows, none lost, the slowest {slowest} ms"
+        )
+    }
 }

@@ -29,7 +29,9 @@ apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
 metadata: {name: default, namespace: metallb-system}
 spec: {addresses: [172.17.255.1-172.17.255.99]}
----
+";
+
+const ADVERTISEMENT: &str = "\
 apiVersion: metallb.io/v1beta1
 kind: L2Advertisement
 metadata: {name: default, namespace: metallb-system}
@@ -41,7 +43,7 @@ pub(crate) struct Solo {
     pub(crate) node: Node,
     pub(crate) client: Host,
     pub(crate) asker: Pod,
-    pub(crate) servers: Vec<Pod>,
+    _servers: Vec<Pod>,
     pub(crate) manifests: Manifests,
     pub(crate) setup: AgentSetup,
     _lan: Lan,
@@ -93,19 +95,26 @@ impl Solo {
         let proxy = std::fs::read_to_string(&proxy).expect("the example is there");
         manifests.write("kube-proxy-config.yaml", &proxy);
         manifests.write("pool.yaml", POOL);
+        manifests.write("advertisement.yaml", ADVERTISEMENT);
         let ports = "  - {name: http, port: 80, targetPort: 8000}\n  - {name: echo, port: 9000}\n  \
                      - {name: datagrams, port: 9001, protocol: UDP}\n";
         manifests.write("web.yaml", &service("web", WEB, "", ports));
         let local = "  externalTrafficPolicy: Local\n";
         manifests.write("kept.yaml", &service("kept", KEPT, local, ports));
         let nodes = [node];
-        let setup = AgentSetup::new(folder.path(), manifests.path(), &nodes, "ipvs");
+        let mut setup = AgentSetup::new(folder.path(), manifests.path(), &nodes, "ipvs");
         let [node] = nodes;
+        if wait::slowness() > 1 {
+            // Enough for a loop that an emulated machine holds up; more would only make every start longer, since nobody else is there.
+            setup
+                .extra
+                .extend(["--timer-scale", "2"].map(str::to_owned));
+        }
         Self {
             node,
             client,
             asker,
-            servers,
+            _servers: servers,
             manifests,
             setup,
             _lan: lan,
