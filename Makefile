@@ -46,6 +46,7 @@ docs: ## API documentation, its warnings as errors
 unit: ## Unit tests: need nothing
 	@echo "== unit tests"
 	@cargo test --quiet
+	@cargo test --quiet -p ferrolb-tests --test documents
 
 lab-tier: binary lab ## Namespace tests: need root
 	@echo "== lab tier"
