@@ -164,10 +164,12 @@ fn the_folder_goes_and_comes_back(solo: &Solo, load: Load) -> Load {
     let before = solo.kernel();
     let (path, aside) = (solo.manifests.path(), solo.folder().join("aside"));
     std::fs::rename(path, &aside).unwrap();
-    wait::until("a problem names the folder", PATIENCE, || {
-        problems(solo).is_ok_and(|all| {
-            all.len() == 1 && all[0].to_string().contains(&path.display().to_string())
-        })
+    wait::expect("a problem with the folder", PATIENCE, || {
+        let all = problems(solo)?;
+        match all.as_slice() {
+            [one] if one.to_string().contains("manifests folder") => Ok(()),
+            _ => Err(format!("{all:?}")),
+        }
     });
     load.pass(PHASE);
     before.same(&solo.kernel(), "without a manifests folder");
