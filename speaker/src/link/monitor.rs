@@ -2,6 +2,7 @@
 //! happens in between is lost (repeated changes do no harm). It only translates; `state` keeps.
 
 use std::io;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
@@ -16,6 +17,8 @@ use tokio::task::JoinHandle;
 use super::state::{Link, LinkAddress, LinkChange, Links};
 use crate::frame::arp::Mac;
 
+/// How often everything is read again: a socket that overran has lost reports.
+const AUDIT: Duration = Duration::from_secs(60);
 /// `INFINITY_LIFE_TIME` of linux/if_addr.h.
 const FOREVER: u32 = u32::MAX;
 
@@ -24,7 +27,7 @@ const FOREVER: u32 = u32::MAX;
 pub struct Monitor {
     changes: mpsc::Receiver<LinkChange>,
     handle: Handle,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Drop for Monitor {
@@ -54,6 +57,7 @@ impl Monitor {
         let mut links = Links::default();
         dump(&handle, &mut links).await.map_err(failed)?;
         let (sender, changes) = mpsc::channel(64);
+        let audit = tokio::spawn(audit(handle.clone(), sender.clone()));
         let forward = tokio::spawn(async move {
             while let Some((message, _)) = messages.next().await {
                 if let NetlinkPayload::InnerMessage(message) = message.payload
@@ -68,7 +72,7 @@ impl Monitor {
             Self {
                 changes,
                 handle,
-                tasks: [connection, forward],
+                tasks: [connection, forward, audit],
             },
             links,
         ))
@@ -79,16 +83,25 @@ impl Monitor {
         self.changes.recv().await
     }
 
-    /// All interfaces as they are now: the audit against lost notifications.
-    pub async fn read(&self) -> io::Result<Links> {
-        let mut links = Links::default();
-        dump(&self.handle, &mut links).await.map_err(failed)?;
-        Ok(links)
-    }
-
     /// The rtnetlink handle, for those who change addresses.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+}
+
+/// Reads everything again and again. A report that crosses the reading is made good by the next one.
+async fn audit(handle: Handle, sender: mpsc::Sender<LinkChange>) {
+    loop {
+        tokio::time::sleep(AUDIT).await;
+        let mut links = Links::default();
+        match dump(&handle, &mut links).await {
+            Ok(()) => {
+                if sender.send(LinkChange::All(links)).await.is_err() {
+                    return;
+                }
+            }
+            Err(e) => tracing::warn!("{}", failed(e)),
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub enum LinkChange {
     Address(u32, LinkAddress),
     /// Gone.
     AddressGone(u32, IpNet),
+    /// All there is, from an audit against lost reports.
+    All(Links),
 }
 
 /// All interfaces and their addresses.
@@ -74,10 +76,21 @@ impl Links {
                     .insert(address.net, address);
                 old != Some(address)
             }
-            LinkChange::AddressGone(index, net) => self
-                .addresses
-                .get_mut(&index)
-                .is_some_and(|a| a.remove(&net).is_some()),
+            LinkChange::AddressGone(index, net) => {
+                let Some(addresses) = self.addresses.get_mut(&index) else {
+                    return false;
+                };
+                let gone = addresses.remove(&net).is_some();
+                if addresses.is_empty() {
+                    self.addresses.remove(&index);
+                }
+                gone
+            }
+            LinkChange::All(links) => {
+                let news = *self != links;
+                *self = links;
+                news
+            }
         }
     }
 
@@ -97,14 +110,6 @@ impl Links {
             .get(&index)
             .into_iter()
             .flat_map(BTreeMap::values)
-    }
-
-    /// Whether any interface has this address.
-    pub fn has(&self, addr: IpAddr) -> bool {
-        self.addresses
-            .values()
-            .flat_map(BTreeMap::keys)
-            .any(|net| net.addr() == addr)
     }
 
     /// Whether this Ethernet address is one of ours.

@@ -175,3 +175,32 @@ fn only_lone_expiring_addresses_are_leftovers() {
     ));
     assert_eq!(all.leftovers().collect::<Vec<_>>(), [(addr, 2)]);
 }
+
+#[test]
+fn an_audit_replaces_what_is_known_and_says_whether_anything_was_missed() {
+    let mut known = Links::default();
+    known.apply(LinkChange::Link(link(2, "eth0")));
+    let same = known.clone();
+    assert!(!known.apply(LinkChange::All(same)));
+    let mut now = Links::default();
+    now.apply(LinkChange::Link(link(3, "eth1")));
+    assert!(known.apply(LinkChange::All(now)));
+    assert!(known.get(2).is_none() && known.get(3).is_some());
+}
+
+#[test]
+fn an_address_that_came_and_went_leaves_no_difference_behind() {
+    let mut known = Links::default();
+    known.apply(LinkChange::Link(link(2, "eth0")));
+    let before = known.clone();
+    let net = "192.0.2.1/24".parse().unwrap();
+    known.apply(LinkChange::Address(
+        2,
+        LinkAddress {
+            net,
+            expires: false,
+        },
+    ));
+    known.apply(LinkChange::AddressGone(2, net));
+    assert_eq!(known, before);
+}

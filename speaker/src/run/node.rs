@@ -150,7 +150,7 @@ impl Node {
     /// one for every Service.
     pub(super) fn link(&mut self, change: LinkChange) {
         let matters = match &change {
-            LinkChange::Link(_) | LinkChange::LinkGone(_) => true,
+            LinkChange::Link(_) | LinkChange::LinkGone(_) | LinkChange::All(_) => true,
             LinkChange::Address(index, _) | LinkChange::AddressGone(index, _) => self
                 .links
                 .get(*index)
