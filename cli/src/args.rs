@@ -124,6 +124,10 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_enum, default_value = "ipvs")]
     pub(crate) proxy: Proxy,
 
+    /// The node's pods hang on one bridge and br_netfilter is not there: masquerade what they say to each other through a Service
+    #[arg(long)]
+    pub(crate) bridged_pods: bool,
+
     /// Unix socket for `ferrolb status`
     #[arg(long, value_name = "FILE", default_value = crate::node::DEFAULT_SOCKET)]
     pub(crate) socket: PathBuf,

@@ -93,6 +93,7 @@ async fn proxy(
     settings.node_addresses.clone_from(&identity.addresses);
     settings.service_cidrs.clone_from(&args.service_cidr);
     settings.audit = args.audit;
+    settings.bridged_pods = args.bridged_pods;
     let mut linux = LinuxConfig::new(
         args.state.clone(),
         settings.marks.start..=settings.marks.end - 1,
