@@ -1,10 +1,15 @@
 //! `ferrolb cleanup`: takes out of this kernel what a node put there.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_controller::store::{DirStore, Store, StoreError};
 use ferrolb_proxy::config::Config;
 use ferrolb_proxy::kernel::Kernel;
 use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};
 use ferrolb_proxy::kernel::table::table;
+use ferrolb_speaker::cleanup::remove_leftovers;
 
 use crate::args::CleanupArgs;
 use crate::error::Error;
@@ -18,20 +23,35 @@ pub(crate) fn main(args: &CleanupArgs) -> Result<(), Error> {
         .enable_all()
         .build()
         .map_err(Error::failed)?;
-    let errors = runtime.block_on(async {
-        let mut kernel = LinuxKernel::new(config).await?;
-        Ok::<_, ferrolb_proxy::kernel::KernelError>(kernel.cleanup().await)
-    });
-    let errors = errors.map_err(Error::failed)?;
-    if errors.is_empty() {
+    let given = given(args);
+    let text: Vec<String> = runtime.block_on(async {
+        let mut kernel = LinuxKernel::new(config).await.map_err(Error::failed)?;
+        let errors = kernel.cleanup().await;
+        let mut text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        match given {
+            Ok(given) => text.extend(remove_leftovers(&given).await.err().map(|e| e.to_string())),
+            Err(e) => text.push(e.to_string()),
+        }
+        Ok::<_, Error>(text)
+    })?;
+    if text.is_empty() {
         println!(
-            "removed kube-ipvs0, its virtual servers and the table inet ferrolb; sysctls are as before"
+            "removed kube-ipvs0, its virtual servers and the table inet ferrolb; sysctls and timeouts are as before"
         );
         return Ok(());
     }
-    let text: Vec<_> = errors.iter().map(ToString::to_string).collect();
     Err(Error::Failed(format!(
         "not all could be removed: {}",
         text.join("; ")
     )))
+}
+
+/// The addresses that Services had: those that a node may have left on an interface of the LAN.
+fn given(args: &CleanupArgs) -> Result<BTreeSet<IpAddr>, StoreError> {
+    let saved = DirStore::open(&args.state)?.load()?.unwrap_or_default();
+    let tables = [&saved.agreed, &saved.held];
+    let assignments = tables.into_iter().flat_map(|t| t.assignments.values());
+    Ok(assignments
+        .flat_map(|a| a.addresses.iter().copied())
+        .collect())
 }

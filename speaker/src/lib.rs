@@ -2,6 +2,7 @@
 
 mod apply;
 pub mod claim;
+pub mod cleanup;
 mod desired;
 mod diff;
 pub mod frame;

@@ -102,7 +102,7 @@ impl Scanner {
         let mut scan = Scan::default();
         match list(&self.dir) {
             Err(error) => {
-                scan.missing = Some(error.to_string());
+                scan.missing = Some(format!("{}: {error}", self.dir.display()));
                 return scan;
             }
             Ok(names) => self.folder("", "default", names, &mut scan),

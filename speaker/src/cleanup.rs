@@ -1,0 +1,24 @@
+//! Takes away what a speaker that stopped left on the interfaces of the LAN, before it expires by itself.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::apply::linger;
+use crate::link::monitor::Monitor;
+
+/// Removes those of `addresses` that a speaker left to the kernel for the time of its restart; returns them. An address that
+/// stands there for good is not ours and stays.
+pub async fn remove_leftovers(addresses: &BTreeSet<IpAddr>) -> io::Result<Vec<Ipv4Addr>> {
+    let (monitor, links) = Monitor::start().await?;
+    let mut removed = Vec::new();
+    for (address, interface) in links.leftovers() {
+        let IpAddr::V4(v4) = address else { continue };
+        if addresses.contains(&address) {
+            let done = linger::remove(&monitor.handle(), v4, interface).await;
+            done.map_err(|e| io::Error::other(format!("{v4} stays on its interface: {e}")))?;
+            removed.push(v4);
+        }
+    }
+    Ok(removed)
+}
