@@ -14,18 +14,28 @@ fn read(file: &str) -> String {
 /// Package names of the workspace's own choices: `serde_yaml = { package = "serde-saphyr" }` is serde-saphyr.
 fn direct_dependencies() -> Vec<(String, String)> {
     let manifest = read("Cargo.toml");
-    let (_, section) = manifest.split_once("[workspace.dependencies]\n").expect("the section");
+    let (_, section) = manifest
+        .split_once("[workspace.dependencies]\n")
+        .expect("the section");
     let section = section.split("\n[").next().unwrap_or_default();
-    let lines = section.lines().filter(|l| !l.starts_with('#') && l.contains('='));
+    let lines = section
+        .lines()
+        .filter(|l| !l.starts_with('#') && l.contains('='));
     let all: Vec<(String, String)> = lines
         .filter(|l| !l.starts_with("ferrolb-"))
         .map(|line| {
             let name = line.split('=').next().unwrap_or_default().trim().to_owned();
-            let package = line.split_once("package = \"").and_then(|(_, rest)| rest.split('"').next());
+            let package = line
+                .split_once("package = \"")
+                .and_then(|(_, rest)| rest.split('"').next());
             (name.clone(), package.map_or(name, str::to_owned))
         })
         .collect();
-    assert!(all.len() > 15, "only {} dependencies were found: {all:?}", all.len());
+    assert!(
+        all.len() > 15,
+        "only {} dependencies were found: {all:?}",
+        all.len()
+    );
     all
 }
 
@@ -40,10 +50,15 @@ fn every_direct_dependency_has_its_reason_in_the_architecture() {
     let without: Vec<_> = direct_dependencies()
         .into_iter()
         .filter(|(name, _)| {
-            !rows.iter().any(|cell| cell.split([',', ' ', '(', ')']).any(|word| word == name))
+            !rows
+                .iter()
+                .any(|cell| cell.split([',', ' ', '(', ')']).any(|word| word == name))
         })
         .collect();
-    assert!(without.is_empty(), "no row in ARCHITECTURE.md for {without:?}");
+    assert!(
+        without.is_empty(),
+        "no row in ARCHITECTURE.md for {without:?}"
+    );
 }
 
 #[test]
@@ -64,12 +79,19 @@ fn only_files_that_make_a_raw_syscall_allow_unsafe_code() {
     }
     let allowed: Vec<String> = found
         .iter()
-        .filter(|file| std::fs::read_to_string(file).unwrap().contains("allow(unsafe_code)"))
+        .filter(|file| {
+            std::fs::read_to_string(file)
+                .unwrap()
+                .contains("allow(unsafe_code)")
+        })
         .map(|file| file.display().to_string())
         .collect();
     assert!(found.len() > 50, "only {} files were found", found.len());
     let expected = |f: &String| f.contains("/speaker/src/");
-    assert!(allowed.iter().all(expected) && allowed.len() <= 4, "{allowed:?}");
+    assert!(
+        allowed.iter().all(expected) && allowed.len() <= 4,
+        "{allowed:?}"
+    );
 }
 
 #[test]
