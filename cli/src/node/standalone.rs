@@ -3,6 +3,8 @@
 //!
 //! It drives the allocator and the agreement; the network and the clock stay outside, the disk is the [`Store`].
 
+mod explain;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,16 +12,17 @@ use std::time::{Duration, Instant};
 use ferrolb_api::ObjectKey;
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::reason::Reason;
 use ferrolb_api::source::{Batch, Change, Problem};
 use ferrolb_api::view::Service;
 use ferrolb_controller::agreement::machine::{Action, Event, Machine, View};
 use ferrolb_controller::agreement::table::{Ballot, Name, Table, Version};
 use ferrolb_controller::allocator::Allocator;
-use ferrolb_controller::assignment::{Assignment, overlay};
+use ferrolb_controller::assignment::overlay;
 use ferrolb_controller::state::{Settings, State};
 use ferrolb_controller::store::{Store, StoreError};
 use tracing::{debug, error, info, warn};
+
+pub(super) use explain::Standing;
 
 /// How long a newly elected member keeps the addresses of Services that its own copy of the manifests does not have yet.
 const KEEP_ABSENT: Duration = Duration::from_secs(10);
@@ -33,19 +36,6 @@ pub(super) struct Effects {
     pub(super) proxy: Option<Vec<Change>>,
     /// For other members.
     pub(super) send: Vec<(Name, Vec<u8>)>,
-}
-
-/// Why a Service has the addresses that it has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Standing {
-    /// The Service with its agreed addresses.
-    pub(super) service: Arc<Service>,
-    /// Pool of its load-balancer addresses.
-    pub(super) pool: Option<String>,
-    /// Why.
-    pub(super) reason: Reason,
-    /// The same as a sentence.
-    pub(super) message: String,
 }
 
 /// Allocation and agreement of one node.
@@ -121,6 +111,9 @@ impl<S: Store> Standalone<S> {
         }
         let mut changes = Vec::new();
         for change in batch.changes {
+            if let Change::Remove(kind, key) = &change {
+                self.origins.remove(&format!("{kind} {key}"));
+            }
             match change {
                 Change::Upsert(Object::Service(service)) => self.show(&service.key, &mut changes),
                 Change::Remove(Kind::Service, key) => self.show(&key, &mut changes),
@@ -158,67 +151,9 @@ impl<S: Store> Standalone<S> {
         self.step(Event::Tick, now)
     }
 
-    /// Every Service with its addresses and why, for the status.
-    pub(super) fn standings(&self) -> BTreeMap<ObjectKey, Standing> {
-        let majority = self.agreement.has_majority();
-        self.state
-            .services()
-            .iter()
-            .map(|(key, service)| {
-                let given = self.agreed.assignments.get(key);
-                let (mut reason, mut message) = self
-                    .allocator
-                    .outcomes()
-                    .get(key)
-                    .map_or((Reason::NotSettled, String::new()), |o| {
-                        (o.reason, o.message.clone())
-                    });
-                let wants = self.allocator.assignments().get(key);
-                if reason == Reason::Allocated && lacks(wants, given) {
-                    (reason, message) = if majority {
-                        (Reason::NotSettled, "the members have not agreed on its addresses yet".into())
-                    } else {
-                        let text = "fewer than half of the known nodes are heard, so nothing new is allocated; \
-                                    start more of them, or list only those that exist";
-                        (Reason::NoMajority, text.into())
-                    };
-                }
-                let standing = Standing {
-                    service: Arc::new(overlay(service, given)),
-                    pool: given.and_then(|a| a.pool.clone()),
-                    reason,
-                    message,
-                };
-                (key.clone(), standing)
-            })
-            .collect()
-    }
-
     /// Endpoints by Service.
     pub(super) fn endpoints(&self) -> &EndpointIndex {
         &self.endpoints
-    }
-
-    /// What is wrong with the input, with the pools and with what Services ask for.
-    pub(super) fn problems(&self) -> Vec<Problem> {
-        let of_pools = self.state.problems().iter().map(|p| self.placed(p.clone()));
-        let of_services = self.told.values().cloned();
-        self.problems
-            .iter()
-            .cloned()
-            .chain(of_pools)
-            .chain(of_services)
-            .collect()
-    }
-
-    /// The problem with the place of its object.
-    fn placed(&self, mut problem: Problem) -> Problem {
-        if problem.origin.is_empty()
-            && let Some(origin) = self.origins.get(&problem.object)
-        {
-            problem.origin.clone_from(origin);
-        }
-        problem
     }
 
     /// Lets the allocator decide what is dirty, and logs what became wrong.
@@ -370,13 +305,4 @@ impl<S: Store> Standalone<S> {
         }
         effects
     }
-}
-
-/// Whether the allocator would give something that is not agreed on.
-fn lacks(wants: Option<&Assignment>, given: Option<&Assignment>) -> bool {
-    let addresses = |a: Option<&Assignment>| {
-        a.map(|a| (a.cluster_ips.clone(), a.addresses.clone()))
-            .unwrap_or_default()
-    };
-    addresses(wants) != addresses(given)
 }
