@@ -22,8 +22,9 @@ struct Traced {
 impl Traced {
     fn start(solo: &Solo, name: &str, arguments: Vec<String>) -> Self {
         let trace = solo.folder().join(format!("{name}.trace"));
-        let options = ["-f", "--seccomp-bpf", "-e", "trace=execve,execveat", "-o"];
-        let mut all: Vec<String> = options.map(str::to_owned).to_vec();
+        // Paths are shown whole: strace cuts strings at 32 characters.
+        let options = "-f -s 4096 --seccomp-bpf -e trace=execve,execveat -o";
+        let mut all: Vec<String> = options.split(' ').map(str::to_owned).collect();
         all.extend([trace.display().to_string(), ferrolb().display().to_string()]);
         all.extend(arguments);
         let strace = find_tool("strace").expect("it is there");
