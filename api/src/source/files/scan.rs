@@ -240,11 +240,11 @@ fn is_manifest(name: &str) -> bool {
 }
 
 fn read_text(path: &Path, most: u64) -> io::Result<String> {
-    let file = File::open(path)?;
-    // A pipe or a device would be read for ever.
-    if !file.metadata()?.is_file() {
+    // A device would be read for ever, and opening a pipe waits until somebody writes to it.
+    if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
+    let file = File::open(path)?;
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|len| len > most) {
