@@ -91,6 +91,9 @@ impl Node {
                 self.counters.dropped += 1;
                 if self.complaints.due(why, super::clock().now) {
                     tracing::warn!(%from, "a datagram of the members' port was dropped: {why}");
+                    let text = format!("what {from} says to this node is dropped: {why}");
+                    self.deaf_to = Some((text, super::clock().now));
+                    self.changed = true;
                 }
             }
         }

@@ -39,6 +39,8 @@ pub(super) struct Node {
     pub(super) announced: Announced,
     pub(super) conflicts: Conflicts,
     pub(super) complaints: Complaints,
+    /// The last complaint about somebody's datagrams, and when.
+    pub(super) deaf_to: Option<(String, Duration)>,
     pub(super) counters: Counters,
     pub(super) problems: Vec<String>,
     pub(super) transport: Option<Transport>,
@@ -80,6 +82,7 @@ impl Node {
             announced: Announced::new(),
             conflicts: Conflicts::default(),
             complaints: Complaints::default(),
+            deaf_to: None,
             counters: Counters::default(),
             problems: Vec::new(),
             transport: None,

@@ -1,6 +1,7 @@
 //! The node as a [`Snapshot`].
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ferrolb_api::reason::Reason;
 
@@ -19,6 +20,9 @@ impl From<message::Status> for Status {
     }
 }
 
+/// A complaint about datagrams, made once a minute at most, stands in the status for so long.
+const STANDS: Duration = Duration::from_secs(120);
+
 impl Node {
     /// Everything as it is now; the next one is due when something changes again.
     pub(super) fn snapshot(&mut self) -> Snapshot {
@@ -31,6 +35,14 @@ impl Node {
             incarnation: m.incarnation,
             eligible: m.eligible,
         });
+        let now = super::clock().now;
+        let lately = |at: &Duration| now.saturating_sub(*at) < STANDS;
+        let deaf_to = self
+            .deaf_to
+            .iter()
+            .filter(|(_, at)| lately(at))
+            .map(|(text, _)| text);
+        let problems = self.problems.iter().chain(deaf_to).cloned().collect();
         Snapshot {
             node: self.me.to_string(),
             settled: self.machine.is_settled(),
@@ -38,7 +50,7 @@ impl Node {
             placer: self.machine.placer().map(ToString::to_string),
             members: members.collect(),
             addresses: self.state.addresses().map(|a| self.address(a)).collect(),
-            problems: self.problems.clone(),
+            problems,
             counters: self.counters,
         }
     }
