@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_api::source::Batch;
@@ -17,6 +19,7 @@ use ferrolb_speaker::snapshot::Snapshot as SpeakerSnapshot;
 use ferrolb_speaker::wire::key::Key;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tracing::warn;
 
 use super::identity::Identity;
 use super::listed;
@@ -60,7 +63,10 @@ pub(super) async fn start(
     tasks: &mut Tasks,
 ) -> Result<Parts, Error> {
     let key = match &args.key_file {
-        Some(file) => Key::read(file).map_err(Error::failed)?,
+        Some(file) => {
+            warn_if_open(file);
+            Key::read(file).map_err(Error::failed)?
+        }
         None => Key::random().map_err(Error::failed)?,
     };
     let (proxy, programmed) = match args.proxy {
@@ -75,10 +81,24 @@ pub(super) async fn start(
     settings.port = args.port;
     settings.timers = machine::Config::default().scaled(args.timer_scale);
     settings.leave_addresses = args.proxy == Proxy::Ipvs;
+    if args.proxy == Proxy::None {
+        // The kernel does not answer for an announcer that is away, so nobody waits for it longer than for a crashed one.
+        settings.timers.hold = settings.timers.crash_hold;
+    }
     Ok(Parts {
         proxy,
         speaker: speaker(settings, programmed, tasks),
     })
+}
+
+/// A key that others can read protects nothing.
+fn warn_if_open(file: &Path) {
+    if std::fs::metadata(file).is_ok_and(|m| m.permissions().mode() & 0o077 != 0) {
+        warn!(
+            "{0}: other users may read this key; make it `chmod 600 {0}`",
+            file.display()
+        );
+    }
 }
 
 type Programmed = watch::Receiver<Option<BTreeSet<IpAddr>>>;
