@@ -16,6 +16,8 @@ use crate::pod::Pod;
 use crate::servers::{self, Nginx};
 use crate::wait;
 
+/// What web-svc-cip.yaml's ClusterIP is in the default range: the first one after that of the API server, by name.
+pub const WEB_CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 2);
 /// How many nodes there are.
 pub const NODES: u8 = 3;
 /// Where the pods' nginx listens: other numbers than the Service's, so that the named target ports matter.
@@ -110,7 +112,7 @@ impl Cluster {
         let mut dns = Vec::new();
         for node in &mut nodes[..2] {
             let mut pod = node.pod(&format!("coredns-{}", node.number));
-            servers::coredns(&mut pod, logs, Ipv4Addr::new(10, 96, 0, 7));
+            servers::coredns(&mut pod, logs, WEB_CLUSTER_IP);
             manifests.pod(node, &pod, &select::dns(), true);
             dns.push(pod);
         }

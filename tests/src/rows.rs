@@ -191,8 +191,9 @@ pub fn dns_lookup(cluster: &Cluster, tcp: bool) -> Seen {
         .netns
         .run(move || ask(server, DNS_NAME, Ask::default()))
         .map_err(|error| error.to_string())?;
-    if found.is_empty() {
-        Err(format!("no address for {DNS_NAME}"))
+    let real = cluster.cluster_ip(&cluster.nodes[0], "default", "web-svc-cip")?;
+    if found != [real] {
+        Err(format!("{DNS_NAME} is {found:?} and not {real}"))
     } else {
         Ok(format!("{DNS_NAME} is {found:?}"))
     }
