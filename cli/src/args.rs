@@ -79,7 +79,7 @@ Examples:
     ferrolb node --manifests /etc/ferrolb --state /var/lib/ferrolb --node-ip 192.0.2.1 --proxy none
 
 A subfolder of the manifests folder names the namespace of the objects in it that name none.
-A key is made with: head -c 32 /dev/urandom > /etc/ferrolb.key";
+A key is made with: (umask 077; head -c 32 /dev/urandom > /etc/ferrolb.key)";
 
 #[derive(Debug, Args)]
 #[command(after_help = NODE_EXAMPLES)]

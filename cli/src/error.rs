@@ -1,5 +1,6 @@
 //! What ends the program, in one sentence that says what to do, and its exit code.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Why `ferrolb` ends with an error.
@@ -11,6 +12,24 @@ pub(crate) enum Error {
     /// A file or folder can't be used.
     #[error("{path}: {source}", path = path.display())]
     File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// The socket for `status` can't be made.
+    #[error(
+        "the socket for `ferrolb status` cannot be made at {path}: {source}; run as root, or name another place with --socket",
+        path = path.display()
+    )]
+    Socket {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// The state folder can't be used.
+    #[error(
+        "the state folder {path} cannot be used: {source}; name one with --state that this user can write to",
+        path = path.display()
+    )]
+    State {
         path: PathBuf,
         source: std::io::Error,
     },
@@ -43,5 +62,13 @@ impl Error {
     /// An error of a crate, by its message.
     pub(crate) fn failed(error: impl std::fmt::Display) -> Self {
         Self::Failed(error.to_string())
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no error.
+pub(crate) fn print(text: &[u8]) -> Result<(), Error> {
+    match std::io::stdout().write_all(text) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::failed(e)),
+        _ => Ok(()),
     }
 }

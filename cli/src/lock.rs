@@ -17,7 +17,7 @@ pub(crate) struct StateLock {
 impl StateLock {
     /// Takes the lock of a state folder; the folder is made where it does not exist.
     pub(crate) fn take(state: &Path) -> Result<Self, Error> {
-        let file_error = |source| Error::File {
+        let file_error = |source| Error::State {
             path: state.to_owned(),
             source,
         };

@@ -20,10 +20,7 @@ fn main() -> ExitCode {
         Command::Node(args) => node::main(&args),
         Command::Status(args) => status::main(&args),
         Command::Cleanup(args) => cleanup::main(&args),
-        Command::Completions(args) => {
-            completions::main(args.shell);
-            Ok(())
-        }
+        Command::Completions(args) => completions::main(args.shell),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -73,7 +73,7 @@ pub(super) fn identify(
     members.entry(me.clone()).or_insert(first);
     if members.len() > 1 && args.key_file.is_none() {
         return Err(Error::Usage(
-            "more than one member is known, so they need a key: make one with `head -c 32 /dev/urandom > FILE`, copy it to every \
+            "more than one member is known, so they need a key: make one with `(umask 077; head -c 32 /dev/urandom > FILE)`, copy it to every \
              node and give --key-file FILE"
                 .into(),
         ));

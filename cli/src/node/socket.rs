@@ -3,7 +3,7 @@
 //! Who may connect is the file's mode: root, and the members of one group where one was named.
 
 use std::fs::Permissions;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl StatusSocket {
         path: &Path,
         group: Option<&str>,
     ) -> Result<(Self, SocketFile), Error> {
-        let file = |source| Error::File {
+        let file = |source| Error::Socket {
             path: path.to_owned(),
             source,
         };
@@ -54,9 +54,14 @@ impl StatusSocket {
                 path: path.to_owned(),
             });
         }
-        match std::fs::remove_file(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(file(e)),
-            _ => {}
+        match std::fs::symlink_metadata(path) {
+            // Whatever else has this name is somebody's: nothing but a socket is replaced.
+            Ok(found) if !found.file_type().is_socket() => {
+                let other = std::io::Error::other("this is not a socket, and it stays as it is");
+                return Err(file(other));
+            }
+            Ok(_) => std::fs::remove_file(path).map_err(file)?,
+            Err(_) => {}
         }
         // Nobody may connect between bind and chmod: the file is made without any right for others.
         let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ferrolb_api::ObjectKey;
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::reason::Reason;
 use ferrolb_api::source::{Batch, Change, Problem};
 use ferrolb_api::view::Service;
 use ferrolb_controller::agreement::machine::{Action, Event, Machine, View};
@@ -161,8 +162,14 @@ impl<S: Store> Standalone<S> {
         let dirty = self.state.take_dirty();
         for key in self.allocator.decide(&self.state, &dirty) {
             let outcome = self.allocator.outcomes().get(&key);
+            // A request that makes no sense was told by the source that read it, with its field.
+            let told_by_source = |p: &Problem| {
+                self.problems.iter().any(|known| known.object == p.object)
+                    && outcome.is_some_and(|o| o.reason == Reason::InvalidRequest)
+            };
             match outcome
                 .and_then(|o| o.problem(&key))
+                .filter(|p| !told_by_source(p))
                 .map(|p| self.placed(p))
             {
                 Some(problem) if self.told.get(&key) != Some(&problem) => {

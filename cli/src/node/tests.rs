@@ -180,3 +180,74 @@ impl ferrolb_controller::store::Store for SharedStore<'_> {
         self.0.save(saved)
     }
 }
+
+#[test]
+fn a_request_that_makes_no_sense_is_told_once_with_its_field() {
+    let now = Instant::now();
+    let mut node = Standalone::new("a", 1, settings(), MemoryStore::default()).unwrap();
+    let text = MANIFESTS.replace(
+        "type: LoadBalancer",
+        "type: LoadBalancer\n  loadBalancerIP: 172.17.255.300",
+    );
+    let read = ferrolb_api::source::files::document::read("web.yaml", "default", &text);
+    assert_eq!(read.problems.len(), 1, "{:?}", read.problems);
+    let broken = Batch {
+        changes: read
+            .objects
+            .into_iter()
+            .map(|o| Change::Upsert(o.object))
+            .collect(),
+        problems: Some(read.problems.clone()),
+        ..Batch::default()
+    };
+    node.source(broken, now);
+    node.view(alone(), now);
+    assert_eq!(node.problems(), read.problems);
+    assert_eq!(read.problems[0].field, "spec.loadBalancerIP");
+}
+
+#[test]
+fn a_pipe_in_the_manifests_folder_holds_nothing_up() {
+    let dir = std::env::temp_dir().join(format!("ferrolb-pipe-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    nix::unistd::mkfifo(&dir.join("a.yaml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::write(dir.join("b.yaml"), MANIFESTS).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let folder = dir.clone();
+    std::thread::spawn(move || {
+        use ferrolb_api::source::files::scan::{Limits, Scanner};
+        tell.send(Scanner::new(folder, Limits::default()).scan())
+    });
+    let scan = told
+        .recv_timeout(Duration::from_secs(10))
+        .expect("it does not wait for a writer");
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(scan.files["b.yaml"].objects.len(), 2);
+    assert!(
+        scan.files["a.yaml"].problems[0]
+            .message
+            .contains("it is not a regular file")
+    );
+}
+
+#[tokio::test]
+async fn only_a_socket_is_replaced_by_the_socket() {
+    let path = std::env::temp_dir().join(format!("ferrolb-precious-{}", std::process::id()));
+    std::fs::write(&path, "precious").unwrap();
+    let refused = super::socket::StatusSocket::bind(&path, None)
+        .await
+        .err()
+        .expect("an error");
+    assert!(
+        refused.to_string().contains("this is not a socket"),
+        "{refused}"
+    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    std::fs::remove_file(&path).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let (_socket, file) = super::socket::StatusSocket::bind(&path, None)
+        .await
+        .unwrap();
+    drop(file);
+    assert!(!path.exists());
+}

@@ -5,12 +5,12 @@ mod table;
 mod tests;
 pub(crate) mod view;
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::args::{Output, StatusArgs};
-use crate::error::Error;
+use crate::error::{Error, print};
 use view::NodeStatus;
 
 /// The most that is read of an answer, in bytes.
@@ -31,11 +31,7 @@ pub(crate) fn main(args: &StatusArgs) -> Result<(), Error> {
         Output::Json => serde_json::to_string_pretty(&status).map_err(Error::failed)? + "\n",
         Output::Table => table::render(&status),
     };
-    // A reader that has seen enough (`| head`) is no error.
-    match std::io::stdout().write_all(printed.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::failed(e)),
-        _ => Ok(()),
-    }
+    print(printed.as_bytes())
 }
 
 fn ask(args: &StatusArgs) -> std::io::Result<String> {
