@@ -109,7 +109,7 @@ pub(crate) struct NodeArgs {
     pub(crate) key_file: Option<PathBuf>,
 
     /// UDP port on which the members talk
-    #[arg(long, value_name = "PORT", default_value_t = 7947)]
+    #[arg(long, value_name = "PORT", default_value_t = 7947, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
 
     /// Range that ClusterIPs are given from, one per family

@@ -32,6 +32,7 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/ferrolb/node.sock";
 /// Runs a node until SIGTERM or SIGINT.
 pub(crate) fn main(args: &NodeArgs) -> Result<(), Error> {
     log(args.log_json);
+    check(args)?;
     let _lock = StateLock::take(&args.state)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -42,6 +43,29 @@ pub(crate) fn main(args: &NodeArgs) -> Result<(), Error> {
     // A folder on a file system that hangs must not keep the node from ending.
     runtime.shutdown_background();
     ended
+}
+
+/// What no parser of one argument sees.
+fn check(args: &NodeArgs) -> Result<(), Error> {
+    let place = |path: &Path| std::fs::canonicalize(path).ok();
+    if let Some(state) = place(&args.state)
+        && place(&args.manifests) == Some(state)
+    {
+        return Err(Error::Usage(
+            "--state and --manifests name the same folder: what the node keeps is no manifest, give it a folder of its own".into(),
+        ));
+    }
+    let v4 = args
+        .service_cidr
+        .iter()
+        .filter(|net| net.addr().is_ipv4())
+        .count();
+    if v4 > 1 || args.service_cidr.len() - v4 > 1 {
+        return Err(Error::Usage(
+            "--service-cidr is given twice for one family: give at most one for IPv4 and one for IPv6".into(),
+        ));
+    }
+    Ok(())
 }
 
 async fn start(args: &NodeArgs) -> Result<(), Error> {

@@ -251,3 +251,44 @@ async fn only_a_socket_is_replaced_by_the_socket() {
     drop(file);
     assert!(!path.exists());
 }
+
+#[test]
+fn arguments_that_contradict_each_other_are_refused_before_anything_is_touched() {
+    use clap::Parser;
+    let dir = std::env::temp_dir().join(format!("ferrolb-args-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let shown = dir.display();
+    let refused = |line: &str| match crate::args::Cli::parse_from(line.split_whitespace()).command {
+        crate::args::Command::Node(args) => super::check(&args).unwrap_err().to_string(),
+        other => panic!("{other:?}"),
+    };
+    let same = refused(&format!(
+        "ferrolb node --manifests {shown} --state {shown}/."
+    ));
+    assert!(
+        same.starts_with("--state and --manifests name the same folder"),
+        "{same}"
+    );
+    let twice = "--service-cidr 10.96.0.0/12 --service-cidr 10.0.0.0/16";
+    let twice = refused(&format!(
+        "ferrolb node --manifests {shown} --state {shown}/s {twice}"
+    ));
+    assert!(
+        twice.starts_with("--service-cidr is given twice for one family"),
+        "{twice}"
+    );
+    assert!(
+        crate::args::Cli::try_parse_from([
+            "ferrolb",
+            "node",
+            "--manifests",
+            "m",
+            "--state",
+            "s",
+            "--port",
+            "0"
+        ])
+        .is_err()
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+}
