@@ -1,0 +1,202 @@
+//! A VM that runs: its processes, what it says, and whether it still lives.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::script::{BEAT, CODE, OUTPUT, UP};
+use super::{VmError, io};
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Until the guest begins with the command.
+    pub(super) up: Duration,
+    /// Between two signs of life.
+    pub(super) silent: Duration,
+    /// For all of it.
+    pub(super) total: Duration,
+}
+
+impl Limits {
+    /// A guest comes up in ten seconds under emulation and in thirty on a machine that builds meanwhile; it shows that it lives every 20 s.
+    pub(super) fn within(total: Duration) -> Self {
+        Self {
+            up: Duration::from_secs(150).min(total),
+            silent: Duration::from_secs(300),
+            total,
+        }
+    }
+}
+
+/// Lines of a console or of a list of processes that are worth showing.
+const SHOWN: usize = 60;
+
+/// Runs the guest to its end and gives the exit code of what it ran. Its output goes to ours.
+pub(super) fn run(command: Command, folder: &Path, limits: Limits) -> Result<i32, VmError> {
+    let output = folder.join(OUTPUT);
+    File::create(&output).map_err(io(output.display().to_string()))?;
+    let console = folder.join("console");
+    let log = File::create(&console).map_err(io(console.display().to_string()))?;
+    let start = Instant::now();
+    let mut guest = Guest::start(command, log)?;
+    let mut stream = Stream::open(&output)?;
+    while !guest.ended() {
+        stream.copy();
+        if !folder.join(UP).exists() {
+            if start.elapsed() > limits.up {
+                return Err(VmError::NotUp(limits.up.as_secs(), tail(&console)));
+            }
+        } else if start.elapsed() > limits.total {
+            let (seconds, processes) = (limits.total.as_secs(), tail(&folder.join(BEAT)));
+            return Err(VmError::TimedOut(seconds, processes));
+        } else if age(&folder.join(BEAT)) > limits.silent {
+            return Err(VmError::Silent(limits.silent.as_secs(), tail(&console)));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    stream.copy();
+    let code = std::fs::read_to_string(folder.join(CODE))
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    code.ok_or_else(|| VmError::NoResult(tail(&console)))
+}
+
+/// How long ago a file was written; nothing where there is none.
+fn age(path: &Path) -> Duration {
+    let written = path.metadata().and_then(|meta| meta.modified()).ok();
+    let age = written.and_then(|at| SystemTime::now().duration_since(at).ok());
+    age.unwrap_or_default()
+}
+
+/// The end of a text file.
+fn tail(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).replace('\r', "");
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN)..].join("\n")
+}
+
+/// The VM's processes: a group of their own, ended by its id and nothing else.
+struct Guest(Child);
+
+impl Guest {
+    fn start(mut command: Command, log: File) -> Result<Self, VmError> {
+        let errors = log.try_clone().map_err(io("console"))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .process_group(0);
+        command.spawn().map(Self).map_err(io("vng"))
+    }
+
+    fn ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if !self.ended() {
+            if let Ok(group) = i32::try_from(self.0.id()) {
+                let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            }
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// Follows a file that the guest writes.
+struct Stream(File);
+
+impl Stream {
+    fn open(path: &Path) -> Result<Self, VmError> {
+        File::open(path)
+            .map(Self)
+            .map_err(io(path.display().to_string()))
+    }
+
+    fn copy(&mut self) {
+        let mut chunk = Vec::new();
+        if self.0.read_to_end(&mut chunk).is_ok_and(|count| count > 0) {
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(&chunk).and_then(|()| out.flush());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::{Limits, VmError, run};
+    use crate::paths::TempDir;
+
+    const SHORT: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// What becomes of a guest that is this shell script, run in the shared folder.
+    fn outcome(
+        script: &str,
+        up: Duration,
+        silent: Duration,
+        total: Duration,
+    ) -> Result<i32, VmError> {
+        let folder = TempDir::new("guest");
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(folder.path());
+        run(command, folder.path(), Limits { up, silent, total })
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_command() {
+        let code = outcome("touch up beat; echo 7 >rc", LONG, LONG, LONG);
+        assert_eq!(code.unwrap(), 7);
+    }
+
+    #[test]
+    fn a_guest_that_does_not_come_up_is_ended_with_its_console() {
+        let error = outcome("echo panic; sleep 99", SHORT, LONG, LONG).unwrap_err();
+        assert!(
+            matches!(&error, VmError::NotUp(_, console) if console == "panic"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_guest_that_stops_is_ended_with_its_console() {
+        let error = outcome("touch up beat; echo stuck; sleep 99", LONG, SHORT, LONG).unwrap_err();
+        assert!(
+            matches!(&error, VmError::Silent(_, console) if console == "stuck"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_command_that_takes_too_long_is_ended_with_the_processes() {
+        let error = outcome("echo ps >beat; touch up; sleep 99", LONG, LONG, SHORT).unwrap_err();
+        assert!(
+            matches!(&error, VmError::TimedOut(_, processes) if processes == "ps"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_guest_that_ends_without_a_result_says_what_its_console_said() {
+        let error = outcome("echo no root", LONG, LONG, LONG).unwrap_err();
+        assert!(
+            matches!(&error, VmError::NoResult(console) if console == "no root"),
+            "{error}"
+        );
+    }
+}
