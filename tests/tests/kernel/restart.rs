@@ -125,7 +125,9 @@ impl Watched {
             Duration::from_secs(10),
             || {
                 let log = self.monitor.log();
-                if log.contains("lab_marker_end") {
+                // The generation that ends it names its maker at the end of its line.
+                let end = log.split_once("lab_marker_end").map(|(_, end)| end);
+                if end.is_some_and(|end| end.contains("by process") && end.ends_with('\n')) {
                     Ok(log)
                 } else {
                     Err(log)
