@@ -245,3 +245,12 @@ pub fn mac(netns: &Netns, interface: &str) -> String {
     word.unwrap_or_else(|| panic!("no MAC address: {text}"))
         .to_lowercase()
 }
+
+/// Makes the kernel of this namespace ask for what it knows under these addresses, at once: whom nobody answers for is forgotten in
+/// three seconds. A flush would throw away what is being sent meanwhile (`neigh_invalidate`), which is no loss of the other side's.
+pub fn ask_again(netns: &Netns, interface: &str, neighbours: &[(Ipv4Addr, &str)]) {
+    let line = |(ip, mac): &(Ipv4Addr, &str)| {
+        format!("neigh replace {ip} lladdr {mac} dev {interface} nud probe\n")
+    };
+    netns.ip(&neighbours.iter().map(line).collect::<String>());
+}

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use ferrolb_tests::client::{arp, mac};
+use ferrolb_tests::client::{arp, ask_again, mac};
 use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
-use ferrolb_tests::netns::Netns;
 use ferrolb_tests::process::Process;
 use ferrolb_tests::wait;
 use nix::sys::signal::Signal;
@@ -32,6 +31,11 @@ fn a_restart_under_load_loses_nothing_and_writes_nothing() {
     let mut solo = Solo::new("restart");
     solo.start();
     let macs = [mac(solo.node.netns(), "eth0")];
+    let client = solo.client.netns.clone();
+    let ask_again = || {
+        let neighbours = [(WEB, &*macs[0]), (KEPT, &*macs[0])];
+        ask_again(&client, "eth0", &neighbours);
+    };
     let before = solo.kernel();
     let watched = Watched::start(&solo);
     let load = Load::start(solo.traffic());
@@ -44,8 +48,8 @@ fn a_restart_under_load_loses_nothing_and_writes_nothing() {
         solo.end(signal);
         before.same(&solo.kernel(), &format!("after {signal}"));
         if signal == Signal::SIGTERM {
-            // What the client knew is gone: it has to ask, and nobody but the kernel is there to answer.
-            forget_neighbours(&solo.client.netns);
+            // The client asks anew, and nobody but the kernel is there to answer.
+            ask_again();
             load.pass(PHASE);
             for address in [WEB, KEPT] {
                 assert_eq!(
@@ -61,7 +65,7 @@ fn a_restart_under_load_loses_nothing_and_writes_nothing() {
             &solo.kernel(),
             &format!("after a start that followed {signal}"),
         );
-        forget_neighbours(&solo.client.netns);
+        ask_again();
         load.pass(PHASE);
     }
     wait::until(
@@ -75,7 +79,7 @@ fn a_restart_under_load_loses_nothing_and_writes_nothing() {
             !text.contains("172.17.255.")
         },
     );
-    forget_neighbours(&solo.client.netns);
+    ask_again();
     load.pass(PHASE);
     wait::until("a thousand requests", Duration::from_secs(30), || {
         load.requests() >= REQUESTS
@@ -84,11 +88,6 @@ fn a_restart_under_load_loses_nothing_and_writes_nothing() {
     assert_eq!(watched.commits(&solo), Vec::<String>::new());
     let tally = load.finish();
     println!("4 restarts: {tally}");
-}
-
-/// Makes the client ask for every neighbour anew.
-fn forget_neighbours(client: &Netns) {
-    client.ip("neigh flush dev eth0\n");
 }
 
 /// What `nft monitor` sees: a change that is made and taken back shows here and nowhere else.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ferrolb_tests::client::{arp, mac};
+use ferrolb_tests::client::{arp, ask_again, mac};
 use ferrolb_tests::cluster::Cluster;
 use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
@@ -48,7 +48,7 @@ fn a_restarted_announcer_stays_the_announcer_and_loses_nothing() {
     assert!(ended.success(), "{ended}");
     cluster.node_mut(&announcer).drop_agent();
     // Nobody but the kernel of the announcer answers, and the others still say that it is the announcer's.
-    cluster.client.netns.ip("neigh flush dev eth0\n");
+    ask_again(&cluster.client.netns, "eth0", &[(ECHO, &*macs[0])]);
     load.pass(PHASE);
     assert_eq!(arp(&cluster.client.netns, ECHO), macs);
     assert_eq!(cluster.announcer(ECHO.into()), Ok(announcer.clone()));
@@ -61,7 +61,7 @@ fn a_restarted_announcer_stays_the_announcer_and_loses_nothing() {
             Err(service.to_string())
         }
     });
-    cluster.client.netns.ip("neigh flush dev eth0\n");
+    ask_again(&cluster.client.netns, "eth0", &[(ECHO, &*macs[0])]);
     load.pass(PHASE);
     assert_eq!(arp(&cluster.client.netns, ECHO), macs);
     wait::expect("all agree", Duration::from_secs(20), || {
