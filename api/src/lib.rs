@@ -4,6 +4,7 @@
 //! Nothing here decides on an address, a node or a packet.
 
 pub mod annotations;
+pub mod cluster;
 pub mod crd;
 pub mod decode;
 pub mod endpoints;

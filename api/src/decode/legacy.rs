@@ -11,8 +11,7 @@ use crate::crd::IpAddressPool;
 use crate::legacy::LegacyConfig;
 use crate::{ObjectKey, yaml};
 
-/// Where MetalLB 0.9 looks for its configuration.
-const NAMESPACE: &str = "metallb-system";
+/// Name of the ConfigMap, and the key in it.
 const NAME: &str = "config";
 const FIELD: &str = "data.config";
 
@@ -45,8 +44,9 @@ struct Pool {
 pub(super) fn decode(
     value: &Value,
     key: ObjectKey,
+    namespace: &str,
 ) -> Result<Option<(LegacyConfig, Vec<FieldError>)>, FieldError> {
-    if key.namespace != NAMESPACE || key.name != NAME {
+    if key.namespace != namespace || key.name != NAME {
         return Ok(None);
     }
     let raw: Raw = typed(value)?;

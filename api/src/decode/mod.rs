@@ -71,8 +71,16 @@ pub fn title(value: &Value, default_namespace: &str) -> String {
     }
 }
 
+/// Where MetalLB 0.9 looks for its configuration by default.
+pub const METALLB_NAMESPACE: &str = "metallb-system";
+
 /// Decodes one object; namespaced kinds that name no namespace are in `default_namespace`.
 pub fn object(value: &Value, default_namespace: &str) -> Decoded {
+    object_with(value, default_namespace, METALLB_NAMESPACE)
+}
+
+/// The same where the ConfigMap of MetalLB 0.9 is in another namespace.
+pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &str) -> Decoded {
     let broken =
         |field: &str, message: String| Decoded::Broken(None, FieldError::new(field, message));
     if !value.is_object() {
@@ -114,7 +122,7 @@ pub fn object(value: &Value, default_namespace: &str) -> Decoded {
         }
         Kind::L2Advertisement => pool::decode_advertisement(value, key.clone())
             .map(|a| (Object::L2Advertisement(a), Vec::new())),
-        Kind::LegacyConfig => match legacy::decode(value, key.clone()) {
+        Kind::LegacyConfig => match legacy::decode(value, key.clone(), metallb_namespace) {
             Ok(Some((config, notes))) => Ok((Object::LegacyConfig(config), notes)),
             Ok(None) => return Decoded::Ignored(None),
             Err(error) => Err(error),

@@ -1,4 +1,4 @@
-//! Where changes come from: a folder of YAML ([`files`]) or a cluster's API.
+//! Where changes come from: a folder of YAML ([`files`]) or a cluster's API ([`cluster`]).
 //!
 //! The barrier is in the contract: the first [`Batch`] of a source is complete. A source that has several parts (watches,
 //! files) delivers nothing until each of them has delivered its first full list, so that a consumer never sees Services
@@ -9,6 +9,7 @@ use std::future::Future;
 use crate::ObjectKey;
 use crate::object::{Kind, Object};
 
+pub mod cluster;
 pub mod files;
 pub mod problem;
 pub mod synth;
@@ -24,6 +25,26 @@ pub enum Change {
     Upsert(Object),
     /// Gone.
     Remove(Kind, ObjectKey),
+}
+
+impl Change {
+    /// Its place in a batch: nodes and configuration before endpoints, endpoints before their Services; removals last and the
+    /// other way round.
+    fn rank(&self) -> (bool, u8) {
+        let rank = |kind: Kind| match kind {
+            Kind::ProxyConfig => 0,
+            Kind::Node => 1,
+            Kind::IpAddressPool | Kind::LegacyConfig => 2,
+            Kind::L2Advertisement => 3,
+            Kind::Pod => 4,
+            Kind::EndpointSlice => 5,
+            Kind::Service => 6,
+        };
+        match self {
+            Self::Upsert(object) => (false, rank(object.kind())),
+            Self::Remove(kind, _) => (true, u8::MAX - rank(*kind)),
+        }
+    }
 }
 
 /// Changes that take effect together; unchanged objects are never in it.

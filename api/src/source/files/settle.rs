@@ -225,7 +225,7 @@ impl Settle {
         mut changes: Vec<Change>,
         mut problems: Vec<Problem>,
     ) -> Option<Batch> {
-        changes.sort_by_key(order);
+        changes.sort_by_key(Change::rank);
         problems.sort();
         problems.dedup();
         problems.truncate(MOST_PROBLEMS);
@@ -240,23 +240,6 @@ impl Settle {
             problems,
             origins,
         })
-    }
-}
-
-/// Nodes and configuration before endpoints, endpoints before their Services; removals last and the other way round.
-fn order(change: &Change) -> (bool, u8) {
-    let rank = |kind: Kind| match kind {
-        Kind::ProxyConfig => 0,
-        Kind::Node => 1,
-        Kind::IpAddressPool | Kind::LegacyConfig => 2,
-        Kind::L2Advertisement => 3,
-        Kind::Pod => 4,
-        Kind::EndpointSlice => 5,
-        Kind::Service => 6,
-    };
-    match change {
-        Change::Upsert(object) => (false, rank(object.kind())),
-        Change::Remove(kind, _) => (true, u8::MAX - rank(*kind)),
     }
 }
 

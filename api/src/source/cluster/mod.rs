@@ -1,0 +1,108 @@
+//! A cluster's API as a source: one watch for each kind, resumed where it broke off.
+//!
+//! [`object`] is what is parsed of an answer, [`watch`] asks and asks again, [`merge`] makes batches of what is heard. `kube`'s
+//! watcher does the protocol: pages of a list, then a watch from its resource version, bookmarks, and a new list after 410 Gone
+//! (Kubernetes API concepts, "Efficient detection of changes").
+
+mod merge;
+mod object;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::source::{Batch, Source};
+use merge::{Merge, News};
+pub use watch::{Resources, Settings};
+
+/// News that wait for the merger before the watches wait too.
+const QUEUE: usize = 1024;
+/// News that one batch takes in at most.
+const TOGETHER: usize = 10_000;
+/// After so long it is said what the first batch waits for, and again each time as much later.
+const IMPATIENCE: Duration = Duration::from_secs(10);
+
+/// A cluster's API.
+#[derive(Debug)]
+pub struct ClusterSource {
+    merge: Merge,
+    news: mpsc::Receiver<(usize, News)>,
+    began: bool,
+    told: Option<Vec<String>>,
+    /// End with the source.
+    _watches: JoinSet<()>,
+}
+
+impl ClusterSource {
+    /// Starts to watch. Needs a tokio runtime.
+    pub fn new(client: &Client, settings: &Settings) -> Self {
+        let (tell, news) = mpsc::channel(QUEUE);
+        let mut watches = JoinSet::new();
+        let resources = watch::resources(settings);
+        let merge = Merge::new(resources.iter().map(|r| r.kind));
+        for (number, resource) in resources.into_iter().enumerate() {
+            watches.spawn(watch::follow(
+                client.clone(),
+                resource,
+                number,
+                tell.clone(),
+            ));
+        }
+        Self {
+            merge,
+            news,
+            began: false,
+            told: None,
+            _watches: watches,
+        }
+    }
+
+    fn complain(&mut self) {
+        let waits = self.merge.waits_for();
+        if self.told.as_ref() != Some(&waits) {
+            for what in &waits {
+                warn!("still waiting for the API server: {what}");
+            }
+            self.told = Some(waits);
+        }
+    }
+}
+
+impl Source for ClusterSource {
+    async fn next(&mut self) -> Option<Batch> {
+        loop {
+            let patience = if self.began {
+                Duration::MAX
+            } else {
+                IMPATIENCE
+            };
+            match tokio::time::timeout(patience, self.news.recv()).await {
+                Ok(Some((number, news))) => self.merge.hear(number, news),
+                Ok(None) => return None,
+                Err(_) => self.complain(),
+            }
+            for _ in 0..TOGETHER {
+                match self.news.try_recv() {
+                    Ok((number, news)) => self.merge.hear(number, news),
+                    Err(_) => break,
+                }
+            }
+            if let Some(batch) = self.merge.take() {
+                if !std::mem::replace(&mut self.began, true) {
+                    info!(
+                        objects = batch.changes.len(),
+                        "the API server's lists are complete"
+                    );
+                }
+                return Some(batch);
+            }
+        }
+    }
+}
