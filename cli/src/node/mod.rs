@@ -1,5 +1,6 @@
 //! `ferrolb node`: the files source, the standalone allocation, the proxy and the speaker, wired together.
 
+mod authority;
 mod identity;
 mod parts;
 mod report;
@@ -116,7 +117,7 @@ async fn start(args: &NodeArgs) -> Result<(), Error> {
     });
     let node = run::Node {
         source,
-        standalone,
+        authority: standalone,
         parts,
         questions,
         tasks,

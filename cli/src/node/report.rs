@@ -13,7 +13,7 @@ use ferrolb_api::view::{Service, ServiceType};
 use ferrolb_proxy::snapshot::Snapshot as ProxySnapshot;
 use ferrolb_speaker::snapshot::{Address, Snapshot as SpeakerSnapshot};
 
-use super::standalone::Standing;
+use super::authority::Standing;
 use crate::status::view::{
     AddressStatus, EndpointCount, MemberStatus, NodeStatus, ServiceState, ServiceStatus,
 };

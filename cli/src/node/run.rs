@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use ferrolb_api::source::{Batch, Change, Source};
 use ferrolb_controller::agreement::machine::View;
-use ferrolb_controller::store::Store;
 use ferrolb_speaker::message::NodeName;
 use ferrolb_speaker::snapshot::{Snapshot as SpeakerSnapshot, Status};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,11 +11,11 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::info;
 
+use super::authority::{Authority, Effects};
 use super::identity::Identity;
 use super::parts::{Parts, Tasks};
 use super::report::{Knowledge, report};
 use super::socket::Question;
-use super::standalone::{Effects, Standalone};
 use crate::args::Proxy;
 use crate::error::Error;
 
@@ -24,9 +23,9 @@ use crate::error::Error;
 const TICK: Duration = Duration::from_millis(100);
 
 /// A node and its parts.
-pub(super) struct Node<Src, S> {
+pub(super) struct Node<Src, A> {
     pub(super) source: Src,
-    pub(super) standalone: Standalone<S>,
+    pub(super) authority: A,
     pub(super) parts: Parts,
     pub(super) questions: mpsc::Receiver<Question>,
     pub(super) tasks: Tasks,
@@ -35,8 +34,8 @@ pub(super) struct Node<Src, S> {
 }
 
 /// Runs until a signal, or until a part fails. Then the speaker says goodbye; the datapath stays as it is.
-pub(super) async fn run<Src: Source, S: Store>(
-    mut node: Node<Src, S>,
+pub(super) async fn run<Src: Source, A: Authority>(
+    mut node: Node<Src, A>,
     first: Batch,
 ) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::failed)?;
@@ -44,7 +43,7 @@ pub(super) async fn run<Src: Source, S: Store>(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
-    let effects = node.standalone.source(first, Instant::now());
+    let effects = node.authority.source(first, Instant::now());
     node.first(effects).await?;
     let ended = loop {
         let effects = tokio::select! {
@@ -58,17 +57,17 @@ pub(super) async fn run<Src: Source, S: Store>(
                 continue;
             }
             batch = node.source.next() => match batch {
-                Some(batch) => node.standalone.source(batch, Instant::now()),
+                Some(batch) => node.authority.source(batch, Instant::now()),
                 None => break Ok(()),
             },
             Ok(()) = node.parts.speaker.snapshot.changed() => {
                 let view = view(&node.parts.speaker.snapshot.borrow_and_update());
-                node.standalone.view(view, Instant::now())
+                node.authority.view(view, Instant::now())
             }
             Some((from, bytes)) = node.parts.speaker.from_members.recv() => {
-                node.standalone.received(from.as_str().into(), bytes, Instant::now())
+                node.authority.received(from.as_str().into(), bytes, Instant::now())
             }
-            _ = tick.tick() => node.standalone.tick(Instant::now()),
+            _ = tick.tick() => node.authority.tick(Instant::now()),
         };
         node.carry(effects).await?;
     };
@@ -79,7 +78,7 @@ pub(super) async fn run<Src: Source, S: Store>(
     }
 }
 
-impl<Src: Source, S: Store> Node<Src, S> {
+impl<Src: Source, A: Authority> Node<Src, A> {
     /// The first batch goes to the speaker even if there is nothing in it: it says that the list is complete.
     async fn first(&mut self, effects: Effects) -> Result<(), Error> {
         if effects.speaker.is_empty() {
@@ -115,8 +114,8 @@ impl<Src: Source, S: Store> Node<Src, S> {
     }
 
     fn answer(&self, question: Question) {
-        let standings = self.standalone.standings();
-        let problems = self.standalone.problems();
+        let standings = self.authority.standings();
+        let problems = self.authority.problems();
         let proxy = self
             .parts
             .proxy
@@ -130,7 +129,7 @@ impl<Src: Source, S: Store> Node<Src, S> {
             },
             standings: &standings,
             problems,
-            slices: self.standalone.endpoints(),
+            slices: self.authority.endpoints(),
             proxy: proxy.as_ref(),
             speaker: &self.parts.speaker.snapshot.borrow(),
         };

@@ -23,21 +23,10 @@ use ferrolb_controller::state::{Settings, State};
 use ferrolb_controller::store::{Store, StoreError};
 use tracing::{debug, error, info, warn};
 
-pub(super) use explain::Standing;
+use super::authority::{Authority, Effects, Standing};
 
 /// How long a newly elected member keeps the addresses of Services that its own copy of the manifests does not have yet.
 const KEEP_ABSENT: Duration = Duration::from_secs(10);
-
-/// What a step leads to.
-#[derive(Debug, Default)]
-pub(super) struct Effects {
-    /// For the speaker, as soon as it is known: members must find each other before they can agree.
-    pub(super) speaker: Vec<Change>,
-    /// For the proxy: nothing before a table is in force, then all of it (which may be nothing).
-    pub(super) proxy: Option<Vec<Change>>,
-    /// For other members.
-    pub(super) send: Vec<(Name, Vec<u8>)>,
-}
 
 /// Allocation and agreement of one node.
 pub(super) struct Standalone<S> {
@@ -90,71 +79,6 @@ impl<S: Store> Standalone<S> {
             origins: BTreeMap::new(),
             told: BTreeMap::new(),
         })
-    }
-
-    /// Takes in what the source says.
-    pub(super) fn source(&mut self, batch: Batch, now: Instant) -> Effects {
-        if let Some(problems) = batch.problems {
-            for problem in problems.iter().filter(|p| !self.problems.contains(p)) {
-                warn!("{problem}");
-            }
-            self.problems = problems;
-        }
-        for ((kind, key), origin) in batch.origins {
-            self.origins.insert(format!("{kind} {key}"), origin);
-        }
-        self.began = true;
-        let before = self.state.problems().to_vec();
-        self.state.apply_all(&batch.changes);
-        let now_wrong = self.state.problems().iter().filter(|p| !before.contains(p));
-        for problem in now_wrong {
-            warn!("{}", self.placed(problem.clone()));
-        }
-        let mut changes = Vec::new();
-        for change in batch.changes {
-            if let Change::Remove(kind, key) = &change {
-                self.origins.remove(&format!("{kind} {key}"));
-            }
-            match change {
-                Change::Upsert(Object::Service(service)) => self.show(&service.key, &mut changes),
-                Change::Remove(Kind::Service, key) => self.show(&key, &mut changes),
-                Change::Upsert(Object::EndpointSlice(slice)) => {
-                    self.endpoints.upsert(slice.clone());
-                    changes.push(Change::Upsert(Object::EndpointSlice(slice)));
-                }
-                Change::Remove(Kind::EndpointSlice, key) => {
-                    self.endpoints.remove(&key);
-                    changes.push(Change::Remove(Kind::EndpointSlice, key));
-                }
-                other => changes.push(other),
-            }
-        }
-        self.decide(now, changes)
-    }
-
-    /// Takes in how this node sees the others.
-    pub(super) fn view(&mut self, view: View, now: Instant) -> Effects {
-        self.step(Event::View(view), now)
-    }
-
-    /// Takes in what another member says.
-    pub(super) fn received(&mut self, from: Name, bytes: Vec<u8>, now: Instant) -> Effects {
-        self.step(Event::Received { from, bytes }, now)
-    }
-
-    /// Lets time pass.
-    pub(super) fn tick(&mut self, now: Instant) -> Effects {
-        if self.keep_until.is_some_and(|until| now >= until) {
-            self.keep_until = None;
-            self.state.keep_absent(false);
-            return self.decide(now, Vec::new());
-        }
-        self.step(Event::Tick, now)
-    }
-
-    /// Endpoints by Service.
-    pub(super) fn endpoints(&self) -> &EndpointIndex {
-        &self.endpoints
     }
 
     /// Lets the allocator decide what is dirty, and logs what became wrong.
@@ -311,5 +235,75 @@ impl<S: Store> Standalone<S> {
             effects.proxy = Some(all.into_values().map(Change::Upsert).collect());
         }
         effects
+    }
+}
+
+impl<S: Store> Authority for Standalone<S> {
+    fn source(&mut self, batch: Batch, now: Instant) -> Effects {
+        if let Some(problems) = batch.problems {
+            for problem in problems.iter().filter(|p| !self.problems.contains(p)) {
+                warn!("{problem}");
+            }
+            self.problems = problems;
+        }
+        for ((kind, key), origin) in batch.origins {
+            self.origins.insert(format!("{kind} {key}"), origin);
+        }
+        self.began = true;
+        let before = self.state.problems().to_vec();
+        self.state.apply_all(&batch.changes);
+        let now_wrong = self.state.problems().iter().filter(|p| !before.contains(p));
+        for problem in now_wrong {
+            warn!("{}", self.placed(problem.clone()));
+        }
+        let mut changes = Vec::new();
+        for change in batch.changes {
+            if let Change::Remove(kind, key) = &change {
+                self.origins.remove(&format!("{kind} {key}"));
+            }
+            match change {
+                Change::Upsert(Object::Service(service)) => self.show(&service.key, &mut changes),
+                Change::Remove(Kind::Service, key) => self.show(&key, &mut changes),
+                Change::Upsert(Object::EndpointSlice(slice)) => {
+                    self.endpoints.upsert(slice.clone());
+                    changes.push(Change::Upsert(Object::EndpointSlice(slice)));
+                }
+                Change::Remove(Kind::EndpointSlice, key) => {
+                    self.endpoints.remove(&key);
+                    changes.push(Change::Remove(Kind::EndpointSlice, key));
+                }
+                other => changes.push(other),
+            }
+        }
+        self.decide(now, changes)
+    }
+
+    fn view(&mut self, view: View, now: Instant) -> Effects {
+        self.step(Event::View(view), now)
+    }
+
+    fn received(&mut self, from: Name, bytes: Vec<u8>, now: Instant) -> Effects {
+        self.step(Event::Received { from, bytes }, now)
+    }
+
+    fn tick(&mut self, now: Instant) -> Effects {
+        if self.keep_until.is_some_and(|until| now >= until) {
+            self.keep_until = None;
+            self.state.keep_absent(false);
+            return self.decide(now, Vec::new());
+        }
+        self.step(Event::Tick, now)
+    }
+
+    fn endpoints(&self) -> &EndpointIndex {
+        &self.endpoints
+    }
+
+    fn standings(&self) -> BTreeMap<ObjectKey, Standing> {
+        self.explained()
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        self.all_problems()
     }
 }

@@ -13,7 +13,8 @@ use ferrolb_controller::agreement::machine::View;
 use ferrolb_controller::state::Settings;
 use ferrolb_controller::store::MemoryStore;
 
-use super::standalone::{Effects, Standalone};
+use super::authority::{Authority, Effects};
+use super::standalone::Standalone;
 
 const MANIFESTS: &str = "
 apiVersion: v1

@@ -6,28 +6,14 @@ use std::sync::Arc;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::source::Problem;
-use ferrolb_api::view::Service;
 use ferrolb_controller::assignment::{Assignment, overlay};
 use ferrolb_controller::store::Store;
 
-use super::Standalone;
-
-/// Why a Service has the addresses that it has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::node) struct Standing {
-    /// The Service with its agreed addresses.
-    pub(in crate::node) service: Arc<Service>,
-    /// Pool of its load-balancer addresses.
-    pub(in crate::node) pool: Option<String>,
-    /// Why.
-    pub(in crate::node) reason: Reason,
-    /// The same as a sentence.
-    pub(in crate::node) message: String,
-}
+use super::{Standalone, Standing};
 
 impl<S: Store> Standalone<S> {
     /// Every Service with its addresses and why, for the status.
-    pub(in crate::node) fn standings(&self) -> BTreeMap<ObjectKey, Standing> {
+    pub(super) fn explained(&self) -> BTreeMap<ObjectKey, Standing> {
         let majority = self.agreement.has_majority();
         self.state
             .services()
@@ -63,7 +49,7 @@ impl<S: Store> Standalone<S> {
     }
 
     /// What is wrong with the input, with the pools and with what Services ask for.
-    pub(in crate::node) fn problems(&self) -> Vec<Problem> {
+    pub(super) fn all_problems(&self) -> Vec<Problem> {
         let of_pools = self.state.problems().iter().map(|p| self.placed(p.clone()));
         let of_services = self.told.values().cloned();
         self.problems

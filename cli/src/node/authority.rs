@@ -1,0 +1,62 @@
+//! Who says which Service has which addresses: the members among themselves ([`super::standalone`]) or a cluster's API
+//! ([`super::observed`]). The daemons of a node cannot tell the two apart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::endpoints::EndpointIndex;
+use ferrolb_api::reason::Reason;
+use ferrolb_api::source::{Batch, Change, Problem};
+use ferrolb_api::view::Service;
+use ferrolb_controller::agreement::machine::View;
+use ferrolb_controller::agreement::table::Name;
+
+/// What a step leads to.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// For the speaker, as soon as it is known: members must find each other before they can agree.
+    pub(super) speaker: Vec<Change>,
+    /// For the proxy: nothing before a table is in force, then all of it (which may be nothing).
+    pub(super) proxy: Option<Vec<Change>>,
+    /// For other members.
+    pub(super) send: Vec<(Name, Vec<u8>)>,
+}
+
+/// Why a Service has the addresses that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// The Service with its agreed addresses.
+    pub(super) service: Arc<Service>,
+    /// Pool of its load-balancer addresses.
+    pub(super) pool: Option<String>,
+    /// Why.
+    pub(super) reason: Reason,
+    /// The same as a sentence.
+    pub(super) message: String,
+}
+
+/// Turns what a source says into what the daemons see.
+pub(super) trait Authority {
+    /// Takes in what the source says.
+    fn source(&mut self, batch: Batch, now: Instant) -> Effects;
+
+    /// Takes in how this node sees the others.
+    fn view(&mut self, view: View, now: Instant) -> Effects;
+
+    /// Takes in what another member says.
+    fn received(&mut self, from: Name, bytes: Vec<u8>, now: Instant) -> Effects;
+
+    /// Lets time pass.
+    fn tick(&mut self, now: Instant) -> Effects;
+
+    /// Endpoints by Service.
+    fn endpoints(&self) -> &EndpointIndex;
+
+    /// Every Service with its addresses and why, for the status.
+    fn standings(&self) -> BTreeMap<ObjectKey, Standing>;
+
+    /// What is wrong with the input, with the pools and with what Services ask for.
+    fn problems(&self) -> Vec<Problem>;
+}
