@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use ferrolb_api::cluster::Access;
 use ipnet::IpNet;
 
 /// A bare-metal Kubernetes load balancer with an integrated service proxy.
@@ -70,6 +71,8 @@ impl FromStr for Member {
 
 const NODE_EXAMPLES: &str = "\
 Examples:
+  A node of a cluster:
+    ferrolb node --kubeconfig /etc/ferrolb/kubeconfig --state /var/lib/ferrolb --key-file /etc/ferrolb.key
   One machine, no API server:
     ferrolb node --manifests /etc/ferrolb --state /var/lib/ferrolb --node-ip 192.0.2.1
   Three machines that share a key:
@@ -81,26 +84,72 @@ Examples:
 A subfolder of the manifests folder names the namespace of the objects in it that name none.
 A key is made with: (umask 077; head -c 32 /dev/urandom > /etc/ferrolb.key)";
 
+/// The way to a cluster's API, and what of it concerns ferrolb.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct ClusterArgs {
+    /// Address and credentials of the API server [default: --server, or what every pod is given]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    pub(crate) context: Option<String>,
+
+    /// URL of the API server, with the credentials of the pod: where its ClusterIP needs this very proxy
+    #[arg(long, value_name = "URL", env = "FERROLB_SERVER")]
+    pub(crate) server: Option<String>,
+
+    /// Namespace of the IPAddressPools, L2Advertisements and of MetalLB's ConfigMap `config`
+    #[arg(long, value_name = "NAME", default_value = ferrolb_api::decode::METALLB_NAMESPACE)]
+    pub(crate) namespace: String,
+
+    /// Serve Services of this loadBalancerClass only [default: those without one]
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) lb_class: Option<String>,
+}
+
+impl ClusterArgs {
+    /// The way to the API server; the KubeProxyConfiguration may name a kubeconfig.
+    pub(crate) fn access(&self, proxy_kubeconfig: Option<PathBuf>) -> Access {
+        let set = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
+        Access {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            proxy_kubeconfig,
+            server: set(&self.server),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = NODE_EXAMPLES)]
 pub(crate) struct NodeArgs {
-    /// Folder of Kubernetes YAML that says what to serve; followed while running
-    #[arg(long, value_name = "DIR")]
-    pub(crate) manifests: PathBuf,
+    /// Folder of Kubernetes YAML that says what to serve, instead of a cluster's API; followed while running
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
+    pub(crate) manifests: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 
     /// Folder for what must outlive a restart: assigned addresses, sysctls of before
     #[arg(long, value_name = "DIR")]
     pub(crate) state: PathBuf,
 
     /// Name of this node [default: the KubeProxyConfiguration's hostnameOverride, else the host name]
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "NODE_NAME",
+        visible_alias = "hostname-override"
+    )]
     pub(crate) node_name: Option<String>,
 
     /// Address of this node, one per family [default: its --member, its Node object's InternalIPs]
     #[arg(long, value_name = "IP")]
     pub(crate) node_ip: Vec<IpAddr>,
 
-    /// A known node; once per node, this one too [default: the Node objects in the manifests folder]
+    /// A known node; once per node, this one too [default: the Node objects]
     #[arg(long = "member", value_name = "NAME=IP")]
     pub(crate) members: Vec<Member>,
 
@@ -112,11 +161,13 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "PORT", default_value_t = 7947, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
 
-    /// Range that ClusterIPs are given from, one per family
-    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/12")]
+    /// Range that ClusterIPs come from, one per family; addresses in it that no Service has are refused [default: 10.96.0.0/12 with
+    /// --manifests, none with a cluster's API]
+    #[arg(long, value_name = "CIDR")]
     pub(crate) service_cidr: Vec<IpNet>,
 
-    /// A KubeProxyConfiguration to read instead of one in the manifests folder
+    /// A KubeProxyConfiguration to read, instead of one in the manifests folder; a cluster's API is reached through the kubeconfig
+    /// that it names, where --kubeconfig names none
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 

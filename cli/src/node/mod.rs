@@ -1,7 +1,8 @@
-//! `ferrolb node`: the files source, the standalone allocation, the proxy and the speaker, wired together.
+//! `ferrolb node`: a source, the authority over addresses, the proxy and the speaker, wired together.
 
 mod authority;
 mod identity;
+mod observed;
 mod parts;
 mod report;
 mod run;
@@ -11,24 +12,32 @@ mod standalone;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_api::source::cluster::{ClusterSource, Resources, Settings as ClusterSettings};
 use ferrolb_api::source::files::{FilesSource, Settings as FilesSettings};
 use ferrolb_api::source::{Change, Source};
 use ferrolb_controller::state::Settings;
 use ferrolb_controller::store::DirStore;
+use ipnet::{IpNet, Ipv4Net};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::NodeArgs;
 use crate::error::Error;
 use crate::lock::StateLock;
+use authority::Authority;
+use observed::Observed;
 use standalone::Standalone;
 
 /// Where `ferrolb status` looks for a node.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/ferrolb/node.sock";
+
+/// Where ClusterIPs come from without an API server: kubeadm's default.
+const DEFAULT_SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
 
 /// Runs a node until SIGTERM or SIGINT.
 pub(crate) fn main(args: &NodeArgs) -> Result<(), Error> {
@@ -50,7 +59,7 @@ pub(crate) fn main(args: &NodeArgs) -> Result<(), Error> {
 fn check(args: &NodeArgs) -> Result<(), Error> {
     let place = |path: &Path| std::fs::canonicalize(path).ok();
     if let Some(state) = place(&args.state)
-        && place(&args.manifests) == Some(state)
+        && args.manifests.as_deref().and_then(place) == Some(state)
     {
         return Err(Error::Usage(
             "--state and --manifests name the same folder: what the node keeps is no manifest, give it a folder of its own".into(),
@@ -71,13 +80,54 @@ fn check(args: &NodeArgs) -> Result<(), Error> {
 
 async fn start(args: &NodeArgs) -> Result<(), Error> {
     let given = args.config.as_deref().map(read_config).transpose()?;
-    let source =
-        FilesSource::new(&args.manifests, FilesSettings::default()).map_err(Error::failed)?;
-    let mut source = GivenConfig {
-        source,
-        replaces: given.is_some(),
-        given,
+    match &args.manifests {
+        Some(folder) => from_files(args, folder, given).await,
+        None => from_cluster(args, given).await,
+    }
+}
+
+async fn from_files(
+    args: &NodeArgs,
+    folder: &Path,
+    given: Option<ProxyConfig>,
+) -> Result<(), Error> {
+    let source = FilesSource::new(folder, FilesSettings::default()).map_err(Error::failed)?;
+    let settings = Settings {
+        class: args.cluster.lb_class.clone(),
+        service_cidrs: service_cidrs(args),
     };
+    let store = DirStore::open(&args.state).map_err(Error::failed)?;
+    let boot = ferrolb_speaker::wire::key::random_u64().map_err(Error::failed)?;
+    start_with(args, GivenConfig::new(source, given), |me| {
+        Standalone::new(me, boot, settings, store).map_err(Error::failed)
+    })
+    .await
+}
+
+async fn from_cluster(args: &NodeArgs, given: Option<ProxyConfig>) -> Result<(), Error> {
+    let kubeconfig = given.as_ref().and_then(|c| c.kubeconfig.clone());
+    let access = args.cluster.access(kubeconfig.map(PathBuf::from));
+    let connection = access.connect().await.map_err(Error::failed)?;
+    info!(server = connection.server, "asking the API server");
+    let mut watched = ClusterSettings::new(Resources::Node);
+    watched.namespace.clone_from(&args.cluster.namespace);
+    let source = ClusterSource::new(&connection.client, &watched);
+    let settings = Settings {
+        class: args.cluster.lb_class.clone(),
+        service_cidrs: Vec::new(),
+    };
+    start_with(args, GivenConfig::new(source, given), |_| {
+        Ok(Observed::new(settings))
+    })
+    .await
+}
+
+/// The same for every source and authority: waits for the first batch, finds out who this node is, starts the parts.
+async fn start_with<Src: Source, A: Authority>(
+    args: &NodeArgs,
+    mut source: Src,
+    authority: impl FnOnce(&str) -> Result<A, Error>,
+) -> Result<(), Error> {
     let Some(first) = source.next().await else {
         return Ok(());
     };
@@ -99,13 +149,7 @@ async fn start(args: &NodeArgs) -> Result<(), Error> {
     {
         warn!("the KubeProxyConfiguration asks for another mode; this proxy programs IPVS");
     }
-    let settings = Settings {
-        class: None,
-        service_cidrs: args.service_cidr.clone(),
-    };
-    let store = DirStore::open(&args.state).map_err(Error::failed)?;
-    let boot = ferrolb_speaker::wire::key::random_u64().map_err(Error::failed)?;
-    let standalone = Standalone::new(&identity.me, boot, settings, store).map_err(Error::failed)?;
+    let authority = authority(&identity.me)?;
     let (socket, _file) =
         socket::StatusSocket::bind(&args.socket, args.socket_group.as_deref()).await?;
     let mut tasks = parts::Tasks::new();
@@ -117,7 +161,7 @@ async fn start(args: &NodeArgs) -> Result<(), Error> {
     });
     let node = run::Node {
         source,
-        authority: standalone,
+        authority,
         parts,
         questions,
         tasks,
@@ -127,16 +171,34 @@ async fn start(args: &NodeArgs) -> Result<(), Error> {
     run::run(node, first).await
 }
 
-/// The folder, with a configuration from elsewhere in place of the one in it.
-struct GivenConfig {
-    source: FilesSource,
-    /// What the folder has is left out.
+/// The ranges of ClusterIPs: where this node gives them, the API server's own default.
+fn service_cidrs(args: &NodeArgs) -> Vec<IpNet> {
+    if args.service_cidr.is_empty() && args.manifests.is_some() {
+        return vec![IpNet::V4(DEFAULT_SERVICE_CIDR)];
+    }
+    args.service_cidr.clone()
+}
+
+/// A source with a configuration from elsewhere in place of the one in it.
+struct GivenConfig<Src> {
+    source: Src,
+    /// What the source has is left out.
     replaces: bool,
     /// Until it is told.
     given: Option<ProxyConfig>,
 }
 
-impl Source for GivenConfig {
+impl<Src> GivenConfig<Src> {
+    fn new(source: Src, given: Option<ProxyConfig>) -> Self {
+        Self {
+            source,
+            replaces: given.is_some(),
+            given,
+        }
+    }
+}
+
+impl<Src: Source> Source for GivenConfig<Src> {
     async fn next(&mut self) -> Option<ferrolb_api::source::Batch> {
         let mut batch = self.source.next().await?;
         if self.replaces {
@@ -165,7 +227,9 @@ fn read_config(path: &Path) -> Result<ProxyConfig, Error> {
 }
 
 fn log(json: bool) {
-    let filter = EnvFilter::try_from_env("FERROLB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // What kube says of a failed watch is said by the source, in a sentence and once.
+    let default = || EnvFilter::new("info,kube_runtime=error,kube_client=error");
+    let filter = EnvFilter::try_from_env("FERROLB_LOG").unwrap_or_else(|_| default());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::identity::Identity;
-use super::listed;
+use super::{listed, service_cidrs};
 use crate::args::{NodeArgs, Proxy};
 use crate::error::Error;
 
@@ -111,7 +111,7 @@ async fn proxy(
 ) -> Result<(ProxyPart, Programmed), Error> {
     let mut settings = ProxySettings::new(&identity.me, config.clone());
     settings.node_addresses.clone_from(&identity.addresses);
-    settings.service_cidrs.clone_from(&args.service_cidr);
+    settings.service_cidrs = service_cidrs(args);
     settings.audit = args.audit;
     settings.bridged_pods = args.bridged_pods;
     let mut linux = LinuxConfig::new(
