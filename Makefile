@@ -12,7 +12,7 @@ export FERROLB_BIN := $(target)/release/ferrolb
 # Runs each test binary where IPVS is: here, or in a VM.
 in_kernel := --config "target.'cfg(unix)'.runner=['$(lab)','run','--']"
 
-.PHONY: help setup build binary lab test fmt-check lint docs unit lab-tier kernel-tier demo bench fmt clean
+.PHONY: help setup build binary lab test fmt-check lint docs unit lab-tier cluster-tier kernel-tier demo bench fmt clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,7 +29,7 @@ binary:
 lab: setup
 	@cargo build -p ferrolb-tests
 
-test: setup fmt-check lint docs unit lab-tier kernel-tier ## Format, lints, docs, unit tests, lab and kernel tiers
+test: setup fmt-check lint docs unit lab-tier cluster-tier kernel-tier ## Format, lints, docs, unit tests and all tiers
 
 fmt-check:
 	@echo "== formatting"
@@ -51,6 +51,10 @@ unit: ## Unit tests: need nothing
 lab-tier: binary lab ## Namespace tests: need root
 	@echo "== lab tier"
 	@cargo test -p ferrolb-tests --lib --bins --test lab_selftest --test lab
+
+cluster-tier: lab ## Tests against a real control plane: need root
+	@echo "== cluster tier"
+	@cargo test -p ferrolb-tests --test cluster
 
 kernel-tier: binary lab ## IPVS tests: here, or in a VM
 	@echo "== kernel tier"

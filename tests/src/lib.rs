@@ -16,6 +16,7 @@ pub mod need;
 pub mod netns;
 pub mod node;
 pub mod paths;
+pub mod plane;
 pub mod pod;
 pub mod process;
 pub mod report;

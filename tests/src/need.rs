@@ -17,6 +17,8 @@ pub enum Need {
     Tool(&'static str),
     /// The real CoreDNS that `hack/setup` builds.
     CoreDns,
+    /// The control plane: given by `lab run --plane`, or its programs that `hack/setup` builds or `KUBEBUILDER_ASSETS` has.
+    Plane,
     /// The `ferrolb` binary.
     Ferrolb,
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Need {
             Self::Nft => f.write_str("a kernel with nf_tables"),
             Self::Tool(name) => write!(f, "the program {name} (hack/setup)"),
             Self::CoreDns => f.write_str("target/lab/coredns (hack/setup)"),
+            Self::Plane => f.write_str("target/lab/plane (hack/setup)"),
             Self::Ferrolb => f.write_str("the ferrolb binary (make build)"),
         }
     }
@@ -43,6 +46,7 @@ impl Need {
             Self::Nft => kernel_has_nft(),
             Self::Tool(name) => find_tool(name).is_some(),
             Self::CoreDns => crate::paths::lab_dir().join("coredns").exists(),
+            Self::Plane => crate::plane::programs::all_there(),
             Self::Ferrolb => crate::paths::ferrolb().exists(),
         }
     }

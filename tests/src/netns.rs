@@ -34,12 +34,23 @@ impl std::fmt::Debug for Netns {
 impl Netns {
     /// A new, empty namespace with `lo` up. `name` is for messages only.
     pub fn new(name: &str) -> Self {
+        let netns = Self::enter(name, || unshare(CloneFlags::CLONE_NEWNET));
+        netns.ip("link set lo up\n");
+        netns
+    }
+
+    /// The namespace that the caller is in, for programs that run beside the lab and not in it.
+    pub fn host() -> Self {
+        Self::enter("host", || Ok(()))
+    }
+
+    fn enter(name: &str, enter: fn() -> nix::Result<()>) -> Self {
         let (jobs, queue) = channel::<Job>();
         let (ready, started) = channel();
         let worker = std::thread::Builder::new()
             .name(name.chars().take(15).collect())
             .spawn(move || {
-                let made = unshare(CloneFlags::CLONE_NEWNET).map(|()| gettid());
+                let made = enter().map(|()| gettid());
                 if ready.send(made).is_err() || made.is_err() {
                     return;
                 }
@@ -63,9 +74,7 @@ impl Netns {
             jobs: Mutex::new(Some(jobs)),
             worker: Mutex::new(Some(worker)),
         };
-        let netns = Self(Arc::new(inner));
-        netns.ip("link set lo up\n");
-        netns
+        Self(Arc::new(inner))
     }
 
     /// Its name in messages.

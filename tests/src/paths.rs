@@ -61,10 +61,15 @@ impl TempDir {
     pub fn new(what: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!(
+        Self::at(&std::env::temp_dir().join(format!(
             "ferrolb-lab-{}-{number}-{what}",
             std::process::id()
-        ));
+        )))
+    }
+
+    /// A new folder at this very path.
+    pub fn at(path: &Path) -> Self {
+        let path = path.to_path_buf();
         std::fs::create_dir_all(&path)
             .unwrap_or_else(|error| panic!("cannot make {}: {error}", path.display()));
         Self(path)

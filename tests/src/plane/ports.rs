@@ -1,0 +1,19 @@
+//! Ports for servers that cannot choose one themselves and that must have the same one after a restart. They lie below those that the kernel gives to
+//! outgoing connections, so that none of those takes a port while its server is away.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const FIRST: u32 = 18_000;
+const COUNT: u32 = 12_000;
+
+/// A port of the loopback that nobody listens on. Processes begin at different places, so that two of them do not meet.
+pub(super) fn free() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(37);
+    (0..COUNT)
+        .map(|_| FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT)
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        .expect("a port is free")
+}
