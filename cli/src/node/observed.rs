@@ -164,9 +164,10 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
 ";
 
     fn service(name: &str, more: &str, status: &str) -> String {
+        let inside = format!("10.96.0.{}", name.len());
         format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  type: LoadBalancer\n  \
-             clusterIP: 10.96.0.9\n{more}  ports: [{{port: 80}}]\nstatus:\n  loadBalancer: {status}\n"
+             clusterIP: {inside}\n{more}  ports: [{{port: 80}}]\nstatus:\n  loadBalancer: {status}\n"
         )
     }
 
