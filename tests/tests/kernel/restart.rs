@@ -50,7 +50,6 @@ fn a_restart_under_load_loses_nothing_and_writes_nothing() {
         if signal == Signal::SIGTERM {
             // The client asks anew, and nobody but the kernel is there to answer.
             ask_again();
-            load.pass(PHASE);
             for address in [WEB, KEPT] {
                 assert_eq!(
                     arp(&solo.client.netns, address),

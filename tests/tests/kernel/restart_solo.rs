@@ -105,10 +105,10 @@ impl Solo {
         let mut setup = AgentSetup::new(folder.path(), manifests.path(), &nodes, "ipvs");
         let [node] = nodes;
         if wait::slowness() > 1 {
-            // Enough for a loop that an emulated machine holds up; more would only make every start longer, since nobody else is there.
+            // So that what is left to the kernel stays there for as long as an emulated machine takes to look at it.
             setup
                 .extra
-                .extend(["--timer-scale", "2"].map(str::to_owned));
+                .extend(["--timer-scale", "3"].map(str::to_owned));
         }
         Self {
             node,
