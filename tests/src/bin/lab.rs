@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use ferrolb_tests::need::Need;
+use ferrolb_tests::plane::Shared;
 use ferrolb_tests::vm::{self, Tier};
 
 /// The lab of ferrolb: namespaces, pods, traffic, and a VM where the kernel has no IPVS.
@@ -26,6 +27,9 @@ enum Command {
         /// Seconds until it is given up.
         #[arg(long, default_value_t = 1800)]
         timeout: u64,
+        /// Run a control plane beside it, here, and tell it where.
+        #[arg(long)]
+        plane: bool,
         /// The command and its arguments.
         #[arg(last = true, required = true)]
         command: Vec<String>,
@@ -45,15 +49,21 @@ fn main() -> ExitCode {
         Command::Run {
             tier,
             timeout,
+            plane,
             command,
-        } => run(tier, &command, Duration::from_secs(timeout)),
+        } => run(tier, &command, Duration::from_secs(timeout), plane),
         Command::Demo { timeout } => demo(Duration::from_secs(timeout)),
         Command::Needs => needs(),
     }
 }
 
-fn run(tier: Tier, command: &[String], timeout: Duration) -> ExitCode {
-    match vm::run(tier, command, timeout) {
+fn run(tier: Tier, command: &[String], timeout: Duration, plane: bool) -> ExitCode {
+    if plane && !Need::Plane.met() {
+        eprintln!("lab: no {}", Need::Plane);
+        return ExitCode::from(125);
+    }
+    let plane = plane.then(Shared::start);
+    match vm::run(tier, command, timeout, plane.as_ref()) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(error) => {
             eprintln!("lab: {error}");
@@ -77,7 +87,7 @@ fn demo(timeout: Duration) -> ExitCode {
     let program = std::env::current_exe()
         .map(|path| path.display().to_string())
         .unwrap_or_else(|_| "lab".to_owned());
-    run(Tier::Kernel, &[program, "demo".to_owned()], timeout)
+    run(Tier::Kernel, &[program, "demo".to_owned()], timeout, false)
 }
 
 fn needs() -> ExitCode {
@@ -90,6 +100,7 @@ fn needs() -> ExitCode {
         Need::IpVs,
         Need::Nft,
         Need::CoreDns,
+        Need::Plane,
         Need::Ferrolb,
     ];
     for need in all.into_iter().chain(tools) {

@@ -39,6 +39,7 @@ pub(super) fn command(
     script: &Path,
     kvm: bool,
     style: Style,
+    network: bool,
 ) -> Result<Command, VmError> {
     let venv = workspace().join("target/venv/bin");
     let vng = venv.join("vng");
@@ -66,7 +67,12 @@ pub(super) fn command(
         // What the kernel says on its way is what is asked for where a guest did not come up.
         command.arg("--verbose");
     }
-    command.arg("--qemu-opts=-fsdev local,id=host,path=/,security_model=none,multidevs=remap,readonly=on -device virtio-9p-pci,fsdev=host,mount_tag=host");
+    let mut devices = "-fsdev local,id=host,path=/,security_model=none,multidevs=remap,readonly=on -device virtio-9p-pci,fsdev=host,mount_tag=host".to_owned();
+    if network {
+        // Not virtme-ng's --network: its guest waits for an interface that comes with udev, which there is none of.
+        devices.push_str(" -netdev user,id=host-net -device virtio-net-pci,netdev=host-net");
+    }
+    command.arg(format!("--qemu-opts={devices}"));
     command.arg("--").arg("sh").arg(script);
     Ok(command)
 }

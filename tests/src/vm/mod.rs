@@ -9,6 +9,7 @@ mod machine;
 mod script;
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use self::guest::Limits;
 use self::machine::Style;
 use crate::need::Need;
 use crate::paths::lab_dir;
+use crate::plane::{GUEST_VIEW, Shared};
 
 /// What a command needs of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -60,16 +62,34 @@ pub fn native(tier: Tier) -> bool {
     !forced && Need::Root.met() && (tier == Tier::Lab || (Need::IpVs.met() && Need::Nft.met()))
 }
 
-/// Runs the command, its output going to ours, and gives its exit code.
-pub fn run(tier: Tier, command: &[String], timeout: Duration) -> Result<i32, VmError> {
+/// Runs the command, its output going to ours, and gives its exit code. It is told where the plane is, if there is one.
+pub fn run(
+    tier: Tier,
+    command: &[String],
+    timeout: Duration,
+    plane: Option<&Shared>,
+) -> Result<i32, VmError> {
     if native(tier) {
+        let variables = plane.map(|plane| plane.variables(Ipv4Addr::LOCALHOST));
         let mut child = Command::new(&command[0])
             .args(&command[1..])
+            .envs(variables.into_iter().flatten())
             .spawn()
             .map_err(io(&command[0]))?;
         return Ok(child.wait().map_err(io(&command[0]))?.code().unwrap_or(128));
     }
-    boot(command, timeout, kvm_works())
+    let job = Job {
+        command,
+        variables: plane.map(|plane| plane.variables(GUEST_VIEW)),
+    };
+    boot(&job, timeout, kvm_works())
+}
+
+/// What a guest does.
+struct Job<'a> {
+    command: &'a [String],
+    /// More variables; with them the guest gets a network on which it reaches this machine's loopback.
+    variables: Option<Vec<(String, String)>>,
 }
 
 /// Real KVM: the device opens, the processor has it, and a guest comes up with it.
@@ -87,31 +107,33 @@ fn kvm_works() -> bool {
     let able = flags
         .split_whitespace()
         .any(|flag| flag == "vmx" || flag == "svm");
-    opens
-        && able
-        && boot(&["true".to_owned()], Duration::from_secs(40), true).is_ok_and(|code| code == 0)
+    let job = Job {
+        command: &["true".to_owned()],
+        variables: None,
+    };
+    opens && able && boot(&job, Duration::from_secs(40), true).is_ok_and(|code| code == 0)
 }
 
 /// Boots a guest that runs the command. One that does not come up has run nothing yet, so it is tried again, with less asked of the emulation.
-fn boot(command: &[String], timeout: Duration, kvm: bool) -> Result<i32, VmError> {
+fn boot(job: &Job<'_>, timeout: Duration, kvm: bool) -> Result<i32, VmError> {
     for style in [Style::Quick, Style::Plain] {
-        match attempt(command, timeout, kvm, style) {
+        match attempt(job, timeout, kvm, style) {
             Err(error @ VmError::NotUp(..)) if !kvm => {
                 eprintln!("lab: {error}\nlab: trying again");
             }
             result => return result,
         }
     }
-    attempt(command, timeout, kvm, Style::Single)
+    attempt(job, timeout, kvm, Style::Single)
 }
 
-fn attempt(command: &[String], timeout: Duration, kvm: bool, style: Style) -> Result<i32, VmError> {
+fn attempt(job: &Job<'_>, timeout: Duration, kvm: bool, style: Style) -> Result<i32, VmError> {
     let folder = lab_dir().join("vm").join(std::process::id().to_string());
     std::fs::create_dir_all(&folder).map_err(io(folder.display().to_string()))?;
     let file = folder.join("run.sh");
-    let result = std::fs::write(&file, script::script(&folder, command, kvm))
+    let result = std::fs::write(&file, script::script(&folder, job, kvm))
         .map_err(io(file.display().to_string()))
-        .and_then(|()| machine::command(&folder, &file, kvm, style))
+        .and_then(|()| machine::command(&folder, &file, kvm, style, job.variables.is_some()))
         .and_then(|command| guest::run(command, &folder, Limits::within(timeout)));
     let _ = std::fs::remove_dir_all(&folder);
     result

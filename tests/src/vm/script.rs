@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::Job;
 use crate::paths::lab_dir;
 
 /// The guest is up and runs the command from here on.
@@ -14,7 +15,7 @@ pub(super) const CODE: &str = "rc";
 pub(super) const BEAT: &str = "beat";
 
 /// A shell script; its files are in `folder`.
-pub(super) fn script(folder: &Path, command: &[String], kvm: bool) -> String {
+pub(super) fn script(folder: &Path, job: &Job<'_>, kvm: bool) -> String {
     let folder = quoted(&folder.display().to_string());
     let here = std::env::current_dir()
         .map(|path| path.display().to_string())
@@ -29,13 +30,20 @@ pub(super) fn script(folder: &Path, command: &[String], kvm: bool) -> String {
             .all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
             && passed.iter().any(|prefix| name.starts_with(prefix))
     };
-    for (name, value) in std::env::vars().filter(|(name, _)| fits(name)) {
+    let given = job.variables.iter().flatten().cloned();
+    for (name, value) in std::env::vars().filter(|(name, _)| fits(name)).chain(given) {
         exports.push_str(&format!("export {name}={}\n", quoted(&value)));
     }
     if !kvm && std::env::var_os("FERROLB_SLOW").is_none() {
         exports.push_str("export FERROLB_SLOW=5\n");
     }
-    let command: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+    // What qemu's user network gives to a guest that asks, without asking: 10.0.2.15, the host at 10.0.2.2.
+    let network = if job.variables.is_some() {
+        "/run/lab-modprobe virtio_net; ip link set lo up; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up\n"
+    } else {
+        ""
+    };
+    let command: Vec<String> = job.command.iter().map(|word| quoted(word)).collect();
     let command = command.join(" ");
     format!(
         "exec >>{folder}/{OUTPUT} 2>&1 </dev/null\n\
@@ -48,6 +56,7 @@ pub(super) fn script(folder: &Path, command: &[String], kvm: bool) -> String {
          chmod 755 /run/lab-modprobe\n\
          echo /run/lab-modprobe >/proc/sys/kernel/modprobe\n\
          /run/lab-modprobe -a ip_vs ip_vs_rr nf_tables veth bridge dummy >/dev/null 2>&1\n\
+         {network}\
          while :; do cat /proc/uptime >{folder}/{BEAT}.new; ps --ppid 2 -p 2 --deselect -o pid,stat,etime,wchan:24,args >>{folder}/{BEAT}.new; mv {folder}/{BEAT}.new {folder}/{BEAT}; sleep 20; done &\n\
          : >{folder}/{UP}\n\
          chroot /run/host sh -c 'cd \"$1\" && shift && exec \"$@\"' sh {here} {command}\n\

@@ -1,6 +1,6 @@
 //! The control plane of the lab itself, before anything is concluded from it.
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use ferrolb_tests::lan::Lan;
@@ -24,16 +24,34 @@ macro_rules! needs {
     };
 }
 
-/// The plane of the tests that leave it running.
-fn shared() -> &'static Plane {
-    static SHARED: OnceLock<Plane> = OnceLock::new();
-    SHARED.get_or_init(Plane::connect_or_start)
+/// Held by whoever uses the plane; alone by those that take its API server away meanwhile.
+static IN_USE: RwLock<()> = RwLock::new(());
+
+/// The plane of all these tests, running.
+fn shared() -> (&'static Plane, RwLockReadGuard<'static, ()>) {
+    (
+        plane(),
+        IN_USE.read().unwrap_or_else(PoisonError::into_inner),
+    )
+}
+
+/// The same, for one test alone.
+fn alone() -> (&'static Plane, RwLockWriteGuard<'static, ()>) {
+    (
+        plane(),
+        IN_USE.write().unwrap_or_else(PoisonError::into_inner),
+    )
+}
+
+fn plane() -> &'static Plane {
+    static PLANE: OnceLock<Plane> = OnceLock::new();
+    PLANE.get_or_init(Plane::connect_or_start)
 }
 
 #[test]
 fn the_plane_is_ready_and_its_programs_say_their_versions() {
     needs!("the_plane_is_ready_and_its_programs_say_their_versions");
-    let plane = shared();
+    let (plane, _running) = shared();
     let version = plane.kubectl(&["version"]);
     for side in ["Client", "Server"] {
         assert!(
@@ -59,7 +77,7 @@ fn the_plane_is_ready_and_its_programs_say_their_versions() {
 #[test]
 fn a_token_without_a_role_may_do_nothing_and_no_token_still_less() {
     needs!("a_token_without_a_role_may_do_nothing_and_no_token_still_less");
-    let plane = shared();
+    let (plane, _running) = shared();
     let refused = plane.kubectl_as(User::Stranger, &["get", "services"]);
     let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
@@ -82,7 +100,7 @@ fn a_token_without_a_role_may_do_nothing_and_no_token_still_less() {
 #[test]
 fn a_service_account_has_the_rights_of_its_role_and_no_others() {
     needs!("a_service_account_has_the_rights_of_its_role_and_no_others");
-    let plane = shared();
+    let (plane, _running) = shared();
     plane.kubectl(&["create", "namespace", "rights"]);
     plane.kubectl(&["create", "serviceaccount", "-n", "rights", "reader"]);
     plane.kubectl(&[
@@ -120,7 +138,7 @@ fn a_service_account_has_the_rights_of_its_role_and_no_others() {
 #[test]
 fn the_audit_log_shows_who_wrote_what() {
     needs!("the_audit_log_shows_who_wrote_what");
-    let plane = shared();
+    let (plane, _running) = shared();
     plane.kubectl(&[
         "create",
         "configmap",
@@ -152,7 +170,7 @@ fn the_audit_log_shows_who_wrote_what() {
 #[test]
 fn objects_outlive_the_api_server() {
     needs!("objects_outlive_the_api_server");
-    let plane = Plane::start();
+    let (plane, _alone) = alone();
     plane.kubectl(&["create", "configmap", "kept"]);
     plane.stop_apiserver();
     let gone = plane.get("/readyz").unwrap_err();
@@ -164,7 +182,7 @@ fn objects_outlive_the_api_server() {
 #[test]
 fn a_watch_of_a_compacted_version_is_answered_with_410() {
     needs!("a_watch_of_a_compacted_version_is_answered_with_410");
-    let plane = Plane::start();
+    let (plane, _alone) = alone();
     let path = "/api/v1/namespaces/default/configmaps";
     let list = plane.get(path).unwrap();
     let version = list["metadata"]["resourceVersion"].as_str().unwrap();
@@ -186,7 +204,7 @@ fn a_watch_of_a_compacted_version_is_answered_with_410() {
 #[test]
 fn a_node_reaches_the_api_through_the_relay_until_it_is_cut() {
     needs!("a_node_reaches_the_api_through_the_relay_until_it_is_cut");
-    let plane = shared();
+    let (plane, _running) = shared();
     let mut lan = Lan::new();
     let node = Node::new(&mut lan, 1, PodLinks::Routed);
     let mut relay = Relay::start(&mut lan, plane.server());
