@@ -7,9 +7,8 @@ use std::net::IpAddr;
 
 use super::FieldError;
 use super::raw::{ip, quoted};
-use crate::annotations::ServiceAnnotations;
+use crate::annotations::{ALLOCATED_FROM, PREFIXES, ServiceAnnotations};
 
-const PREFIXES: [&str; 2] = ["metallb.io/", "metallb.universe.tf/"];
 /// Two addresses in their longest form, a comma and room for blanks.
 const LONGEST_LIST: usize = 200;
 /// A name, as Kubernetes bounds names.
@@ -34,6 +33,9 @@ pub(super) fn decode(map: &BTreeMap<String, String>, load_balancer_ip: Option<&s
     let pool = find(map, "address-pool", LONGEST_NAME);
     let key = find(map, "allow-shared-ip", LONGEST_KEY);
     let list = find(map, "loadBalancerIPs", LONGEST_LIST);
+    // It asks for nothing, so nothing is wrong with the request where it makes no sense.
+    let from = find(map, ALLOCATED_FROM, LONGEST_NAME).ok().flatten();
+    request.annotations.allocated_from = from.map(|(_, v)| v.to_owned());
     request.annotations.pool = request.take(pool).map(|(_, v)| v.to_owned());
     request.annotations.sharing_key = request.take(key).map(|(_, v)| v.to_owned());
     let requested = request

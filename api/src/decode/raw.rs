@@ -29,12 +29,17 @@ pub(super) struct Condition {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metadata {
+    uid: Option<String>,
     labels: Option<BTreeMap<String, Option<String>>>,
     annotations: Option<BTreeMap<String, Option<String>>>,
     deletion_timestamp: Option<String>,
 }
 
 impl Metadata {
+    pub(crate) fn uid(&mut self) -> String {
+        self.uid.take().unwrap_or_default()
+    }
+
     pub(crate) fn labels(&mut self) -> BTreeMap<String, String> {
         strings(self.labels.take())
     }

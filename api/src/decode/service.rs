@@ -76,6 +76,7 @@ pub(super) fn decode(
     let labels = metadata.labels();
     let request = annotations::decode(&metadata.annotations(), spec.load_balancer_ip.as_deref());
     let service = Service {
+        uid: metadata.uid(),
         service_type,
         headless,
         cluster_ips,

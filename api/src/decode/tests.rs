@@ -211,6 +211,22 @@ fn both_prefixes_of_annotations_are_read_and_the_new_one_wins() {
 }
 
 #[test]
+fn what_a_controller_and_the_api_server_noted_on_a_service_is_read() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  uid: 1-2\n  annotations:\n    metallb.universe.tf/ip-allocated-from-pool: old\nspec: {ports: [{port: 80}]}\n";
+    let Object::Service(s) = only(text) else {
+        panic!("no Service");
+    };
+    assert_eq!(s.uid, "1-2");
+    assert_eq!(s.annotations.allocated_from.as_deref(), Some("old"));
+    let (s, problems) = requesting(
+        "    metallb.universe.tf/ip-allocated-from-pool: old\n    metallb.io/ip-allocated-from-pool: new",
+        "",
+    );
+    assert_eq!(s.annotations.allocated_from.as_deref(), Some("new"));
+    assert_eq!((s.uid.as_str(), problems), ("", vec![]));
+}
+
+#[test]
 fn a_bad_request_for_addresses_costs_the_service_nothing_else() {
     let long = "x".repeat(2000);
     for (annotations, spec, expected) in [

@@ -108,6 +108,8 @@ pub struct IngressAddress {
 pub struct Service {
     /// Namespace and name.
     pub key: ObjectKey,
+    /// `metadata.uid`: tells a Service from an earlier one of its name. Empty where no API server gave one.
+    pub uid: String,
     /// `spec.type`.
     pub service_type: ServiceType,
     /// `spec.clusterIP: None`: DNS only, nothing to program.
