@@ -53,6 +53,7 @@ pub struct State {
     offers: BTreeMap<(Kind, ObjectKey), Vec<Offer>>,
     pools: Pools,
     problems: Vec<Problem>,
+    doubtful: bool,
     keep_absent: bool,
     /// Services that were seen going, while absent ones are kept.
     removed: BTreeSet<ObjectKey>,
@@ -145,6 +146,19 @@ impl State {
         self.dirty.all |= pools != self.pools || problems != self.problems;
         self.pools = pools;
         self.problems = problems;
+    }
+
+    /// Whether a pool may be there that could not be read: then addresses outside the known pools are left alone.
+    pub fn doubt_pools(&mut self, doubtful: bool) {
+        if self.doubtful != doubtful {
+            self.doubtful = doubtful;
+            self.dirty.all = true;
+        }
+    }
+
+    /// Whether a pool was refused or may be missing.
+    pub(crate) fn has_doubtful_pools(&self) -> bool {
+        self.doubtful || !self.problems.is_empty()
     }
 
     /// Whether assignments of Services that were never seen here stay (`true`), or are freed like those of deleted ones.

@@ -138,11 +138,11 @@ impl Work {
                 "there is no address pool any more: add an IPAddressPool",
             ));
         }
-        (!state.problems().is_empty()).then(|| {
+        state.has_doubtful_pools().then(|| {
             Outcome::new(
                 Reason::OutsidePools,
                 "",
-                "its address is in no pool, and a pool is refused: correct the pool",
+                "its address is in no pool, and a pool is refused or cannot be read: correct the pool",
             )
         })
     }

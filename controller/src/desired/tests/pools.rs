@@ -37,6 +37,29 @@ fn a_shrunk_pool_moves_those_outside_and_a_missing_or_wrong_one_moves_nobody() {
 }
 
 #[test]
+fn an_address_of_a_pool_that_could_not_be_read_is_left_alone() {
+    let mut s = state("", [small(), put(service("a/1"))]);
+    let d = first(&s);
+    s.doubt_pools(true);
+    let d = then(
+        &mut s,
+        &d,
+        &[
+            drop_pool("p"),
+            put_pool(pool("q", "10.6.0.1-10.6.0.9")),
+            put(service("a/2")),
+        ],
+    );
+    assert_eq!(
+        (has(&d, "a/1"), has(&d, "a/2"), why(&d, "a/1")),
+        ("10.0.0.1".into(), "10.6.0.1".into(), Reason::OutsidePools)
+    );
+    s.doubt_pools(false);
+    assert!(s.take_dirty().all);
+    assert_eq!(has(&then(&mut s, &d, &[]), "a/1"), "10.6.0.2");
+}
+
+#[test]
 fn pools_are_chosen_by_request_then_pinning_then_name() {
     let mut manual = pool("manual", "10.4.0.0/24");
     manual.auto_assign = false;
