@@ -68,6 +68,7 @@ fn service(index: u32) -> Change {
         health_check_node_port: None,
         publish_not_ready: false,
         foreign_proxy: false,
+        uid: String::new(),
         labels: Default::default(),
         annotations: Default::default(),
     })))

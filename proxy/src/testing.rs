@@ -108,6 +108,7 @@ pub(crate) fn service(name: &str) -> Service {
         health_check_node_port: None,
         publish_not_ready: false,
         foreign_proxy: false,
+        uid: String::new(),
         labels: Default::default(),
         annotations: Default::default(),
     }

@@ -84,6 +84,7 @@ fn service(name: &str, last: u8, policy: TrafficPolicy) -> Service {
         health_check_node_port: None,
         publish_not_ready: false,
         foreign_proxy: false,
+        uid: String::new(),
         labels: labels(&[("app", name)]),
         annotations: ServiceAnnotations::default(),
     }
