@@ -51,6 +51,9 @@ pub(super) trait Authority {
     /// Lets time pass.
     fn tick(&mut self, now: Instant) -> Effects;
 
+    /// The uid of a Service; empty where there is no API server to give one.
+    fn uid(&self, service: &ObjectKey) -> String;
+
     /// Endpoints by Service.
     fn endpoints(&self) -> &EndpointIndex;
 

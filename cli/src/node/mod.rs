@@ -1,6 +1,7 @@
 //! `ferrolb node`: a source, the authority over addresses, the proxy and the speaker, wired together.
 
 mod authority;
+mod events;
 mod identity;
 mod observed;
 mod parts;
@@ -14,6 +15,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::proxy_config::ProxyConfig;
@@ -23,6 +25,7 @@ use ferrolb_api::source::{Change, Source};
 use ferrolb_controller::state::Settings;
 use ferrolb_controller::store::DirStore;
 use ipnet::{IpNet, Ipv4Net};
+use kube::Client;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +33,8 @@ use crate::args::NodeArgs;
 use crate::error::Error;
 use crate::lock::StateLock;
 use authority::Authority;
+use events::Desk;
+use events::publish::Publisher;
 use observed::Observed;
 use standalone::Standalone;
 
@@ -98,7 +103,7 @@ async fn from_files(
     };
     let store = DirStore::open(&args.state).map_err(Error::failed)?;
     let boot = ferrolb_speaker::wire::key::random_u64().map_err(Error::failed)?;
-    start_with(args, GivenConfig::new(source, given), |me| {
+    start_with(args, GivenConfig::new(source, given), None, |me| {
         Standalone::new(me, boot, settings, store).map_err(Error::failed)
     })
     .await
@@ -116,7 +121,8 @@ async fn from_cluster(args: &NodeArgs, given: Option<ProxyConfig>) -> Result<(),
         class: args.cluster.lb_class.clone(),
         service_cidrs: Vec::new(),
     };
-    start_with(args, GivenConfig::new(source, given), |_| {
+    let client = Some(connection.client);
+    start_with(args, GivenConfig::new(source, given), client, |_| {
         Ok(Observed::new(settings))
     })
     .await
@@ -126,6 +132,7 @@ async fn from_cluster(args: &NodeArgs, given: Option<ProxyConfig>) -> Result<(),
 async fn start_with<Src: Source, A: Authority>(
     args: &NodeArgs,
     mut source: Src,
+    client: Option<Client>,
     authority: impl FnOnce(&str) -> Result<A, Error>,
 ) -> Result<(), Error> {
     let Some(first) = source.next().await else {
@@ -159,7 +166,12 @@ async fn start_with<Src: Source, A: Authority>(
         socket.serve(ask).await;
         Ok(())
     });
+    let desk = client.map(|client| {
+        let publisher = Publisher::start(client, &identity.me);
+        Desk::new(publisher, Instant::now())
+    });
     let node = run::Node {
+        desk,
         source,
         authority,
         parts,

@@ -132,6 +132,11 @@ impl Authority for Observed {
         Effects::default()
     }
 
+    fn uid(&self, service: &ObjectKey) -> String {
+        let found = self.state.services().get(service);
+        found.map(|s| s.uid.clone()).unwrap_or_default()
+    }
+
     fn endpoints(&self) -> &EndpointIndex {
         &self.endpoints
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ferrolb_api::ObjectKey;
 use ferrolb_api::source::{Batch, Change, Source};
 use ferrolb_controller::agreement::machine::View;
 use ferrolb_speaker::message::NodeName;
@@ -12,12 +13,14 @@ use tokio::time::MissedTickBehavior;
 use tracing::info;
 
 use super::authority::{Authority, Effects};
+use super::events::Desk;
 use super::identity::Identity;
 use super::parts::{Parts, Tasks};
 use super::report::{Knowledge, report};
 use super::socket::Question;
 use crate::args::Proxy;
 use crate::error::Error;
+use crate::status::view::NodeStatus;
 
 /// How often the agreement is let see that time passes.
 const TICK: Duration = Duration::from_millis(100);
@@ -31,6 +34,8 @@ pub(super) struct Node<Src, A> {
     pub(super) tasks: Tasks,
     pub(super) identity: Identity,
     pub(super) proxy: Proxy,
+    /// Where there is an API server to tell things.
+    pub(super) desk: Option<Desk>,
 }
 
 /// Runs until a signal, or until a part fails. Then the speaker says goodbye; the datapath stays as it is.
@@ -57,17 +62,24 @@ pub(super) async fn run<Src: Source, A: Authority>(
                 continue;
             }
             batch = node.source.next() => match batch {
-                Some(batch) => node.authority.source(batch, Instant::now()),
+                Some(batch) => {
+                    node.touch();
+                    node.authority.source(batch, Instant::now())
+                }
                 None => break Ok(()),
             },
             Ok(()) = node.parts.speaker.snapshot.changed() => {
+                node.touch();
                 let view = view(&node.parts.speaker.snapshot.borrow_and_update());
                 node.authority.view(view, Instant::now())
             }
             Some((from, bytes)) = node.parts.speaker.from_members.recv() => {
                 node.authority.received(from.as_str().into(), bytes, Instant::now())
             }
-            _ = tick.tick() => node.authority.tick(Instant::now()),
+            _ = tick.tick() => {
+                node.look(Instant::now());
+                node.authority.tick(Instant::now())
+            }
         };
         node.carry(effects).await?;
     };
@@ -114,6 +126,37 @@ impl<Src: Source, A: Authority> Node<Src, A> {
     }
 
     fn answer(&self, question: Question) {
+        let text = serde_json::to_vec(&self.status()).unwrap_or_default();
+        // An asker that left needs no answer.
+        let _ = question.send(text);
+    }
+
+    fn touch(&mut self) {
+        if let Some(desk) = &mut self.desk {
+            desk.touch();
+        }
+    }
+
+    /// Tells what there is to tell, if it is time.
+    fn look(&mut self, now: Instant) {
+        let Some(mut desk) = self.desk.take() else {
+            return;
+        };
+        let programmed = self.parts.proxy.as_mut();
+        if programmed.is_some_and(|p| p.snapshot.has_changed().unwrap_or(false)) {
+            desk.touch();
+        }
+        if desk.is_due(now) {
+            if let Some(proxy) = &mut self.parts.proxy {
+                proxy.snapshot.mark_unchanged();
+            }
+            let uid = |key: &ObjectKey| self.authority.uid(key);
+            desk.look(&self.status(), uid, now);
+        }
+        self.desk = Some(desk);
+    }
+
+    fn status(&self) -> NodeStatus {
         let standings = self.authority.standings();
         let problems = self.authority.problems();
         let proxy = self
@@ -133,9 +176,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
             proxy: proxy.as_ref(),
             speaker: &self.parts.speaker.snapshot.borrow(),
         };
-        let text = serde_json::to_vec(&report(&knowledge)).unwrap_or_default();
-        // An asker that left needs no answer.
-        let _ = question.send(text);
+        report(&knowledge)
     }
 
     /// Stops the parts and waits for them; what runs on for ever ends with the runtime.

@@ -295,6 +295,10 @@ impl<S: Store> Authority for Standalone<S> {
         self.step(Event::Tick, now)
     }
 
+    fn uid(&self, _service: &ObjectKey) -> String {
+        String::new()
+    }
+
     fn endpoints(&self) -> &EndpointIndex {
         &self.endpoints
     }

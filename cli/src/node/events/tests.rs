@@ -1,0 +1,117 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::{Duration, Instant};
+
+use ferrolb_api::reason::Reason;
+
+use super::{Event, LASTS, Teller};
+use crate::status::view::{
+    AddressStatus, EndpointCount, MemberStatus, NodeStatus, ServiceState, ServiceStatus,
+};
+
+/// A status of node `a` in which one Service is announced by this node, or by none for a reason.
+fn status(owner: Option<&str>, reason: Reason, elected: bool) -> NodeStatus {
+    let serving = owner.is_some() && reason == Reason::Announced;
+    let service = ServiceStatus {
+        namespace: "default".into(),
+        name: "web".into(),
+        service_type: "LoadBalancer".into(),
+        cluster_ips: vec![],
+        addresses: vec![AddressStatus {
+            ip: "172.17.255.1".parse().unwrap(),
+            node: owner.map(str::to_owned),
+            reason,
+        }],
+        ports: vec![],
+        pool: None,
+        endpoints: EndpointCount::default(),
+        state: if serving {
+            ServiceState::Serving
+        } else {
+            ServiceState::Pending
+        },
+        reason,
+        message: format!("because of {reason}"),
+    };
+    NodeStatus {
+        node: "a".into(),
+        version: String::new(),
+        proxy: "ipvs".into(),
+        settled: true,
+        members: vec![MemberStatus {
+            name: "a".into(),
+            state: "Alive".into(),
+            addresses: 0,
+            elected,
+        }],
+        services: vec![service],
+        problems: vec![],
+    }
+}
+
+fn reasons(events: &[Event]) -> Vec<&str> {
+    events.iter().map(|e| e.reason.as_str()).collect()
+}
+
+#[test]
+fn an_announcement_is_told_once_by_the_node_that_makes_it() {
+    let now = Instant::now();
+    let mut teller = Teller::new(now);
+    let other = status(Some("b"), Reason::Announced, false);
+    assert!(teller.tell(&other, now).is_empty());
+    let own = status(Some("a"), Reason::Announced, false);
+    let events = teller.tell(&own, now);
+    assert_eq!(
+        events[0].note,
+        "announcing 172.17.255.1 from node \"a\" with protocol \"layer2\""
+    );
+    assert!(teller.tell(&own, now).is_empty());
+    teller.tell(&other, now);
+    assert_eq!(reasons(&teller.tell(&own, now)), ["nodeAssigned"]);
+}
+
+#[test]
+fn what_is_amiss_is_told_by_the_elected_member_when_it_lasts_and_once() {
+    let now = Instant::now();
+    let mut teller = Teller::new(now);
+    let orphan = status(None, Reason::NoAdvertisement, true);
+    assert!(teller.tell(&orphan, now).is_empty());
+    assert_eq!(teller.due(), Some(now + LASTS));
+    let later = now + LASTS;
+    let events = teller.tell(&orphan, later);
+    assert_eq!(reasons(&events), ["NoAdvertisement"]);
+    assert!(events[0].warning);
+    assert_eq!(teller.due(), None);
+    assert!(teller.tell(&orphan, later + LASTS).is_empty());
+    let mut other = Teller::new(now);
+    let orphan = status(None, Reason::NoAdvertisement, false);
+    other.tell(&orphan, now);
+    assert!(other.tell(&orphan, later).is_empty());
+}
+
+#[test]
+fn what_was_told_amiss_is_told_well_again_and_what_did_not_last_is_not_told() {
+    let now = Instant::now();
+    let mut teller = Teller::new(now);
+    let well = status(Some("b"), Reason::Announced, true);
+    let orphan = status(None, Reason::NoOwner, true);
+    teller.tell(&orphan, now);
+    assert!(teller.tell(&well, now + LASTS).is_empty());
+    teller.tell(&orphan, now);
+    teller.tell(&orphan, now + LASTS);
+    assert_eq!(reasons(&teller.tell(&well, now + LASTS)), ["Programmed"]);
+}
+
+#[test]
+fn there_are_never_more_events_than_a_hundred_and_one_a_second() {
+    let start = Instant::now();
+    let mut teller = Teller::new(start);
+    let own = status(Some("a"), Reason::Announced, false);
+    let other = status(Some("b"), Reason::Announced, false);
+    let mut count = 0;
+    for step in 0..10_000 {
+        let now = start + Duration::from_millis(step);
+        count += teller.tell(&own, now).len() + teller.tell(&other, now).len();
+    }
+    assert_eq!(count, 109);
+}
