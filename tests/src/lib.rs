@@ -18,6 +18,7 @@ pub mod node;
 pub mod paths;
 pub mod plane;
 pub mod pod;
+pub mod pod_net;
 pub mod process;
 pub mod report;
 pub mod rows;

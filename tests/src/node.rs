@@ -10,6 +10,7 @@ use crate::lan::{Host, Lan};
 use crate::netns::Netns;
 use crate::paths::ferrolb;
 use crate::pod::Pod;
+use crate::pod_net::PodNet;
 use crate::process::Process;
 
 /// How a node's pods hang on it.
@@ -30,8 +31,7 @@ pub struct Node {
     pub number: u8,
     /// Its place on the LAN.
     pub host: Host,
-    links: PodLinks,
-    pods: u8,
+    pods: PodNet,
     agent: Option<Process>,
 }
 
@@ -56,9 +56,8 @@ impl Node {
         Self {
             name,
             number,
+            pods: PodNet::new(number, &host.netns, links),
             host,
-            links,
-            pods: 0,
             agent: None,
         }
     }
@@ -84,48 +83,12 @@ impl Node {
 
     /// A new pod on it, without a server.
     pub fn pod(&mut self, name: &str) -> Pod {
-        self.pods += 1;
-        let number = self.number;
-        let (v4, v6) = (
-            Ipv4Addr::new(10, 244, number, 10 + self.pods),
-            pod6(number, u16::from(10 + self.pods)),
-        );
-        let netns = Netns::new(name);
-        let _ = netns.sysctl("net/ipv6/conf/default/accept_dad", "0");
-        let veth = format!("veth{}", self.pods);
-        let (gate4, gate6) = (gateway4(number), gateway6(number));
-        let mut lines = format!(
-            "link add {veth} type veth peer name eth0 netns {}\n",
-            netns.tid()
-        );
-        match self.links {
-            PodLinks::Routed => lines.push_str(&format!(
-                "addr add {gate4}/32 dev {veth}\n\
-                 addr add {gate6}/128 dev {veth} nodad\n\
-                 link set {veth} up\n\
-                 route add {v4}/32 dev {veth}\n\
-                 route add {v6}/128 dev {veth}\n"
-            )),
-            PodLinks::Bridge => lines.push_str(&format!(
-                "link set {veth} master cni0\nlink set {veth} up\n"
-            )),
-        }
-        self.host.netns.ip(&lines);
-        let (len4, len6) = if self.links == PodLinks::Routed {
-            (32, 128)
-        } else {
-            (24, 64)
-        };
-        netns.ip(&format!(
-            "link set eth0 up\n\
-             addr add {v4}/{len4} dev eth0\n\
-             addr add {v6}/{len6} dev eth0 nodad\n\
-             route replace {gate4}/32 dev eth0\n\
-             route add default via {gate4}\n\
-             route replace {gate6}/128 dev eth0\n\
-             route add default via {gate6}\n"
-        ));
-        Pod::new(name, netns, v4, v6)
+        self.pods.plug(name)
+    }
+
+    /// What makes its pods, for a kubelet.
+    pub fn pod_net(&self) -> PodNet {
+        self.pods.clone()
     }
 
     /// Starts `ferrolb node` in it, or starts it again.
@@ -275,14 +238,14 @@ pub fn pod_cidr6(number: u8) -> String {
     format!("fd00:10:244:{number}::/64")
 }
 
-fn gateway4(number: u8) -> Ipv4Addr {
+pub(crate) fn gateway4(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 244, number, 1)
 }
 
-fn gateway6(number: u8) -> Ipv6Addr {
+pub(crate) fn gateway6(number: u8) -> Ipv6Addr {
     pod6(number, 1)
 }
 
-fn pod6(number: u8, host: u16) -> Ipv6Addr {
+pub(crate) fn pod6(number: u8, host: u16) -> Ipv6Addr {
     Ipv6Addr::new(0xfd00, 0x10, 0x244, u16::from(number), 0, 0, 0, host)
 }

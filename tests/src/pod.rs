@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::netns::Netns;
 use crate::paths::own_program;
@@ -19,17 +20,26 @@ pub struct Pod {
     /// Its IPv6 address, fd00:10:244:N::x.
     pub v6: Ipv6Addr,
     servers: Vec<Process>,
+    // Its address is another pod's only when it is gone.
+    _place: Arc<()>,
 }
 
 impl Pod {
-    /// A pod without a server; [`crate::node::Node::pod`] makes and plugs it.
-    pub(crate) fn new(name: &str, netns: Netns, v4: Ipv4Addr, v6: Ipv6Addr) -> Self {
+    /// A pod without a server; [`crate::pod_net::PodNet`] makes and plugs it.
+    pub(crate) fn new(
+        name: &str,
+        netns: Netns,
+        v4: Ipv4Addr,
+        v6: Ipv6Addr,
+        place: Arc<()>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             netns,
             v4,
             v6,
             servers: Vec::new(),
+            _place: place,
         }
     }
 
