@@ -7,6 +7,7 @@
 mod access;
 pub mod audit;
 mod daemons;
+pub mod kubelet;
 mod pki;
 mod ports;
 pub mod programs;

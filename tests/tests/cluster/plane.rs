@@ -1,52 +1,15 @@
 //! The control plane of the lab itself, before anything is concluded from it.
 
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use ferrolb_tests::lan::Lan;
-use ferrolb_tests::need;
-use ferrolb_tests::need::Need;
 use ferrolb_tests::node::{Node, PodLinks};
-use ferrolb_tests::plane::{Plane, Relay, User};
+use ferrolb_tests::plane::{Relay, User};
 use ferrolb_tests::wait;
 
+use crate::{alone, needs, shared};
+
 const WHILE: Duration = Duration::from_secs(20);
-
-macro_rules! needs {
-    ($test:expr) => {
-        need!(
-            $test,
-            Need::Root,
-            Need::Plane,
-            Need::Tool("openssl"),
-            Need::Tool("curl")
-        )
-    };
-}
-
-/// Held by whoever uses the plane; alone by those that take its API server away meanwhile.
-static IN_USE: RwLock<()> = RwLock::new(());
-
-/// The plane of all these tests, running.
-fn shared() -> (&'static Plane, RwLockReadGuard<'static, ()>) {
-    (
-        plane(),
-        IN_USE.read().unwrap_or_else(PoisonError::into_inner),
-    )
-}
-
-/// The same, for one test alone.
-fn alone() -> (&'static Plane, RwLockWriteGuard<'static, ()>) {
-    (
-        plane(),
-        IN_USE.write().unwrap_or_else(PoisonError::into_inner),
-    )
-}
-
-fn plane() -> &'static Plane {
-    static PLANE: OnceLock<Plane> = OnceLock::new();
-    PLANE.get_or_init(Plane::connect_or_start)
-}
 
 #[test]
 fn the_plane_is_ready_and_its_programs_say_their_versions() {
