@@ -155,13 +155,22 @@ impl Node {
     }
 }
 
+/// Where nodes learn what to serve.
+#[derive(Debug, Clone)]
+pub enum AgentSource {
+    /// A folder of manifests; the nodes know each other by a list.
+    Manifests(PathBuf),
+    /// An API server, by a kubeconfig, with the arguments that the DaemonSet gives.
+    Api(PathBuf, Vec<String>),
+}
+
 /// What all nodes of an installation share.
 #[derive(Debug, Clone)]
 pub struct AgentSetup {
     /// Where each node keeps its state, socket and log.
     pub folder: PathBuf,
-    /// The manifests.
-    pub manifests: PathBuf,
+    /// What the nodes read.
+    pub source: AgentSource,
     /// The KubeProxyConfiguration.
     pub config: Option<PathBuf>,
     /// The key that seals the nodes' packets.
@@ -187,7 +196,7 @@ impl AgentSetup {
         std::fs::set_permissions(&key_file, mode).expect("the key can be made private");
         Self {
             folder: folder.to_path_buf(),
-            manifests: manifests.to_path_buf(),
+            source: AgentSource::Manifests(manifests.to_path_buf()),
             config: None,
             key_file,
             members: nodes
@@ -202,19 +211,24 @@ impl AgentSetup {
     /// The command line of one node.
     pub fn arguments(&self, node: &Node) -> Vec<String> {
         let shown = |path: &Path| path.display().to_string();
-        let mut arguments = vec![
-            "node".to_owned(),
-            "--manifests".to_owned(),
-            shown(&self.manifests),
-        ];
+        let mut arguments = match &self.source {
+            AgentSource::Manifests(_) => vec!["node".to_owned()],
+            AgentSource::Api(_, given) => given.clone(),
+        };
         let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        match &self.source {
+            AgentSource::Manifests(folder) => {
+                option("--manifests", shown(folder));
+                for (name, address) in &self.members {
+                    option("--member", format!("{name}={address}"));
+                }
+            }
+            AgentSource::Api(kubeconfig, _) => option("--kubeconfig", shown(kubeconfig)),
+        }
+        option("--service-cidr", SERVICE_CIDR.to_owned());
         option("--state", shown(&node.folder(self).join("state")));
         option("--node-name", node.name.clone());
-        for (name, address) in &self.members {
-            option("--member", format!("{name}={address}"));
-        }
         option("--key-file", shown(&self.key_file));
-        option("--service-cidr", SERVICE_CIDR.to_owned());
         option("--proxy", self.proxy.clone());
         option("--socket", shown(&node.socket(self)));
         if let Some(config) = &self.config {

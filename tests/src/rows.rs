@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::dns;
 use crate::netns::Netns;
 use crate::node::Node;
-use crate::servers::DNS_NAME;
+use crate::servers::{DNS_NAME, Nginx};
 use crate::wait;
 
 /// The address of web-svc-lb.
@@ -130,7 +130,7 @@ pub fn cluster_ip_in_ipvsadm(cluster: &Cluster, node: &Node) -> Seen {
     let wanted: BTreeSet<String> = cluster
         .web
         .iter()
-        .map(|pod| format!("{}:8000", pod.v4))
+        .map(|address| format!("{address}:8000"))
         .collect();
     let masq: BTreeSet<String> = server
         .real
@@ -212,7 +212,7 @@ pub fn ingress(cluster: &Cluster, https: bool) -> Seen {
         cluster
             .nginx
             .iter()
-            .flat_map(|(_, nginx)| nginx.access_log())
+            .flat_map(Nginx::access_log)
             .collect::<Vec<_>>()
     };
     let logged = wait::value("the access log has it", Duration::from_secs(3), || {
@@ -228,12 +228,12 @@ pub fn ingress(cluster: &Cluster, https: bool) -> Seen {
 pub fn headless(cluster: &Cluster, node: &Node) -> Seen {
     let service = cluster.service(node, "default", "web-svc")?;
     let mut owners = BTreeSet::from(ADDRESSES.map(|address| address.to_string()));
-    for (namespace, name) in EXTERNAL
-        .map(|row| (row.0, row.1))
-        .into_iter()
-        .chain([("default", "web-svc-cip")])
-    {
-        owners.insert(cluster.cluster_ip(node, namespace, name)?.to_string());
+    let status = node.status(&cluster.setup)?;
+    for service in status["services"].as_array().into_iter().flatten() {
+        if (&service["namespace"], &service["name"]) != (&"default".into(), &"web-svc".into()) {
+            let addresses = service["clusterIps"].as_array().into_iter().flatten();
+            owners.extend(addresses.filter_map(|a| a.as_str()).map(str::to_owned));
+        }
     }
     for server in virtual_servers(node)
         .keys()

@@ -74,6 +74,13 @@ impl Nginx {
         }
     }
 
+    /// One that runs already in the pod of that name.
+    pub fn of(folder: &Path, pod: &str) -> Self {
+        Self {
+            access_log: folder.join(pod).join("access.log"),
+        }
+    }
+
     /// The lines of its access log.
     pub fn access_log(&self) -> Vec<String> {
         fs::read_to_string(&self.access_log)

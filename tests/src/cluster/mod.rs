@@ -1,6 +1,10 @@
 //! The users' cluster: three nodes and a client on the LAN, the pods that their manifests select, and `ferrolb node` on each node. The demo shows it,
 //! the tests question it.
 
+mod api;
+
+pub use self::api::{Api, NAMESPACE};
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -32,12 +36,14 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// A machine on the LAN that is no node.
     pub client: Host,
-    /// The pods of the Deployment `web`, one on each node.
-    pub web: Vec<Pod>,
-    /// Two CoreDNS, on the first two nodes.
-    pub dns: Vec<Pod>,
-    /// One nginx, on the last node.
-    pub nginx: Vec<(Pod, Nginx)>,
+    /// Addresses of the pods of the Deployment `web`, one on each node.
+    pub web: Vec<Ipv4Addr>,
+    /// The ingress controller's nginx.
+    pub nginx: Vec<Nginx>,
+    /// The pods that are nobody else's: three of `web`, two CoreDNS on the first two nodes, one nginx on the last one.
+    pub pods: Vec<Pod>,
+    /// The control plane, where there is one.
+    pub api: Option<Api>,
     /// What the agents read.
     pub manifests: Manifests,
     /// How the agents are started.
@@ -102,24 +108,25 @@ impl Cluster {
             manifests.node(node);
         }
         let (tcp, udp) = ECHO_PORTS;
-        let mut web = Vec::new();
+        let (mut web, mut pods) = (Vec::new(), Vec::new());
         for node in &mut nodes {
             let mut pod = node.pod(&format!("web-{}", node.number));
             pod.serve(logs, &[8000], &[tcp], &[udp]);
             manifests.pod(node, &pod, &select::web(), true);
-            web.push(pod);
+            web.push(pod.v4);
+            pods.push(pod);
         }
-        let mut dns = Vec::new();
         for node in &mut nodes[..2] {
             let mut pod = node.pod(&format!("coredns-{}", node.number));
             servers::coredns(&mut pod, logs, WEB_CLUSTER_IP);
             manifests.pod(node, &pod, &select::dns(), true);
-            dns.push(pod);
+            pods.push(pod);
         }
         let last = &mut nodes[usize::from(NODES) - 1];
         let mut pod = last.pod(&format!("nginx-{}", last.number));
         let nginx = Nginx::start(&mut pod, logs, NGINX_PORTS.0, NGINX_PORTS.1);
         manifests.pod(last, &pod, &select::ingress(), true);
+        pods.push(pod);
         let mut setup = AgentSetup::new(logs, manifests.path(), &nodes, proxy);
         if wait::slowness() > 1 {
             setup
@@ -130,8 +137,9 @@ impl Cluster {
             nodes,
             client,
             web,
-            dns,
-            nginx: vec![(pod, nginx)],
+            nginx: vec![nginx],
+            pods,
+            api: None,
             manifests,
             setup,
             lan,

@@ -1,0 +1,254 @@
+//! The users' cluster on a real control plane: their manifests go through `kubectl apply`, their pods are the kubelet's, and every daemon runs with the
+//! token of its own service account.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Cluster, NGINX_PORTS, NODES};
+use crate::lan::{Host, Lan};
+use crate::manifests::Manifests;
+use crate::node::{AgentSetup, AgentSource, Node, PodLinks};
+use crate::paths::{TempDir, ferrolb, workspace};
+use crate::plane::kubelet::{Kubelet, Servers};
+use crate::plane::{Plane, Relay};
+use crate::process::Process;
+use crate::servers::{self, Nginx};
+use crate::wait;
+
+/// Namespace of the daemons.
+pub const NAMESPACE: &str = "ferrolb-system";
+/// The users' manifests: namespace that `kubectl apply` is told, file.
+const MANIFESTS: [(&str, &str); 6] = [
+    ("default", "web-deploy.yaml"),
+    ("default", "web-svc-cip.yaml"),
+    ("default", "web-svc-headless.yaml"),
+    ("default", "web-svc-lb.yaml"),
+    ("kube-system", "kube-system/coredns-svc-lb.yaml"),
+    ("ingress-nginx", "nginx-lb.yaml"),
+];
+
+/// The control plane and what belongs to it. Fields are dropped in order: the daemons end before what they talk to.
+#[derive(Debug)]
+pub struct Api {
+    /// `ferrolb controller`, while it runs.
+    pub controller: Option<Process>,
+    /// Who runs the pods.
+    pub kubelet: Kubelet,
+    /// The way of the nodes to the API server.
+    pub relay: Relay,
+    /// Where the controller runs.
+    pub host: Host,
+    /// The control plane.
+    pub plane: Arc<Plane>,
+    /// ClusterIP of web-svc-cip, for CoreDNS.
+    web: Arc<Mutex<Option<Ipv4Addr>>>,
+}
+
+/// How long controllers, kubelet and daemons may take for something.
+const SOON: Duration = Duration::from_secs(40);
+
+impl Cluster {
+    /// Nodes, pods' places and an API server with the installation's own YAML; no daemon runs yet, and nothing of the users is applied.
+    pub fn on_api(plane: Arc<Plane>, proxy: &str) -> Self {
+        let folder = TempDir::new("api-cluster");
+        let mut lan = Lan::new();
+        let nodes: Vec<Node> = (1..=NODES)
+            .map(|number| Node::new(&mut lan, number, PodLinks::Routed))
+            .collect();
+        let all: Vec<&Node> = nodes.iter().collect();
+        for node in &nodes {
+            node.routes_to(&all);
+        }
+        let client = lan.plug("client", 100);
+        let host = lan.plug("controller", 50);
+        let relay = Relay::start(&mut lan, plane.server());
+        let base = workspace().join("deploy/kustomize/base");
+        plane.kubectl(&["apply", "-k", &base.display().to_string()]);
+        let web = Arc::default();
+        let kubelet = Kubelet::start(&plane, &all, pods_servers(folder.path(), Arc::clone(&web)));
+        let manifests = Manifests::examples(&folder.path().join("manifests"));
+        let mut setup = AgentSetup::new(folder.path(), manifests.path(), &nodes, proxy);
+        let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "node", relay.address());
+        setup.source = AgentSource::Api(kubeconfig, arguments(&plane, "daemonset", "ferrolb-node"));
+        setup.config = Some(manifests.path().join("kube-proxy-config.yaml"));
+        if wait::slowness() > 1 {
+            let scale = wait::slowness().to_string();
+            setup.extra.extend(["--timer-scale".to_owned(), scale]);
+        }
+        Self {
+            nodes,
+            client,
+            web: Vec::new(),
+            nginx: Vec::new(),
+            pods: Vec::new(),
+            api: Some(Api {
+                controller: None,
+                kubelet,
+                relay,
+                host,
+                plane,
+                web,
+            }),
+            manifests,
+            setup,
+            lan,
+            folder,
+        }
+    }
+
+    /// The control plane.
+    pub fn api(&self) -> &Api {
+        self.api.as_ref().expect("this cluster has an API server")
+    }
+
+    /// Starts `ferrolb controller` with its service account and the arguments of its Deployment, or starts it again.
+    pub fn start_controller(&mut self) {
+        let folder = self.folder().to_path_buf();
+        let api = self.api.as_mut().expect("this cluster has an API server");
+        let kubeconfig =
+            api.plane
+                .service_account_kubeconfig(NAMESPACE, "controller", api.relay.address());
+        let mut given = arguments(&api.plane, "deployment", "ferrolb-controller");
+        given.extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
+        api.controller = Some(Process::start(
+            &api.host.netns,
+            "controller",
+            &ferrolb(),
+            &given,
+            &folder.join("controller.log"),
+        ));
+    }
+
+    /// Takes the members' key from the Secret that the controller made, and starts the nodes.
+    pub fn start_nodes(&mut self) {
+        let plane = Arc::clone(&self.api().plane);
+        let key = wait::expect("the members' key", SOON, || {
+            let template = "go-template={{.data.key | base64decode}}";
+            let get = [
+                "-n",
+                NAMESPACE,
+                "get",
+                "secret",
+                "ferrolb-members",
+                "-o",
+                template,
+            ];
+            let output = plane.kubectl_as(crate::plane::User::Admin, &get);
+            if output.status.success() && output.stdout.len() >= 32 {
+                Ok(output.stdout)
+            } else {
+                Err(String::from_utf8_lossy(&output.stderr).into_owned())
+            }
+        });
+        std::fs::write(&self.setup.key_file, key).expect("the key can be written");
+        self.start();
+    }
+
+    /// `kubectl apply` of all the users' manifests, byte for byte, and of what stands behind their Services.
+    pub fn apply_manifests(&mut self) {
+        let folder = self.manifests.path().to_path_buf();
+        let api = self.api();
+        let shown = |file: &str| folder.join(file).display().to_string();
+        let plane = &api.plane;
+        plane.kubectl(&["apply", "-f", &shown("metallb-config.yaml")]);
+        let more = workspace().join("tests/src/cluster/workloads.yaml");
+        // The namespace of the ingress comes with it, so it is first; CoreDNS waits for the name that it will know.
+        plane.kubectl(&["apply", "-f", &more.display().to_string()]);
+        for (namespace, file) in MANIFESTS {
+            plane.kubectl(&["apply", "-n", namespace, "-f", &shown(file)]);
+        }
+        let path = "/api/v1/namespaces/default/services/web-svc-cip";
+        let service = plane.get(path).expect("it was applied");
+        let address = service["spec"]["clusterIP"]
+            .as_str()
+            .and_then(|ip| ip.parse().ok());
+        *api.web.lock().unwrap_or_else(PoisonError::into_inner) = address;
+        self.find_pods();
+    }
+
+    /// Waits for the users' pods and notes where they are.
+    pub fn find_pods(&mut self) {
+        let ready = |namespace: &str, label: &str, count: usize| {
+            wait::expect(&format!("{count} pods {label}"), SOON, || {
+                let pods = self.api().ready_pods(namespace, label)?;
+                if pods.len() == count {
+                    Ok(pods)
+                } else {
+                    Err(format!("{}", pods.len()))
+                }
+            })
+        };
+        let web = ready("default", "app=web", 3);
+        ready("kube-system", "k8s-app=kube-dns", 2);
+        let nginx = ready("ingress-nginx", "app.kubernetes.io/name=ingress-nginx", 1);
+        let address = |pod: &Value| pod["status"]["podIP"].as_str()?.parse().ok();
+        let name = |pod: &Value| Some(pod["metadata"]["name"].as_str()?.to_owned());
+        self.web = web.iter().filter_map(address).collect();
+        let logs = self.folder().to_path_buf();
+        let names = nginx.iter().filter_map(name);
+        self.nginx = names.map(|name| Nginx::of(&logs, &name)).collect();
+    }
+}
+
+impl Api {
+    /// Pods with that label that are ready and not being deleted.
+    pub fn ready_pods(&self, namespace: &str, label: &str) -> Result<Vec<Value>, String> {
+        let selector = label.replace('=', "%3D").replace('/', "%2F");
+        let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}");
+        let list = self.plane.get(&path)?;
+        let pods = list["items"].as_array().cloned().unwrap_or_default();
+        let ready = |pod: &Value| {
+            let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+            let mut ready = conditions.filter(|c| c["type"] == "Ready" && c["status"] == "True");
+            ready.next().is_some() && pod["metadata"]["deletionTimestamp"].is_null()
+        };
+        Ok(pods.into_iter().filter(ready).collect())
+    }
+
+    /// The EXTERNAL-IP that `kubectl get svc` prints.
+    pub fn external_ip(&self, namespace: &str, name: &str) -> String {
+        let line = self
+            .plane
+            .kubectl(&["get", "svc", "-n", namespace, name, "--no-headers"]);
+        line.split_whitespace()
+            .nth(3)
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+/// Which server stands for which image.
+fn pods_servers(folder: &Path, web: Arc<Mutex<Option<Ipv4Addr>>>) -> Servers {
+    let name = "app.kubernetes.io/name";
+    Servers::new(folder)
+        .with_web()
+        .with("k8s-app", "kube-dns", move |_, pod, folder| {
+            let known = || *web.lock().unwrap_or_else(PoisonError::into_inner);
+            let address = wait::expect("the ClusterIP of web-svc-cip", SOON, || {
+                known().ok_or("not applied yet")
+            });
+            servers::coredns(pod, folder, address);
+        })
+        .with(name, "ingress-nginx", |_, pod, folder| {
+            Nginx::start(pod, folder, NGINX_PORTS.0, NGINX_PORTS.1);
+        })
+        .shutdown(Duration::from_secs(4) * wait::slowness())
+}
+
+/// The arguments that a workload of the installation gives its only container, without those that name places of a machine.
+fn arguments(plane: &Plane, kind: &str, name: &str) -> Vec<String> {
+    let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/{kind}s/{name}");
+    let object = plane.get(&path).expect("the installation has it");
+    let given = &object["spec"]["template"]["spec"]["containers"][0]["args"];
+    let given = given.as_array().into_iter().flatten();
+    let given: Vec<String> = given
+        .filter_map(|a| a.as_str().map(str::to_owned))
+        .collect();
+    let places = ["--state=", "--key-file=", "--socket=", "--config="];
+    let is_place = |argument: &String| places.iter().any(|p| argument.starts_with(p));
+    given.into_iter().filter(|a| !is_place(a)).collect()
+}

@@ -1,0 +1,346 @@
+//! The users' story on the real control plane: their manifests through `kubectl apply`, their addresses in `kubectl get svc`, announced by three nodes.
+//! The nodes announce beside another proxy here, so that this runs natively everywhere; traffic is for the tests that need IPVS.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, RwLockWriteGuard};
+use std::time::Duration;
+
+use ferrolb_tests::client::{arp, mac};
+use ferrolb_tests::cluster::{Cluster, NAMESPACE};
+use ferrolb_tests::plane::{AuditEvent, Plane};
+use ferrolb_tests::rows::{ADDRESSES, DNS, INGRESS, WEB};
+use ferrolb_tests::wait;
+use nix::sys::signal::Signal;
+
+use crate::{alone, needs};
+
+const SOON: Duration = Duration::from_secs(40);
+/// Services of the manifests with an external address.
+const EXTERNAL: [(&str, &str, Ipv4Addr); 4] = [
+    ("default", "web-svc-lb", WEB),
+    ("kube-system", "coredns-svc-lb-tcp", DNS),
+    ("kube-system", "coredns-svc-lb-udp", DNS),
+    ("ingress-nginx", "ingress-nginx", INGRESS),
+];
+
+/// A cluster with the users' manifests, served. The API server is this test's own.
+struct Story {
+    cluster: Cluster,
+    plane: Arc<Plane>,
+    _turn: RwLockWriteGuard<'static, ()>,
+}
+
+fn account(name: &str) -> String {
+    format!("system:serviceaccount:{NAMESPACE}:{name}")
+}
+
+impl Story {
+    fn begin() -> Self {
+        let (_, turn) = alone();
+        let plane = Arc::new(Plane::start());
+        let mut cluster = Cluster::on_api(Arc::clone(&plane), "none");
+        cluster.start_controller();
+        cluster.start_nodes();
+        cluster.apply_manifests();
+        let story = Self {
+            cluster,
+            plane,
+            _turn: turn,
+        };
+        story.has_addresses();
+        story.is_announced();
+        story
+    }
+
+    fn has_addresses(&self) {
+        for (namespace, name, address) in EXTERNAL {
+            wait::expect(&format!("{namespace}/{name} has {address}"), SOON, || {
+                let shown = self.cluster.api().external_ip(namespace, name);
+                if shown == address.to_string() {
+                    Ok(())
+                } else {
+                    Err(shown)
+                }
+            });
+        }
+    }
+
+    fn is_announced(&self) {
+        for address in ADDRESSES {
+            self.is_answered(address);
+        }
+    }
+
+    /// Waits until one node announces it, all agree, and the client sees that node's MAC address and no other.
+    fn is_answered(&self, address: Ipv4Addr) -> String {
+        wait::expect(&format!("{address} is answered"), SOON, || {
+            let name = self.cluster.announcer(IpAddr::V4(address))?;
+            let wanted = mac(self.cluster.node(&name).netns(), "eth0");
+            let macs = arp(&self.cluster.client.netns, address);
+            if macs == [wanted] {
+                Ok(name)
+            } else {
+                Err(format!("{macs:?}"))
+            }
+        })
+    }
+
+    fn announcers(&self) -> BTreeMap<Ipv4Addr, String> {
+        let of = |a: &Ipv4Addr| (*a, self.is_answered(*a));
+        ADDRESSES.iter().map(of).collect()
+    }
+
+    /// What the daemons wrote so far, without events and without what the audit log does not count as done.
+    fn writes(&self) -> Vec<AuditEvent> {
+        let of = |name: &str| self.plane.writes(&account(name));
+        let all = of("controller").into_iter().chain(of("node"));
+        all.filter(|w| !w.resource().contains("events")).collect()
+    }
+
+    fn events(&self) -> usize {
+        let of = |name: &str| self.plane.writes(&account(name));
+        let all = of("controller").into_iter().chain(of("node"));
+        all.filter(|w| w.resource().contains("events")).count()
+    }
+
+    fn status_writes(&self, name: &str) -> usize {
+        let writes = self.writes();
+        let about = writes.iter().filter(|w| w.object_ref.name == name);
+        about.count()
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        self.plane.kubectl(arguments)
+    }
+}
+
+#[test]
+fn the_users_manifests_get_their_addresses_and_three_nodes_announce_them() {
+    needs!("the_users_manifests_get_their_addresses_and_three_nodes_announce_them");
+    let story = Story::begin();
+    for (_, name, _) in EXTERNAL {
+        let writes = story.status_writes(name);
+        assert!((1..=2).contains(&writes), "{writes} writes for {name}");
+    }
+    let described = story.kubectl(&["describe", "svc", "web-svc-lb"]);
+    assert!(described.contains("IPAllocated"), "{described}");
+    wait::expect("the announcement is an event", SOON, || {
+        let described = story.kubectl(&["describe", "svc", "web-svc-lb"]);
+        if described.contains("nodeAssigned") {
+            Ok(())
+        } else {
+            Err(described)
+        }
+    });
+    let pool = "jsonpath={.metadata.annotations.metallb\\.io/ip-allocated-from-pool}";
+    let pool = story.kubectl(&["get", "svc", "web-svc-lb", "-o", pool]);
+    assert_eq!(pool, "default");
+    assert_eq!(story.cluster.api().kubelet.problems(), Vec::<String>::new());
+}
+
+#[test]
+fn an_update_that_changes_nothing_is_not_answered_with_a_write() {
+    needs!("an_update_that_changes_nothing_is_not_answered_with_a_write");
+    let story = Story::begin();
+    let before = story.writes().len();
+    for number in 0..3 {
+        story.kubectl(&[
+            "label",
+            "svc",
+            "web-svc-lb",
+            "--overwrite",
+            &format!("number={number}"),
+        ]);
+    }
+    // A Service that comes later gets its address after those updates were seen.
+    story.kubectl(&[
+        "create",
+        "service",
+        "loadbalancer",
+        "later",
+        "--tcp=80:8000",
+    ]);
+    wait::expect("the later one has an address", SOON, || {
+        match story.cluster.api().external_ip("default", "later").as_str() {
+            "172.17.255.4" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
+    let writes = story.writes();
+    let new: Vec<_> = writes[before..]
+        .iter()
+        .map(|w| w.object_ref.name.clone())
+        .collect();
+    assert!(new.iter().all(|name| name == "later"), "{new:?}");
+    assert!((1..=2).contains(&new.len()), "{new:?}");
+}
+
+#[test]
+fn a_restart_of_the_controller_changes_and_writes_nothing() {
+    needs!("a_restart_of_the_controller_changes_and_writes_nothing");
+    let mut story = Story::begin();
+    let (before, events) = (story.writes().len(), story.events());
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let controller = story
+            .cluster
+            .api
+            .as_mut()
+            .unwrap()
+            .controller
+            .as_mut()
+            .unwrap();
+        controller.signal(signal);
+        assert!(
+            controller.wait(Duration::from_secs(10)).is_some(),
+            "it ends"
+        );
+        story.cluster.start_controller();
+        // It works: one more Service comes and goes.
+        story.kubectl(&[
+            "create",
+            "service",
+            "loadbalancer",
+            "probe",
+            "--tcp=80:8000",
+        ]);
+        wait::expect("the probe has an address", SOON, || {
+            match story.cluster.api().external_ip("default", "probe").as_str() {
+                "172.17.255.4" => Ok(()),
+                other => Err(other.to_owned()),
+            }
+        });
+        story.kubectl(&["delete", "svc", "probe"]);
+    }
+    story.has_addresses();
+    let writes = story.writes();
+    let others = writes[before..].iter().map(|w| &w.object_ref);
+    let others: Vec<_> = others
+        .filter(|o| o.resource == "services" && o.name != "probe")
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    // Those about the probe, and no more.
+    assert!(
+        story.events() - events <= 6,
+        "{} events more",
+        story.events() - events
+    );
+}
+
+#[test]
+fn an_api_server_that_is_away_for_a_minute_and_forgets_the_past_changes_nothing() {
+    needs!("an_api_server_that_is_away_for_a_minute_and_forgets_the_past_changes_nothing");
+    let story = Story::begin();
+    let announcers = story.announcers();
+    let (before, events) = (story.writes().len(), story.events());
+    story.plane.stop_apiserver();
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < Duration::from_secs(60) {
+        for address in ADDRESSES {
+            let wanted = mac(story.cluster.node(&announcers[&address]).netns(), "eth0");
+            assert_eq!(
+                arp(&story.cluster.client.netns, address),
+                [wanted],
+                "{address}"
+            );
+        }
+    }
+    story.plane.compact_etcd();
+    story.plane.start_apiserver();
+    // All watches work again: a new Service is given its address and announced.
+    story.kubectl(&[
+        "create",
+        "service",
+        "loadbalancer",
+        "later",
+        "--tcp=80:8000",
+    ]);
+    story.is_answered(Ipv4Addr::new(172, 17, 255, 4));
+    story.has_addresses();
+    assert_eq!(story.announcers(), announcers);
+    let writes = story.writes();
+    let new: Vec<_> = writes[before..].iter().map(|w| &w.object_ref).collect();
+    let others: Vec<_> = new
+        .iter()
+        .filter(|o| o.resource == "services" && o.name != "later")
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    assert!(
+        story.events() - events <= 6,
+        "{} events more",
+        story.events() - events
+    );
+}
+
+#[test]
+fn an_edited_configmap_counts_while_everything_runs() {
+    needs!("an_edited_configmap_counts_while_everything_runs");
+    let story = Story::begin();
+    let pool = "address-pools:\n- {name: default, protocol: layer2, addresses: [172.17.255.1-172.17.255.3]}\n\
+                - {name: more, protocol: layer2, addresses: [172.17.254.7-172.17.254.9]}\n";
+    let patch = serde_json::json!({"data": {"config": pool}}).to_string();
+    story.kubectl(&[
+        "patch",
+        "cm",
+        "-n",
+        "metallb-system",
+        "config",
+        "--type=merge",
+        "-p",
+        &patch,
+    ]);
+    story.kubectl(&[
+        "create",
+        "service",
+        "loadbalancer",
+        "later",
+        "--tcp=80:8000",
+    ]);
+    story.is_answered(Ipv4Addr::new(172, 17, 254, 7));
+    story.has_addresses();
+}
+
+#[test]
+fn a_service_deleted_created_anew_and_changed_in_type_gives_and_takes_its_address() {
+    needs!("a_service_deleted_created_anew_and_changed_in_type_gives_and_takes_its_address");
+    let story = Story::begin();
+    let path = story.cluster.manifests.path().join("web-svc-lb.yaml");
+    let silent = |address: Ipv4Addr| {
+        wait::expect(&format!("{address} is silent"), SOON, || {
+            match arp(&story.cluster.client.netns, address) {
+                macs if macs.is_empty() => Ok(()),
+                macs => Err(format!("{macs:?}")),
+            }
+        });
+    };
+    story.kubectl(&["delete", "svc", "web-svc-lb"]);
+    silent(WEB);
+    story.plane.apply(&path);
+    story.has_addresses();
+    story.is_answered(WEB);
+    story.kubectl(&[
+        "patch",
+        "svc",
+        "web-svc-lb",
+        "-p",
+        r#"{"spec":{"type":"ClusterIP"}}"#,
+    ]);
+    silent(WEB);
+    wait::expect("its status and annotation are gone", SOON, || {
+        let text = story.kubectl(&["get", "svc", "web-svc-lb", "-o", "json"]);
+        if text.contains("172.17.255.1") || text.contains("ip-allocated-from-pool") {
+            Err(text)
+        } else {
+            Ok(())
+        }
+    });
+    story.kubectl(&[
+        "patch",
+        "svc",
+        "web-svc-lb",
+        "-p",
+        r#"{"spec":{"type":"LoadBalancer"}}"#,
+    ]);
+    story.has_addresses();
+    story.is_answered(WEB);
+}
