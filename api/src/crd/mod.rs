@@ -1,6 +1,7 @@
 //! The `metallb.io/v1beta1` kinds that configure layer 2, as users own them.
 
 pub mod advertisement;
+pub mod definition;
 pub mod pool;
 pub mod range;
 pub mod selector;
