@@ -116,3 +116,17 @@ impl Access {
             .map_err(unusable)
     }
 }
+
+/// An error with its causes, which say more than it does.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = inner.source();
+    }
+    text.chars().take(300).collect()
+}

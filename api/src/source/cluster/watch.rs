@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::merge::News;
 use super::object::Watched;
 use crate::ObjectKey;
+use crate::cluster::chain;
 use crate::decode::{self, METALLB_NAMESPACE};
 use crate::object::Kind;
 
@@ -262,20 +263,6 @@ fn sentence(error: &WatchError, resource: &Resource) -> String {
             chain(error)
         ),
     }
-}
-
-/// An error with its causes, which say more than it does.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = inner.source();
-    }
-    text.chars().take(300).collect()
 }
 
 /// The time between two attempts: doubled from half a second up to eight, with up to a quarter more by chance, so that the

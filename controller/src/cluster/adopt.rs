@@ -1,0 +1,41 @@
+//! What was given before, read from the Services themselves: pure. MetalLB adopts the same way, and its statuses with it.
+
+use std::net::IpAddr;
+
+use ferrolb_api::view::Service;
+
+use crate::assignment::{Assignment, Assignments};
+use crate::pool::sharing::Terms;
+
+/// The assignments that these Services show, of those that are load balancers of this class.
+///
+/// Ports and sharing keys count as those under which the addresses were given: what else they may have been is not known.
+pub fn adopt<'s>(
+    services: impl IntoIterator<Item = &'s Service>,
+    class: Option<&str>,
+) -> Assignments {
+    services
+        .into_iter()
+        .filter(|s| is_ours(s, class))
+        .filter_map(|s| {
+            let mut addresses: Vec<IpAddr> = Vec::new();
+            for ip in s.vips() {
+                if !addresses.iter().any(|a| a.is_ipv4() == ip.is_ipv4()) {
+                    addresses.push(ip);
+                }
+            }
+            let assignment = Assignment {
+                cluster_ips: s.cluster_ips.clone(),
+                pool: s.annotations.allocated_from.clone(),
+                terms: Terms::of(s).fingerprint(),
+                addresses,
+            };
+            (!assignment.addresses.is_empty()).then(|| (s.key.clone(), assignment))
+        })
+        .collect()
+}
+
+/// Whether this controller gives the Service its addresses.
+pub(super) fn is_ours(service: &Service, class: Option<&str>) -> bool {
+    service.is_load_balancer() && service.load_balancer_class.as_deref() == class
+}

@@ -1,0 +1,160 @@
+//! State, allocator and queue of the controller in one: what the source says goes in, writes and events come out. Pure, but
+//! for the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::object::Kind;
+use ferrolb_api::reason::Reason;
+use ferrolb_api::source::{Batch, Problem};
+use tracing::{info, warn};
+
+use super::adopt::{adopt, is_ours};
+use super::diff::{Write, diff};
+use super::event::{Event, Limiter};
+use super::queue::Queue;
+use super::writer::WriteError;
+use crate::allocator::Allocator;
+use crate::assignment::Assignments;
+use crate::desired::Outcome;
+use crate::state::{Settings, State};
+
+/// The controller without its edges.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) state: State,
+    pub(super) allocator: Allocator,
+    pub(super) queue: Queue,
+    limiter: Limiter,
+    began: bool,
+    /// What is wrong with the input.
+    problems: Vec<Problem>,
+    /// Services that cannot have what they ask for, as it was told.
+    told: BTreeMap<ObjectKey, Outcome>,
+}
+
+impl Core {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            state: State::new(settings),
+            allocator: Allocator::new(Assignments::new()),
+            queue: Queue::default(),
+            limiter: Limiter::default(),
+            began: false,
+            problems: Vec::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    fn class(&self) -> Option<&str> {
+        self.state.settings().class.as_deref()
+    }
+
+    /// Takes in what the source says. The first batch is complete; what it shows was given before.
+    pub(super) fn batch(&mut self, batch: Batch, now: Instant) -> Vec<Event> {
+        if let Some(problems) = batch.problems {
+            for problem in problems.iter().filter(|p| !self.problems.contains(p)) {
+                warn!("{problem}");
+            }
+            let pools = [Kind::IpAddressPool, Kind::LegacyConfig].map(|k| k.to_string());
+            let of_pools = |p: &Problem| pools.iter().any(|kind| p.object.starts_with(kind));
+            self.state.doubt_pools(problems.iter().any(of_pools));
+            self.problems = problems;
+        }
+        let before = self.state.problems().to_vec();
+        self.state.apply_all(&batch.changes);
+        for problem in self.state.problems() {
+            if !before.contains(problem) {
+                warn!("{problem}");
+            }
+        }
+        let first = !std::mem::replace(&mut self.began, true);
+        if first {
+            let services = self.state.services().values().map(|s| &**s);
+            let adopted = adopt(services, self.class());
+            info!(
+                services = self.state.services().len(),
+                adopted = adopted.len(),
+                "starting from what the Services show"
+            );
+            self.allocator = Allocator::new(adopted);
+        }
+        let dirty = self.state.take_dirty();
+        let changed = self.allocator.decide(&self.state, &dirty);
+        let mut events = Vec::new();
+        for key in &changed {
+            let event = self.outcome(key);
+            // A restart is no news.
+            events.extend(event.filter(|_| !first && self.limiter.allow(key, now)));
+        }
+        let concerned: BTreeSet<&ObjectKey> = dirty.services.iter().chain(&changed).collect();
+        for key in concerned {
+            let Some(service) = self.state.services().get(key) else {
+                self.queue.forget(key);
+                continue;
+            };
+            let want = diff(
+                service,
+                self.allocator.assignments().get(key),
+                self.state.settings().class.as_deref(),
+            );
+            self.queue.want(key, want, now);
+        }
+        events
+    }
+
+    /// The event about how the allocation went for one Service, if it went wrong otherwise than was told.
+    fn outcome(&mut self, key: &ObjectKey) -> Option<Event> {
+        let service = self.state.services().get(key);
+        let ours = service.filter(|s| is_ours(s, self.class()));
+        let outcome = self.allocator.outcomes().get(key);
+        let wrong = outcome.filter(|o| o.is_problem() && o.reason != Reason::NotProxied);
+        let (Some(service), Some(outcome)) = (ours, wrong) else {
+            self.told.remove(key);
+            return None;
+        };
+        if self.told.get(key) == Some(outcome) {
+            return None;
+        }
+        // A request that makes no sense was told by the source that read it, with its field.
+        let object = format!("{} {key}", Kind::Service);
+        let known = outcome.reason == Reason::InvalidRequest
+            && self.problems.iter().any(|p| p.object == object);
+        if let Some(problem) = outcome.problem(key).filter(|_| !known) {
+            warn!(reason = %outcome.reason, "{problem}");
+        }
+        let event = Event::failed(service, outcome);
+        self.told.insert(key.clone(), outcome.clone());
+        Some(event)
+    }
+
+    /// The next write to begin now, if any.
+    pub(super) fn begin(&mut self, now: Instant) -> Option<Write> {
+        self.queue.begin(now)
+    }
+
+    /// When the next write is to begin.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.queue.due()
+    }
+
+    /// A write ended.
+    pub(super) fn done(
+        &mut self,
+        key: &ObjectKey,
+        result: Result<(), WriteError>,
+        now: Instant,
+        chance: u64,
+    ) -> Option<Event> {
+        let write = self.queue.done(key, result, now, chance)?;
+        let pool = write.pool.as_deref().unwrap_or_default();
+        if write.addresses.is_empty() {
+            info!(service = %key, "addresses taken away");
+        } else if write.addresses != write.before {
+            info!(service = %key, addresses = ?write.addresses, pool, "addresses assigned");
+        }
+        let event = Event::written(&write, self.allocator.outcomes().get(key))?;
+        self.limiter.allow(key, now).then_some(event)
+    }
+}

@@ -1,0 +1,133 @@
+//! Events about Services, in MetalLB's words, and how many there may be: pure.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::view::Service;
+
+use super::diff::Write;
+use crate::desired::Outcome;
+
+/// The API server refuses notes of more bytes than 1024.
+const LONGEST: usize = 1000;
+/// Events about one Service in a row.
+const BURST: u32 = 10;
+/// After so long there may be one more.
+const REFILL: Duration = Duration::from_secs(60);
+/// Counts that are kept before those that are full again are forgotten.
+const MANY: usize = 1024;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// The Service has other addresses than before.
+    Allocated,
+    /// It cannot have what it asks for.
+    Failed,
+    /// Its addresses were taken away.
+    Cleared,
+}
+
+impl EventKind {
+    /// The event's reason.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Allocated => "IPAllocated",
+            Self::Failed => "AllocationFailed",
+            Self::Cleared => "ClearAssignment",
+        }
+    }
+
+    /// The event's action.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Allocated | Self::Failed => "Allocate",
+            Self::Cleared => "Clear",
+        }
+    }
+
+    /// The event's type: `Warning`, else `Normal`.
+    pub fn is_warning(self) -> bool {
+        self == Self::Failed
+    }
+}
+
+/// One event about a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Which Service.
+    pub service: ObjectKey,
+    /// Its `metadata.uid`, by which `kubectl describe` finds the event.
+    pub uid: String,
+    /// What happened.
+    pub kind: EventKind,
+    /// One sentence.
+    pub note: String,
+}
+
+impl Event {
+    /// The event after something was written, if that is worth one.
+    pub(super) fn written(write: &Write, outcome: Option<&Outcome>) -> Option<Self> {
+        let (kind, note) = if write.addresses.is_empty() {
+            let why = outcome.map(|o| o.message.as_str());
+            (
+                EventKind::Cleared,
+                why.unwrap_or("has no address").to_owned(),
+            )
+        } else if write.addresses != write.before {
+            let texts: Vec<String> = write.addresses.iter().map(ToString::to_string).collect();
+            (EventKind::Allocated, format!("Assigned IP {texts:?}"))
+        } else {
+            return None;
+        };
+        Some(Self::new(&write.key, &write.uid, kind, &note))
+    }
+
+    /// The event about a Service that cannot have what it asks for.
+    pub(super) fn failed(service: &Service, outcome: &Outcome) -> Self {
+        let field = match outcome.field {
+            "" => String::new(),
+            field => format!("{field}: "),
+        };
+        let note = format!("{}: {field}{}", outcome.reason, outcome.message);
+        Self::new(&service.key, &service.uid, EventKind::Failed, &note)
+    }
+
+    fn new(service: &ObjectKey, uid: &str, kind: EventKind, note: &str) -> Self {
+        Self {
+            service: service.clone(),
+            uid: uid.to_owned(),
+            kind,
+            note: note[..note.floor_char_boundary(LONGEST)].to_owned(),
+        }
+    }
+}
+
+/// How many events there were of late, by Service.
+#[derive(Debug, Default)]
+pub(super) struct Limiter {
+    left: BTreeMap<ObjectKey, (u32, Instant)>,
+}
+
+impl Limiter {
+    /// Whether there may be one more now.
+    pub(super) fn allow(&mut self, key: &ObjectKey, now: Instant) -> bool {
+        let full = |at: Instant| now.saturating_duration_since(at) > REFILL * BURST;
+        if self.left.len() >= MANY {
+            self.left.retain(|_, (_, at)| !full(*at));
+        }
+        let (left, since) = self.left.entry(key.clone()).or_insert((BURST, now));
+        let elapsed = now.saturating_duration_since(*since).as_secs() / REFILL.as_secs();
+        let more = u32::try_from(elapsed).unwrap_or(u32::MAX);
+        if more > 0 {
+            *left = left.saturating_add(more).min(BURST);
+            *since = now;
+        }
+        if *left == 0 {
+            return false;
+        }
+        *left -= 1;
+        true
+    }
+}

@@ -1,0 +1,241 @@
+//! When a write is made: at most one of a Service at a time, some of all together, again after a failure. Pure: the clock
+//! and chance are arguments.
+//!
+//! | what happens | what follows |
+//! |---|---|
+//! | a Service needs a write | it is made at once, as soon as the one before it has ended |
+//! | the write fails | again after 1 s, 2 s, ... 60 s; others are not held up |
+//! | what was written is not seen yet | nothing for a minute: the watch lags |
+//! | what was written and seen is undone by somebody | again after 1 s, 2 s, ... 60 s: two that disagree must not race |
+//! | it needs another write than before | at once |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use ferrolb_api::ObjectKey;
+use tracing::{debug, info, warn};
+
+use super::diff::Write;
+use super::writer::WriteError;
+
+/// Writes that are under way together at most.
+pub(super) const AT_ONCE: usize = 8;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What was written is written again if it is not seen for so long.
+const LAG: Duration = Duration::from_secs(60);
+/// An undoing after so long is the first one again.
+const PEACE: Duration = Duration::from_secs(600);
+/// A Service that changes under the write is nothing to tell the first times.
+const STALE_IS_USUAL: u32 = 3;
+/// One undoing may be a slip of a hand.
+const UNDONE_TOO_OFTEN: u32 = 3;
+
+#[derive(Debug, Default)]
+struct Entry {
+    want: Option<Write>,
+    flying: Option<Write>,
+    /// What was written last, and whether the Service was seen with it.
+    written: Option<(Write, bool)>,
+    due: Option<Instant>,
+    failures: u32,
+    undone: Option<(u32, Instant)>,
+    gone: bool,
+}
+
+/// All writes, by Service.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    entries: BTreeMap<ObjectKey, Entry>,
+    due: BTreeSet<(Instant, ObjectKey)>,
+    flying: usize,
+    /// What is wrong, and for whom.
+    faults: BTreeMap<String, BTreeSet<ObjectKey>>,
+}
+
+impl Queue {
+    /// What the Service needs now, by its newest state; `None`: it shows all that it should.
+    pub(super) fn want(&mut self, key: &ObjectKey, want: Option<Write>, now: Instant) {
+        let Some(write) = want else {
+            return self.settled(key);
+        };
+        let entry = self.entries.entry(key.clone()).or_default();
+        entry.gone = false;
+        let known = entry.want.as_ref().is_some_and(|w| w.same(&write));
+        let decided = entry.flying.is_some() || known && entry.due.is_some();
+        let again = entry.written.as_ref().filter(|(w, _)| w.same(&write));
+        let seen = again.map(|(_, seen)| *seen);
+        entry.want = Some(write);
+        if decided {
+            return;
+        }
+        entry.failures = 0;
+        let at = match seen {
+            None => now,
+            Some(false) => now + LAG,
+            Some(true) => {
+                let times = match entry.undone {
+                    Some((times, last)) if now.saturating_duration_since(last) < PEACE => times + 1,
+                    _ => 1,
+                };
+                entry.undone = Some((times, now));
+                if times == UNDONE_TOO_OFTEN {
+                    warn!(service = %key, "somebody else keeps changing its load-balancer status: only one controller may serve a load balancer class");
+                }
+                now + pause(times, 0)
+            }
+        };
+        self.at(key, Some(at));
+    }
+
+    /// The Service shows all that it should.
+    fn settled(&mut self, key: &ObjectKey) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        entry.want = None;
+        entry.failures = 0;
+        if let Some((_, seen)) = &mut entry.written {
+            *seen = true;
+        }
+        self.at(key, None);
+        self.recovered(key);
+    }
+
+    /// The Service is gone.
+    pub(super) fn forget(&mut self, key: &ObjectKey) {
+        self.settled(key);
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.gone = true;
+            if entry.flying.is_none() {
+                self.entries.remove(key);
+            }
+        }
+    }
+
+    /// The next write to begin now, if any.
+    pub(super) fn begin(&mut self, now: Instant) -> Option<Write> {
+        while self.flying < AT_ONCE {
+            let (_, key) = self.due.first().filter(|(at, _)| *at <= now).cloned()?;
+            self.at(&key, None);
+            if let Some(entry) = self.entries.get_mut(&key)
+                && let Some(write) = &entry.want
+            {
+                entry.flying = Some(write.clone());
+                self.flying += 1;
+                return entry.flying.clone();
+            }
+        }
+        None
+    }
+
+    /// When the next write is to begin.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let first = self.due.first().map(|(at, _)| *at);
+        first.filter(|_| self.flying < AT_ONCE)
+    }
+
+    /// A write ended. Returns it where it succeeded.
+    pub(super) fn done(
+        &mut self,
+        key: &ObjectKey,
+        result: Result<(), WriteError>,
+        now: Instant,
+        chance: u64,
+    ) -> Option<Write> {
+        let entry = self.entries.get_mut(key)?;
+        let write = entry.flying.take()?;
+        self.flying -= 1;
+        let same = entry.want.as_ref().map(|w| w.same(&write));
+        let (pause, written) = match &result {
+            Ok(()) => {
+                entry.failures = 0;
+                entry.written = Some((write.clone(), same.is_none()));
+                (LAG, Some(write))
+            }
+            Err(_) => {
+                entry.failures += 1;
+                (pause(entry.failures, chance), None)
+            }
+        };
+        let (failures, gone) = (entry.failures, entry.gone);
+        match same {
+            Some(true) => self.at(key, Some(now + pause)),
+            Some(false) => self.at(key, Some(now)),
+            None => {}
+        }
+        match result {
+            Err(error) if same.is_some() => self.fault(key, &error, failures),
+            _ => self.recovered(key),
+        }
+        if gone {
+            self.entries.remove(key);
+        }
+        written
+    }
+
+    fn at(&mut self, key: &ObjectKey, at: Option<Instant>) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            if let Some(before) = entry.due.take() {
+                self.due.remove(&(before, key.clone()));
+            }
+            entry.due = at;
+            if let Some(at) = at {
+                self.due.insert((at, key.clone()));
+            }
+        }
+    }
+
+    /// One line for what is newly wrong, however many Services it concerns and however often.
+    fn fault(&mut self, key: &ObjectKey, error: &WriteError, failures: u32) {
+        if matches!(error, WriteError::Stale(_)) && failures < STALE_IS_USUAL {
+            debug!(service = %key, "{error}");
+            return;
+        }
+        let what = error.to_string();
+        for (other, keys) in &mut self.faults {
+            if *other != what {
+                keys.remove(key);
+            }
+        }
+        if !self.faults.contains_key(&what) {
+            warn!(service = %key, "status not written: {what}; trying again until it is");
+        }
+        self.faults.entry(what).or_default().insert(key.clone());
+        self.faults.retain(|_, keys| !keys.is_empty());
+    }
+
+    fn recovered(&mut self, key: &ObjectKey) {
+        if self.faults.is_empty() {
+            return;
+        }
+        self.faults.retain(|_, keys| {
+            keys.remove(key);
+            !keys.is_empty()
+        });
+        if self.faults.is_empty() {
+            info!("statuses are written again");
+        }
+    }
+
+    /// Whether nothing is under way or planned but looks after what the watch has not shown yet.
+    #[cfg(test)]
+    pub(super) fn is_quiet(&self) -> bool {
+        let waits = |e: &Entry| {
+            let seen = e.written.as_ref().zip(e.want.as_ref());
+            e.want.is_some() && !seen.is_some_and(|((w, _), want)| w.same(want))
+        };
+        self.flying == 0 && !self.entries.values().any(waits)
+    }
+}
+
+/// The pause after so many failures: doubled each time, with up to a quarter more by chance.
+fn pause(failures: u32, chance: u64) -> Duration {
+    let base = FIRST_PAUSE * 2_u32.pow(failures.saturating_sub(1).min(6));
+    let base = base.min(LONGEST_PAUSE);
+    let quarter = u64::try_from(base.as_millis() / 4).unwrap_or(1).max(1);
+    base + Duration::from_millis(chance % quarter)
+}
+
+#[cfg(test)]
+mod tests;

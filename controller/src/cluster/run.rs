@@ -1,0 +1,96 @@
+//! The loop of the controller: it carries changes, writes and events between source, [`Core`] and writer, and decides nothing.
+
+use std::future::{Future, pending};
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use ferrolb_api::source::Source;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::chance;
+use super::core::Core;
+use super::event::Event;
+use super::writer::{WriteError, Writer};
+use crate::state::Settings;
+
+/// Events that wait to be told; more are dropped, the log has them.
+const EVENTS: usize = 256;
+/// Attempts to tell one event.
+const ATTEMPTS: u32 = 4;
+
+/// Runs until `stop` is ready or the source has ended. What is being written then may or may not arrive; both are well.
+pub async fn run<S: Source, W: Writer>(
+    mut source: S,
+    writer: &W,
+    settings: Settings,
+    stop: impl Future<Output = ()>,
+) {
+    let mut core = Core::new(settings);
+    let mut writes = FuturesUnordered::new();
+    let (tell, events) = mpsc::channel(EVENTS);
+    let mut teller = pin!(tell_all(writer, events));
+    let mut stop = pin!(stop);
+    loop {
+        while let Some(write) = core.begin(now()) {
+            writes.push(async move {
+                let result = writer.assign(&write).await;
+                (write.key, result)
+            });
+        }
+        let due = core.due();
+        let told: Vec<Event> = tokio::select! {
+            () = &mut stop => return,
+            () = &mut teller => return,
+            Some((key, result)) = writes.next() => core.done(&key, result, now(), chance()).into_iter().collect(),
+            batch = source.next() => match batch {
+                Some(batch) => core.batch(batch, now()),
+                None => return,
+            },
+            () = until(due) => continue,
+        };
+        for event in told {
+            if tell.try_send(event).is_err() {
+                debug!("too many events wait: one is dropped");
+            }
+        }
+    }
+}
+
+/// Tokio's clock, so that tests can turn it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => pending().await,
+    }
+}
+
+/// Tells events one after the other. One that cannot be told is dropped after some attempts: it is no more than a courtesy.
+async fn tell_all<W: Writer>(writer: &W, mut events: mpsc::Receiver<Event>) {
+    let mut failing = false;
+    while let Some(event) = events.recv().await {
+        for attempt in 0..ATTEMPTS {
+            match writer.event(&event).await {
+                Ok(()) => {
+                    failing = false;
+                    break;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(service = %event.service, "event {} not told: {error}", event.kind.reason());
+                    }
+                    if !matches!(error, WriteError::Unreachable(_)) {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What a Service lives through.
+
+use std::time::Duration;
+
+use ferrolb_api::source::Problem;
+use ferrolb_api::view::service::DualStack;
+use ferrolb_api::view::{IngressAddress, Protocol};
+
+use super::world::World;
+use crate::testing::*;
+
+fn pools() -> Vec<ferrolb_api::source::Change> {
+    vec![put_pool(pool("default", "172.17.255.1-172.17.255.3"))]
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_assignment_is_one_write_and_one_event() {
+    let world = World::new(pools(), vec![]).start().await;
+    world.apply(service("default/web")).await;
+    let writes = world.writes();
+    assert_eq!(writes.len(), 1);
+    assert_eq!(writes[0].addresses, ips("172.17.255.1"));
+    assert_eq!(writes[0].pool.as_deref(), Some("default"));
+    assert_eq!(
+        world.told(),
+        [r#"default/web IPAllocated: Assigned IP ["172.17.255.1"]"#]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_changes_nothing_is_no_write() {
+    let world = World::new(pools(), vec![service("default/web")])
+        .start()
+        .await;
+    world.writes();
+    world.told();
+    world.apply(service("default/web").labelled("a=b")).await;
+    world
+        .apply(service("default/web").port(Protocol::Tcp, 81))
+        .await;
+    world.pass(Duration::from_secs(600)).await;
+    assert_eq!((world.writes(), world.told()), (vec![], vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_writes_and_tells_nothing_and_moves_nobody() {
+    let mut world = World::new(pools(), ["a/1", "a/2", "a/3", "a/4"].map(service).into())
+        .start()
+        .await;
+    world.delete("a/1").await;
+    let before = world.server().services.clone();
+    assert_eq!(world.server().shows("a/4"), "172.17.255.1");
+    world.apply(service("a/5")).await;
+    world.writes();
+    world.told();
+    for _ in 0..3 {
+        world.restart(vec![]).await;
+        world.pass(Duration::from_secs(120)).await;
+    }
+    assert_eq!((world.writes(), world.told()), (vec![], vec![]));
+    let after = world.server().services.clone();
+    for (key, service) in before {
+        assert_eq!(after[&key].ingress, service.ingress);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_of_a_pool_that_is_missing_or_unreadable_at_the_start_are_left_alone() {
+    let mut world = World::new(pools(), vec![service("a/1")]).start().await;
+    world.writes();
+    world.told();
+    world.stop().await;
+    world.server().others.clear();
+    world.restart(vec![]).await;
+    world.stop().await;
+    world.server().others = vec![put_pool(pool("other", "10.9.0.1-10.9.0.9"))];
+    let unreadable = Problem {
+        object: "IPAddressPool metallb-system/default".into(),
+        field: "spec.addresses[0]".into(),
+        ..Problem::default()
+    };
+    world.restart(vec![unreadable]).await;
+    assert_eq!((world.writes(), world.told()), (vec![], vec![]));
+    assert_eq!(world.server().shows("a/1"), "172.17.255.1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_vanishes_leaves_addresses_alone_and_gives_no_new_ones() {
+    let world = World::new(pools(), vec![service("a/1")]).start().await;
+    world.writes();
+    world.other(drop_pool("default")).await;
+    world.apply(service("a/2")).await;
+    assert_eq!(world.writes(), vec![]);
+    let told = world.told();
+    assert!(
+        told.last()
+            .unwrap()
+            .starts_with("a/2 AllocationFailed: NoPool: "),
+        "{told:?}"
+    );
+    world.other(pools().remove(0)).await;
+    assert_eq!(world.server().shows("a/1"), "172.17.255.1");
+    assert_eq!(world.server().shows("a/2"), "172.17.255.2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_and_udp_share_the_address_that_both_ask_for() {
+    let dns = |name, protocol| {
+        service(name)
+            .port(protocol, 53)
+            .asks("172.17.255.2")
+            .shares("coredns")
+    };
+    let world = World::new(pools(), vec![]).start().await;
+    world.apply(dns("kube-system/udp", Protocol::Udp)).await;
+    world.apply(dns("kube-system/tcp", Protocol::Tcp)).await;
+    assert_eq!(world.server().shows("kube-system/udp"), "172.17.255.2");
+    assert_eq!(world.server().shows("kube-system/tcp"), "172.17.255.2");
+    assert_eq!(world.writes().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_becomes_plain_loses_address_and_annotation_and_another_may_have_it() {
+    let world = World::new(pools(), vec![service("a/1")]).start().await;
+    world.told();
+    world.apply(service("a/1").cluster_only()).await;
+    assert_eq!(world.server().shows("a/1"), "");
+    assert_eq!(world.server().noted("a/1"), None);
+    assert!(world.told()[0].starts_with("a/1 ClearAssignment: "));
+    world.apply(service("a/2")).await;
+    assert_eq!(world.server().shows("a/2"), "172.17.255.1");
+    assert_eq!(world.writes().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_deleted_service_had_goes_to_who_waits_for_it() {
+    let names = ["a/1", "a/2", "a/3"];
+    let world = World::new(pools(), names.map(service).into()).start().await;
+    world.told();
+    world.apply(service("a/4")).await;
+    let told = world.told();
+    assert_eq!(
+        told,
+        [
+            "a/4 AllocationFailed: PoolExhausted: no address is left for it in default: extend a pool"
+        ]
+    );
+    world.writes();
+    world.delete("a/2").await;
+    assert_eq!(world.server().shows("a/4"), "172.17.255.2");
+    assert_eq!(world.writes().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_made_anew_gets_its_status_again() {
+    let world = World::new(pools(), vec![service("a/1")]).start().await;
+    world.writes();
+    world.server().delete(&key("a/1"));
+    world.apply(service("a/1")).await;
+    let writes = world.writes();
+    assert_eq!((writes.len(), writes[0].uid.as_str()), (1, "u2"));
+    assert_eq!(world.server().shows("a/1"), "172.17.255.1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_of_another_class_is_never_touched() {
+    let mut theirs = service("a/theirs").class("other").build();
+    theirs.ingress = vec![IngressAddress {
+        ip: ip("192.0.2.9"),
+        vip: true,
+    }];
+    theirs.annotations.allocated_from = Some("elsewhere".into());
+    let mut plain = service("a/plain").cluster_only().build();
+    plain.ingress.clone_from(&theirs.ingress);
+    let mut world = World::new(pools(), vec![service("a/new").class("other")]);
+    for service in [theirs, plain] {
+        world.server().services.insert(service.key.clone(), service);
+    }
+    world.restart(vec![]).await;
+    world
+        .apply(service("a/theirs").class("other").labelled("a=b"))
+        .await;
+    assert_eq!((world.writes(), world.told()), (vec![], vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_class_of_its_own_it_serves_that_one_alone() {
+    let services = vec![service("a/1"), service("a/2").class("lan")];
+    let world = World::new(pools(), services).class("lan").start().await;
+    assert_eq!(world.server().shows("a/1"), "");
+    assert_eq!(world.server().shows("a/2"), "172.17.255.1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_of_two_families_gets_both_addresses_in_one_write() {
+    let pools = vec![put_pool(pool(
+        "dual",
+        "10.0.0.1-10.0.0.9,fd00:1::1-fd00:1::9",
+    ))];
+    let world = World::new(pools, vec![]).start().await;
+    let both = || {
+        service("a/1")
+            .cluster_ip("10.96.0.7,fd00::7")
+            .dual(DualStack::Require)
+    };
+    world.apply(both()).await;
+    assert_eq!(world.server().shows("a/1"), "10.0.0.1,fd00:1::1");
+    assert_eq!(world.writes().len(), 1);
+    world.apply(both().labelled("a=b")).await;
+    assert_eq!(world.writes(), vec![]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_metallb_left_is_taken_over_and_the_missing_annotation_added() {
+    let mut world = World::new(pools(), vec![]);
+    let mut old = service("a/1").build();
+    old.ingress = vec![IngressAddress {
+        ip: ip("172.17.255.3"),
+        vip: true,
+    }];
+    world.server().apply(old);
+    world.restart(vec![]).await;
+    assert_eq!(world.server().shows("a/1"), "172.17.255.3");
+    assert_eq!(world.server().noted("a/1").as_deref(), Some("default"));
+    assert_eq!((world.writes().len(), world.told()), (1, vec![]));
+}
