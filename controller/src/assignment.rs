@@ -8,9 +8,6 @@ use ferrolb_api::ObjectKey;
 use ferrolb_api::view::{IngressAddress, Service, ServiceType};
 use serde::{Deserialize, Serialize};
 
-use crate::pool::sharing::Terms;
-use crate::state::Settings;
-
 /// The addresses of one Service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Assignment {
@@ -36,19 +33,6 @@ fn is_zero(n: &u64) -> bool {
 
 /// Assignments by Service.
 pub type Assignments = BTreeMap<ObjectKey, Assignment>;
-
-/// What a Service of a cluster has already, by its own status; `None` where it is not ours or has nothing.
-///
-/// Its terms are those of now: what they were when it was given is not known, and somebody let it stand.
-pub fn held(service: &Service, settings: &Settings) -> Option<Assignment> {
-    let ours = service.is_load_balancer() && service.load_balancer_class == settings.class;
-    (ours && !service.ingress.is_empty()).then(|| Assignment {
-        cluster_ips: service.cluster_ips.clone(),
-        addresses: service.ingress.iter().map(|i| i.ip).collect(),
-        pool: None,
-        terms: Terms::of(service).fingerprint(),
-    })
-}
 
 /// The Service as a cluster's API would show it under this assignment.
 ///

@@ -15,7 +15,7 @@ use ferrolb_api::source::{Batch, Change, Problem};
 use ferrolb_api::view::Service;
 use ferrolb_controller::agreement::machine::View;
 use ferrolb_controller::agreement::table::Name;
-use ferrolb_controller::assignment::{Assignments, held};
+use ferrolb_controller::cluster::adopt;
 use ferrolb_controller::state::{Settings, State};
 use ferrolb_controller::{Outcome, desired};
 use tracing::{info, warn};
@@ -48,10 +48,8 @@ impl Observed {
         if !self.state.services().values().any(lacks) {
             return BTreeMap::new();
         }
-        let services = self.state.services().iter();
-        let existing: Assignments = services
-            .filter_map(|(key, service)| Some((key.clone(), held(service, settings)?)))
-            .collect();
+        let services = self.state.services().values().map(AsRef::as_ref);
+        let existing = adopt(services, settings.class.as_deref());
         desired(&self.state, &existing).outcomes
     }
 
