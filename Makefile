@@ -11,6 +11,8 @@ lab := $(target)/debug/lab
 export FERROLB_BIN := $(target)/release/ferrolb
 # Runs each test binary where IPVS is: here, or in a VM.
 in_kernel := --config "target.'cfg(unix)'.runner=['$(lab)','run','--']"
+# The same beside a control plane.
+in_kernel_with_plane := --config "target.'cfg(unix)'.runner=['$(lab)','run','--plane','--']"
 
 .PHONY: help setup build binary lab test fmt-check lint docs unit lab-tier cluster-tier kernel-tier demo bench fmt clean
 
@@ -52,9 +54,10 @@ lab-tier: binary lab ## Namespace tests: need root
 	@echo "== lab tier"
 	@cargo test -p ferrolb-tests --lib --bins --test lab_selftest --test lab
 
-cluster-tier: lab ## Tests against a real control plane: need root
+cluster-tier: binary lab ## Tests against a real control plane: need root; those with traffic run here, or in a VM
 	@echo "== cluster tier"
 	@cargo test -p ferrolb-tests --test cluster
+	@cargo test -p ferrolb-tests $(in_kernel_with_plane) --test cluster_ipvs
 
 kernel-tier: binary lab ## IPVS tests: here, or in a VM
 	@echo "== kernel tier"

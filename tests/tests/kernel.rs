@@ -23,3 +23,12 @@ mod restart_load;
 mod restart_solo;
 #[path = "kernel/rows.rs"]
 mod rows;
+
+/// The users' manifests from a folder, served.
+fn users_cluster() -> ferrolb_tests::cluster::Cluster {
+    use ferrolb_tests::{cluster::Cluster, node::PodLinks, rows};
+    let mut cluster = Cluster::new("ipvs", PodLinks::Routed);
+    cluster.start();
+    rows::settled(&cluster).expect("the cluster settles");
+    cluster
+}

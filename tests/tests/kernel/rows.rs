@@ -1,22 +1,17 @@
-//! Each row of the users' table of manifests: one test each, on one cluster that they share and leave as it is.
+//! Each row of the users' table of manifests: one test each, on one cluster that they share and leave as it is. Where its nodes learn of the manifests,
+//! from a folder or from an API server, is the test program's to say.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ferrolb_tests::cluster::Cluster;
 use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
-use ferrolb_tests::node::PodLinks;
 use ferrolb_tests::rows::{self, ADDRESSES, Seen};
 
 /// The cluster, settled. It ends with the test program: its processes die with it, and its namespaces with them.
-fn cluster() -> MutexGuard<'static, Cluster> {
+pub(crate) fn cluster() -> MutexGuard<'static, Cluster> {
     static SHARED: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    let shared = SHARED.get_or_init(|| {
-        let mut cluster = Cluster::new("ipvs", PodLinks::Routed);
-        cluster.start();
-        rows::settled(&cluster).expect("the cluster settles");
-        Mutex::new(cluster)
-    });
+    let shared = SHARED.get_or_init(|| Mutex::new(crate::users_cluster()));
     // A failed test leaves it as it was: they only look.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
