@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -40,11 +40,9 @@ impl Shared {
     /// Starts a plane, and listens for requests on the loopback.
     pub fn start() -> Self {
         // Not in /tmp, which a guest has for itself.
-        let folder = TempDir::at(
-            &lab_dir()
-                .join("shared")
-                .join(std::process::id().to_string()),
-        );
+        let all = lab_dir().join("shared");
+        sweep(&all);
+        let folder = TempDir::at(&all.join(std::process::id().to_string()));
         let daemons = Daemons::start(folder.path());
         let server = daemons.access().server;
         let secret = daemons.access().token(User::Admin).to_owned();
@@ -86,6 +84,15 @@ impl Drop for Shared {
         let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
         if let Some(worker) = self.worker.take() {
             let _ = worker.join();
+        }
+    }
+}
+
+/// Removes the folders of planes whose process was ended before it could: etcd's are large.
+fn sweep(all: &Path) {
+    for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
+        if !Path::new("/proc").join(entry.file_name()).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The users' workloads on the real control plane: the controllers make Pods from their Deployment, the lab's kubelet runs them on three nodes, and the
 //! controllers make EndpointSlices from those.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use ferrolb_tests::client::{self, Answer, Ask};
@@ -16,7 +17,7 @@ use ferrolb_tests::plane::kubelet::{Kubelet, Servers};
 use ferrolb_tests::wait;
 use serde_json::Value;
 
-use crate::{needs, one_of, shared};
+use crate::{alone, needs, one_of, shared};
 
 const WHILE: Duration = Duration::from_secs(40);
 /// How long a server goes on after its Pod is deleted.
@@ -35,7 +36,7 @@ struct Scene {
     namespace: String,
     world: Arc<World>,
     _turn: MutexGuard<'static, ()>,
-    _running: RwLockReadGuard<'static, ()>,
+    _held: Box<dyn Any>,
 }
 
 fn world(plane: &Plane) -> World {
@@ -59,10 +60,20 @@ fn world(plane: &Plane) -> World {
 }
 
 fn scene(namespace: &str) -> Scene {
+    let (plane, running) = shared();
+    scene_on(plane, Box::new(running), namespace)
+}
+
+/// With the plane for this test alone.
+fn scene_alone(namespace: &str) -> Scene {
+    let (plane, alone) = alone();
+    scene_on(plane, Box::new(alone), namespace)
+}
+
+fn scene_on(plane: Arc<Plane>, held: Box<dyn Any>, namespace: &str) -> Scene {
     static WORLD: Mutex<Weak<World>> = Mutex::new(Weak::new());
     // One after another: what one does to a node would be seen by all.
     static TURN: Mutex<()> = Mutex::new(());
-    let (plane, running) = shared();
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let world = one_of(&WORLD, || world(&plane));
     plane.kubectl(&["create", "namespace", namespace]);
@@ -71,7 +82,7 @@ fn scene(namespace: &str) -> Scene {
         namespace: namespace.to_owned(),
         world,
         _turn: turn,
-        _running: running,
+        _held: held,
     }
 }
 
@@ -249,6 +260,25 @@ fn a_deleted_pod_serves_until_it_ends_and_is_replaced() {
     let after = scene.ready_pods(3);
     assert!(after.iter().all(|pod| name(pod) != victims_name));
     assert!(scene.ask(victim).is_err(), "its server has ended");
+}
+
+#[test]
+fn workloads_go_on_while_the_api_server_is_away_and_change_when_it_is_back() {
+    needs!("workloads_go_on_while_the_api_server_is_away_and_change_when_it_is_back");
+    let scene = scene_alone("outage");
+    scene.apply("web-deploy.yaml");
+    let pods = scene.ready_pods(3);
+    scene.plane.stop_apiserver();
+    for pod in &pods {
+        assert_eq!(scene.ask(pod).unwrap().pod, name(pod));
+    }
+    scene.plane.compact_etcd();
+    scene.plane.start_apiserver();
+    let kept: BTreeSet<String> = scene.ready_pods(3).iter().map(name).collect();
+    assert_eq!(kept, pods.iter().map(name).collect());
+    scene.kubectl(&["scale", "deployment", "web", "--replicas=4"]);
+    let more = scene.ready_pods(4);
+    assert!(more.iter().all(|pod| scene.ask(pod).is_ok()));
 }
 
 #[test]
