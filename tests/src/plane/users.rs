@@ -63,7 +63,7 @@ pub(super) fn write(folder: &Path) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it can be made private");
 }
 
-/// The tokens of a token file that [`write`] made.
+/// The tokens of a token file that [`write()`] made.
 pub(super) fn read(folder: &Path) -> BTreeMap<User, String> {
     let path = folder.join(FILE);
     let text =
