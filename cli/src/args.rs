@@ -27,6 +27,11 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Announce load-balancer addresses and program IPVS on this node
     Node(Box<NodeArgs>),
+    /// Give the Services of a cluster their addresses
+    Controller(crate::controller::ControllerArgs),
+    /// Print the definitions (CRDs) of the kinds that ferrolb reads
+    #[command(after_help = crate::crds::EXAMPLES)]
+    Crds,
     /// Show what the node on this machine knows: Services, addresses, who announces them and why
     Status(StatusArgs),
     /// Remove what a node made in this kernel, and restore the sysctls

@@ -3,8 +3,11 @@
 mod args;
 mod cleanup;
 mod completions;
+mod controller;
+mod crds;
 mod error;
 mod lock;
+mod log;
 mod node;
 mod status;
 
@@ -18,6 +21,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Node(args) => node::main(&args),
+        Command::Controller(args) => controller::main(&args),
+        Command::Crds => crds::main(),
         Command::Status(args) => status::main(&args),
         Command::Cleanup(args) => cleanup::main(&args),
         Command::Completions(args) => completions::main(args.shell),

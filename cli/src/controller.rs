@@ -1,0 +1,151 @@
+//! `ferrolb controller`: the cluster's API as source, the controller's loop, and its writer, wired together.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ferrolb_api::cluster::{Access, AccessError, Connection};
+use ferrolb_api::source::cluster::{ClusterSource, Resources, Settings as SourceSettings};
+use ferrolb_controller::cluster::api::KubeWriter;
+use ferrolb_controller::cluster::{key, run};
+use ferrolb_controller::state::Settings;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use crate::error::Error;
+
+/// Where a pod finds its own namespace.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+const EXAMPLES: &str = "\
+Examples:
+  In a pod (deploy/kustomize/base/controller.yaml):
+    ferrolb controller
+  Anywhere, with a kubeconfig:
+    ferrolb controller --kubeconfig /etc/kubernetes/ferrolb.conf
+  Beside another load balancer, for Services with loadBalancerClass: example.com/lan:
+    ferrolb controller --lb-class example.com/lan
+
+Run one controller for each load balancer class. Services keep their addresses while none runs.
+Exit codes: 0 stopped by SIGTERM or SIGINT, 1 there is no way to the API server, 2 a mistake in the call.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ControllerArgs {
+    /// Credentials and address of the API server [default: those of the pod]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Context in the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    context: Option<String>,
+
+    /// Address of the API server, with the pod's credentials [default: the cluster's own Service address]
+    #[arg(long, value_name = "URL", env = "FERROLB_SERVER")]
+    server: Option<String>,
+
+    /// Namespace of the pools and of the ConfigMap `config`
+    #[arg(long, value_name = "NAMESPACE", default_value = ferrolb_api::decode::METALLB_NAMESPACE)]
+    namespace: String,
+
+    /// Serve Services of this loadBalancerClass only [default: those without one]
+    #[arg(long, value_name = "CLASS")]
+    lb_class: Option<String>,
+
+    /// Secret with the key that the nodes share, made in the pod's own namespace if it is not there; empty: none is made
+    #[arg(long, value_name = "NAME", default_value = "ferrolb-members")]
+    key_secret: String,
+
+    /// Log in JSON
+    #[arg(long)]
+    log_json: bool,
+}
+
+/// Runs a controller until SIGTERM or SIGINT.
+pub(crate) fn main(args: &ControllerArgs) -> Result<(), Error> {
+    crate::log::init(args.log_json);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Error::failed)?;
+    let ended = runtime.block_on(start(args));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn start(args: &ControllerArgs) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::failed)?;
+    let access = Access {
+        kubeconfig: args.kubeconfig.clone(),
+        context: args.context.clone(),
+        proxy_kubeconfig: None,
+        server: args.server.clone().filter(|url| !url.is_empty()),
+    };
+    let connection = access.connect().await.map_err(refusal)?;
+    let class = args.lb_class.clone().filter(|class| !class.is_empty());
+    info!(
+        server = connection.server,
+        namespace = args.namespace,
+        class = class.as_deref().unwrap_or("<none>"),
+        "starting"
+    );
+    make_key(args, &connection);
+    let source = ClusterSource::new(
+        &connection.client,
+        &SourceSettings {
+            resources: Resources::Controller,
+            namespace: args.namespace.clone(),
+        },
+    );
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let writer = KubeWriter::new(connection.client, &host.to_string_lossy());
+    let settings = Settings {
+        class,
+        service_cidrs: Vec::new(),
+    };
+    let stop = async {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        info!(signal = name, "stopping; Services keep their addresses");
+    };
+    run(source, &writer, settings, stop).await;
+    Ok(())
+}
+
+/// Sees that the nodes have a key, beside all else.
+fn make_key(args: &ControllerArgs, connection: &Connection) {
+    let client = connection.client.clone();
+    let name = args.key_secret.clone();
+    if name.is_empty() {
+        return;
+    }
+    match own_namespace() {
+        Some(namespace) => {
+            tokio::spawn(async move { key::ensure(&client, &namespace, &name).await });
+        }
+        None => info!(
+            "no Secret {name} is made: this is no pod, and POD_NAMESPACE names no namespace for it"
+        ),
+    }
+}
+
+fn own_namespace() -> Option<String> {
+    std::env::var("POD_NAMESPACE")
+        .or_else(|_| std::fs::read_to_string(NAMESPACE_FILE))
+        .ok()
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+}
+
+fn refusal(error: AccessError) -> Error {
+    match error {
+        AccessError::Server(_) => Error::Usage(error.to_string()),
+        AccessError::NoPod(why) => Error::Failed(format!(
+            "no way to the API server is known ({why}): give --kubeconfig FILE, or run it in a pod with a service account"
+        )),
+        other => Error::failed(other),
+    }
+}
