@@ -115,6 +115,11 @@ pub(crate) struct ClusterArgs {
 }
 
 impl ClusterArgs {
+    /// The class of Services to serve.
+    pub(crate) fn class(&self) -> Option<String> {
+        self.lb_class.clone().filter(|class| !class.is_empty())
+    }
+
     /// The way to the API server; the KubeProxyConfiguration may name a kubeconfig.
     pub(crate) fn access(&self, proxy_kubeconfig: Option<PathBuf>) -> Access {
         let set = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());

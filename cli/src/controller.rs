@@ -1,9 +1,7 @@
 //! `ferrolb controller`: the cluster's API as source, the controller's loop, and its writer, wired together.
 
-use std::path::PathBuf;
-
 use clap::Args;
-use ferrolb_api::cluster::{Access, AccessError, Connection};
+use ferrolb_api::cluster::{AccessError, Connection};
 use ferrolb_api::source::cluster::{ClusterSource, Resources, Settings as SourceSettings};
 use ferrolb_controller::cluster::api::KubeWriter;
 use ferrolb_controller::cluster::{key, run};
@@ -11,6 +9,7 @@ use ferrolb_controller::state::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
+use crate::args::ClusterArgs;
 use crate::error::Error;
 
 /// Where a pod finds its own namespace.
@@ -31,25 +30,8 @@ Exit codes: 0 stopped by SIGTERM or SIGINT, 1 there is no way to the API server,
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ControllerArgs {
-    /// Credentials and address of the API server [default: those of the pod]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// Context in the kubeconfig [default: its current one]
-    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
-    context: Option<String>,
-
-    /// Address of the API server, with the pod's credentials [default: the cluster's own Service address]
-    #[arg(long, value_name = "URL", env = "FERROLB_SERVER")]
-    server: Option<String>,
-
-    /// Namespace of the pools and of the ConfigMap `config`
-    #[arg(long, value_name = "NAMESPACE", default_value = ferrolb_api::decode::METALLB_NAMESPACE)]
-    namespace: String,
-
-    /// Serve Services of this loadBalancerClass only [default: those without one]
-    #[arg(long, value_name = "CLASS")]
-    lb_class: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 
     /// Secret with the key that the nodes share, made in the pod's own namespace if it is not there; empty: none is made
     #[arg(long, value_name = "NAME", default_value = "ferrolb-members")]
@@ -76,17 +58,11 @@ pub(crate) fn main(args: &ControllerArgs) -> Result<(), Error> {
 async fn start(args: &ControllerArgs) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::failed)?;
-    let access = Access {
-        kubeconfig: args.kubeconfig.clone(),
-        context: args.context.clone(),
-        proxy_kubeconfig: None,
-        server: args.server.clone().filter(|url| !url.is_empty()),
-    };
-    let connection = access.connect().await.map_err(refusal)?;
-    let class = args.lb_class.clone().filter(|class| !class.is_empty());
+    let connection = args.cluster.access(None).connect().await.map_err(refusal)?;
+    let class = args.cluster.class();
     info!(
         server = connection.server,
-        namespace = args.namespace,
+        namespace = args.cluster.namespace,
         class = class.as_deref().unwrap_or("<none>"),
         "starting"
     );
@@ -95,7 +71,7 @@ async fn start(args: &ControllerArgs) -> Result<(), Error> {
         &connection.client,
         &SourceSettings {
             resources: Resources::Controller,
-            namespace: args.namespace.clone(),
+            namespace: args.cluster.namespace.clone(),
         },
     );
     let host = nix::unistd::gethostname().unwrap_or_default();

@@ -27,7 +27,6 @@ use ferrolb_controller::store::DirStore;
 use ipnet::{IpNet, Ipv4Net};
 use kube::Client;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 use crate::args::NodeArgs;
 use crate::error::Error;
@@ -46,7 +45,7 @@ const DEFAULT_SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 
 
 /// Runs a node until SIGTERM or SIGINT.
 pub(crate) fn main(args: &NodeArgs) -> Result<(), Error> {
-    log(args.log_json);
+    crate::log::init(args.log_json);
     check(args)?;
     let _lock = StateLock::take(&args.state)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -98,7 +97,7 @@ async fn from_files(
 ) -> Result<(), Error> {
     let source = FilesSource::new(folder, FilesSettings::default()).map_err(Error::failed)?;
     let settings = Settings {
-        class: args.cluster.lb_class.clone(),
+        class: args.cluster.class(),
         service_cidrs: service_cidrs(args),
     };
     let store = DirStore::open(&args.state).map_err(Error::failed)?;
@@ -118,7 +117,7 @@ async fn from_cluster(args: &NodeArgs, given: Option<ProxyConfig>) -> Result<(),
     watched.namespace.clone_from(&args.cluster.namespace);
     let source = ClusterSource::new(&connection.client, &watched);
     let settings = Settings {
-        class: args.cluster.lb_class.clone(),
+        class: args.cluster.class(),
         service_cidrs: Vec::new(),
     };
     let client = Some(connection.client);
@@ -236,20 +235,6 @@ fn read_config(path: &Path) -> Result<ProxyConfig, Error> {
         warn!("{problem}");
     }
     Ok(config)
-}
-
-fn log(json: bool) {
-    // What kube says of a failed watch is said by the source, in a sentence and once.
-    let default = || EnvFilter::new("info,kube_runtime=error,kube_client=error");
-    let filter = EnvFilter::try_from_env("FERROLB_LOG").unwrap_or_else(|_| default());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if json {
-        log.json().init();
-    } else {
-        log.with_ansi(false).init();
-    }
 }
 
 /// Transport addresses for the speaker: none where the Node objects say them, so that it follows their changes.

@@ -112,12 +112,17 @@ impl Cluster {
         let kubeconfig =
             api.plane
                 .service_account_kubeconfig(NAMESPACE, "controller", api.relay.address());
-        let mut given = arguments(&api.plane, "deployment", "ferrolb-controller");
+        // In a pod its namespace is a variable.
+        let mut given = vec![
+            format!("POD_NAMESPACE={NAMESPACE}"),
+            ferrolb().display().to_string(),
+        ];
+        given.extend(arguments(&api.plane, "deployment", "ferrolb-controller"));
         given.extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
         api.controller = Some(Process::start(
             &api.host.netns,
             "controller",
-            &ferrolb(),
+            Path::new("/usr/bin/env"),
             &given,
             &folder.join("controller.log"),
         ));
