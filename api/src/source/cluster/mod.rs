@@ -22,6 +22,25 @@ use crate::source::{Batch, Source};
 use merge::{Merge, News};
 pub use watch::{Resources, Settings};
 
+/// What must be allowed to be listed and watched.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Right {
+    /// API group, empty for the core.
+    pub group: String,
+    /// The resource, in the plural.
+    pub resource: String,
+    /// The only namespace; `None`: all of them, or the kind has none.
+    pub namespace: Option<String>,
+    /// The only object, by its name; `None`: all.
+    pub name: Option<String>,
+}
+
+/// The rights that a source with these settings needs, and no more.
+pub fn rights(settings: &Settings) -> Vec<Right> {
+    let resources = watch::resources(settings);
+    resources.iter().map(watch::Resource::right).collect()
+}
+
 /// News that wait for the merger before the watches wait too.
 const QUEUE: usize = 1024;
 /// News that one batch takes in at most.

@@ -10,6 +10,7 @@ use kube::runtime::watcher::{self, Config, Error as WatchError, Event};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 
+use super::Right;
 use super::merge::News;
 use super::object::Watched;
 use crate::ObjectKey;
@@ -193,6 +194,16 @@ pub(super) async fn follow(
 }
 
 impl Resource {
+    pub(super) fn right(&self) -> Right {
+        let name = |fields: &String| fields.strip_prefix("metadata.name=").map(str::to_owned);
+        Right {
+            group: self.resource.group.clone(),
+            resource: self.resource.plural.clone(),
+            namespace: self.namespace.clone(),
+            name: self.config.field_selector.as_ref().and_then(name),
+        }
+    }
+
     fn news(&self, event: Event<Watched>) -> News {
         match event {
             Event::Init => News::ListBegins,

@@ -1,0 +1,219 @@
+//! The installation's YAML is what the program says and asks for, no more and no less.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+
+use ferrolb_api::source::cluster::{Resources, Settings, rights};
+use ferrolb_api::yaml;
+use serde_json::Value;
+
+/// Subject, namespace of the binding, group, resource, name, verb; an empty namespace or name is all of them.
+type Grant = (String, String, String, String, String, String);
+
+const SYSTEM: &str = "ferrolb-system";
+
+fn base() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../deploy/kustomize/base"]
+        .iter()
+        .collect()
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(base().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+fn documents(file: &str) -> Vec<Value> {
+    let text = read(file);
+    let parts = text.split("\n---\n");
+    parts
+        .map(|part| yaml::value(part).unwrap_or_else(|e| panic!("{file}: {e}")))
+        .collect()
+}
+
+fn resources() -> Vec<String> {
+    let all = documents("kustomization.yaml").remove(0);
+    texts(&all["resources"])
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    let texts = list.as_array().into_iter().flatten();
+    texts.map(|t| t.as_str().unwrap().to_owned()).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn objects() -> Vec<Value> {
+    resources()
+        .iter()
+        .flat_map(|file| documents(file))
+        .collect()
+}
+
+fn of_kind(kind: &str) -> Vec<Value> {
+    let mut all = objects();
+    all.retain(|o| o["kind"] == kind);
+    all
+}
+
+/// Every single thing that is allowed to somebody.
+fn granted() -> BTreeSet<Grant> {
+    let mut grants = BTreeSet::new();
+    for kind in ["Role", "ClusterRole"] {
+        for binding in of_kind(&format!("{kind}Binding")) {
+            let namespace = text(&binding["metadata"]["namespace"]);
+            assert_eq!(binding["roleRef"]["kind"], kind);
+            let roles = of_kind(kind);
+            let role = roles
+                .iter()
+                .find(|r| {
+                    r["metadata"]["name"] == binding["roleRef"]["name"]
+                        && text(&r["metadata"]["namespace"]) == namespace
+                })
+                .unwrap_or_else(|| panic!("no role for {binding}"));
+            for subject in binding["subjects"].as_array().unwrap() {
+                assert_eq!(subject["kind"], "ServiceAccount");
+                assert_eq!(subject["namespace"], SYSTEM);
+                for rule in role["rules"].as_array().unwrap() {
+                    let mut names = texts(&rule["resourceNames"]);
+                    if names.is_empty() {
+                        names.push(String::new());
+                    }
+                    for group in texts(&rule["apiGroups"]) {
+                        for resource in texts(&rule["resources"]) {
+                            for name in &names {
+                                for verb in texts(&rule["verbs"]) {
+                                    grants.insert((
+                                        text(&subject["name"]),
+                                        namespace.clone(),
+                                        group.clone(),
+                                        resource.clone(),
+                                        name.clone(),
+                                        verb,
+                                    ));
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    grants
+}
+
+#[test]
+fn the_definitions_are_those_that_the_program_prints() {
+    let printed = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
+        .arg("crds")
+        .output()
+        .unwrap();
+    assert!(printed.status.success());
+    let file = read("crds.yaml");
+    let (header, rest) = file.split_once('\n').unwrap();
+    assert!(header.starts_with('#'), "{header}");
+    assert!(
+        rest.as_bytes() == printed.stdout,
+        "crds.yaml is not what `ferrolb crds` prints: print it anew, below the first line"
+    );
+}
+
+#[test]
+fn every_file_is_part_of_the_installation_and_reads_as_objects() {
+    let mut files: Vec<String> = std::fs::read_dir(base())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "kustomization.yaml")
+        .collect();
+    files.sort();
+    let mut listed = resources();
+    listed.sort();
+    assert_eq!(files, listed);
+    for object in objects() {
+        let name = &object["metadata"]["name"];
+        assert!(
+            object["apiVersion"].is_string() && object["kind"].is_string() && name.is_string(),
+            "{object}"
+        );
+    }
+}
+
+#[test]
+fn the_rights_are_those_that_are_used() {
+    let mut used: BTreeSet<Grant> = BTreeSet::new();
+    for (account, which) in [
+        ("controller", Resources::Controller),
+        ("node", Resources::Node),
+    ] {
+        let mut uses =
+            |namespace: &str, group: &str, resource: &str, name: &str, verbs: &[&str]| {
+                for verb in verbs {
+                    let texts =
+                        [account, namespace, group, resource, name, verb].map(str::to_owned);
+                    used.insert(texts.into());
+                }
+            };
+        for right in rights(&Settings::new(which)) {
+            uses(
+                &right.namespace.unwrap_or_default(),
+                &right.group,
+                &right.resource,
+                &right.name.unwrap_or_default(),
+                &["list", "watch"],
+            );
+        }
+        uses("", "events.k8s.io", "events", "", &["create", "patch"]);
+        if which == Resources::Controller {
+            uses("", "", "services/status", "", &["patch"]);
+            uses(SYSTEM, "", "secrets", "", &["create"]);
+        }
+    }
+    assert_eq!(granted(), used);
+    let any = |g: &&Grant| [&g.2, &g.3, &g.4, &g.5].iter().any(|t| t.contains('*'));
+    assert_eq!(granted().iter().find(any), None);
+}
+
+#[test]
+fn what_the_pods_refer_to_is_there() {
+    let accounts: Vec<String> = of_kind("ServiceAccount")
+        .iter()
+        .map(|a| text(&a["metadata"]["name"]))
+        .collect();
+    for kind in ["Deployment", "DaemonSet"] {
+        let all = of_kind(kind);
+        assert_eq!(all.len(), 1, "{kind}");
+        let workload = &all[0];
+        let template = &workload["spec"]["template"];
+        assert_eq!(
+            workload["spec"]["selector"]["matchLabels"],
+            template["metadata"]["labels"]
+        );
+        assert!(accounts.contains(&text(&template["spec"]["serviceAccountName"])));
+        let container = &template["spec"]["containers"][0];
+        assert_eq!(container["image"], "ferrolb:0.1.0");
+        let context = &container["securityContext"];
+        assert_eq!(context["readOnlyRootFilesystem"], true);
+        assert_eq!(context["allowPrivilegeEscalation"], false);
+        assert_eq!(texts(&context["capabilities"]["drop"]), ["ALL"]);
+        let words = texts(&container["args"]);
+        let parsed = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
+            .args(&words)
+            .arg("--help")
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&parsed.stderr);
+        assert!(parsed.status.success(), "{words:?}: {errors}");
+    }
+    let key = &of_kind("DaemonSet")[0]["spec"]["template"]["spec"]["volumes"];
+    let secrets: Vec<String> = key
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| text(&v["secret"]["secretName"]))
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert_eq!(secrets, ["ferrolb-members"]);
+}
