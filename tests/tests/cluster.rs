@@ -3,6 +3,8 @@
 
 #[path = "cluster/plane.rs"]
 mod plane;
+#[path = "cluster/scene.rs"]
+mod scene;
 #[path = "cluster/story.rs"]
 mod story;
 #[path = "cluster/workloads.rs"]
