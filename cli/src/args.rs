@@ -189,6 +189,15 @@ pub(crate) struct NodeArgs {
     #[arg(long)]
     pub(crate) bridged_pods: bool,
 
+    /// The kernel's net sysctls; in a container whose own are read-only, where the host's are mounted
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "FERROLB_NET_SYSCTLS",
+        default_value = "/proc/sys/net"
+    )]
+    pub(crate) net_sysctls: PathBuf,
+
     /// Unix socket for `ferrolb status`
     #[arg(long, value_name = "FILE", default_value = crate::node::DEFAULT_SOCKET)]
     pub(crate) socket: PathBuf,

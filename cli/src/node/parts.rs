@@ -119,6 +119,7 @@ async fn proxy(
         settings.marks.start..=settings.marks.end - 1,
         table(),
     );
+    linux.net_sysctls.clone_from(&args.net_sysctls);
     for address in &identity.addresses {
         match address {
             IpAddr::V4(ip) => linux.node_v4 = Some(*ip),
