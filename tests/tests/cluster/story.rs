@@ -24,6 +24,13 @@ const EXTERNAL: [(&str, &str, Ipv4Addr); 4] = [
     ("ingress-nginx", "ingress-nginx", INGRESS),
 ];
 
+/// Account and what it lists, some of it.
+const LISTED: [(&str, &str); 3] = [
+    ("controller", "services"),
+    ("node", "endpointslices"),
+    ("node", "nodes"),
+];
+
 /// A cluster with the users' manifests, served. The API server is this test's own.
 struct Story {
     cluster: Cluster,
@@ -102,6 +109,15 @@ impl Story {
         let of = |name: &str| self.plane.writes(&account(name));
         let all = of("controller").into_iter().chain(of("node"));
         all.filter(|w| w.resource().contains("events")).count()
+    }
+
+    /// How often a daemon's account listed something.
+    fn lists(&self, name: &str, resource: &str) -> usize {
+        let audit = self.plane.audit();
+        let lists = audit
+            .iter()
+            .filter(|e| e.is(&account(name), "list", resource));
+        lists.filter(|e| e.response_status.code == 200).count()
     }
 
     fn status_writes(&self, name: &str) -> usize {
@@ -233,6 +249,7 @@ fn an_api_server_that_is_away_for_a_minute_and_forgets_the_past_changes_nothing(
     let story = Story::begin();
     let announcers = story.announcers();
     let (before, events) = (story.writes().len(), story.events());
+    let lists = LISTED.map(|(name, resource)| story.lists(name, resource));
     story.plane.stop_apiserver();
     let begin = std::time::Instant::now();
     while begin.elapsed() < Duration::from_secs(60) {
@@ -258,6 +275,15 @@ fn an_api_server_that_is_away_for_a_minute_and_forgets_the_past_changes_nothing(
     story.is_answered(Ipv4Addr::new(172, 17, 255, 4));
     story.has_addresses();
     assert_eq!(story.announcers(), announcers);
+    // Their versions were forgotten (410 Gone): all of them have listed anew, and not again and again.
+    for (lists, (name, resource)) in lists.iter().zip(LISTED) {
+        let more = story.lists(name, resource) - lists;
+        let daemons = if name == "node" { 3 } else { 1 };
+        assert!(
+            (daemons..=3 * daemons).contains(&more),
+            "{more} lists of {resource} by {name}"
+        );
+    }
     let writes = story.writes();
     let new: Vec<_> = writes[before..].iter().map(|w| &w.object_ref).collect();
     let others: Vec<_> = new
@@ -343,4 +369,54 @@ fn a_service_deleted_created_anew_and_changed_in_type_gives_and_takes_its_addres
     ]);
     story.has_addresses();
     story.is_answered(WEB);
+}
+
+#[test]
+fn the_reason_that_status_shows_is_an_event_on_the_service() {
+    needs!("the_reason_that_status_shows_is_an_event_on_the_service");
+    let story = Story::begin();
+    // Without a selector a Service has no endpoints; nobody can have an address outside the pool.
+    let idle = r#"{"spec":{"type":"LoadBalancer","ports":[{"port":80}]}}"#;
+    let outside =
+        r#"{"spec":{"type":"LoadBalancer","loadBalancerIP":"192.0.2.1","ports":[{"port":80}]}}"#;
+    for (name, spec) in [("idle", idle), ("outside", outside)] {
+        let head =
+            format!(r#"{{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{name}"}},"#);
+        story
+            .cluster
+            .manifests
+            .write(&format!("{name}.yaml"), &(head + &spec[1..]));
+        story
+            .plane
+            .apply(&story.cluster.manifests.path().join(format!("{name}.yaml")));
+    }
+    for (name, reason, event) in [
+        ("idle", "NoEndpoints", "NoEndpoints"),
+        ("outside", "OutsidePools", "AllocationFailed"),
+    ] {
+        for node in &story.cluster.nodes {
+            wait::expect(
+                &format!("{} shows {reason} for {name}", node.name),
+                SOON,
+                || {
+                    let service = story.cluster.service(node, "default", name)?;
+                    if service["reason"] == reason {
+                        Ok(())
+                    } else {
+                        Err(service.to_string())
+                    }
+                },
+            );
+        }
+        wait::expect(&format!("an event on {name}"), SOON, || {
+            let described = story.kubectl(&["describe", "svc", name]);
+            let line = described
+                .lines()
+                .find(|line| line.contains("Warning") && line.contains(event));
+            match line {
+                Some(line) if event == reason || line.contains(reason) => Ok(()),
+                _ => Err(described),
+            }
+        });
+    }
 }
