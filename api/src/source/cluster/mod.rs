@@ -16,6 +16,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::source::{Batch, Source};
@@ -55,6 +56,8 @@ pub struct ClusterSource {
     news: mpsc::Receiver<(usize, News)>,
     began: bool,
     told: Option<Vec<String>>,
+    /// When it is said what the first batch waits for. Refusals that keep coming must not put it off, so it is no timeout.
+    impatient_at: Instant,
     /// End with the source.
     _watches: JoinSet<()>,
 }
@@ -79,6 +82,7 @@ impl ClusterSource {
             news,
             began: false,
             told: None,
+            impatient_at: Instant::now() + IMPATIENCE,
             _watches: watches,
         }
     }
@@ -97,15 +101,18 @@ impl ClusterSource {
 impl Source for ClusterSource {
     async fn next(&mut self) -> Option<Batch> {
         loop {
-            let patience = if self.began {
-                Duration::MAX
+            let news = if self.began {
+                Ok(self.news.recv().await)
             } else {
-                IMPATIENCE
+                tokio::time::timeout_at(self.impatient_at, self.news.recv()).await
             };
-            match tokio::time::timeout(patience, self.news.recv()).await {
+            match news {
                 Ok(Some((number, news))) => self.merge.hear(number, news),
                 Ok(None) => return None,
-                Err(_) => self.complain(),
+                Err(_) => {
+                    self.complain();
+                    self.impatient_at = Instant::now() + IMPATIENCE;
+                }
             }
             for _ in 0..TOGETHER {
                 match self.news.try_recv() {
