@@ -308,7 +308,7 @@ impl Iterator for Patience {
 }
 
 impl Backoff for Patience {
-    fn reset(&mut self) {
-        self.failures = 0;
-    }
+    /// Called before every attempt to list, whatever comes of it: a watcher announces a list before it asks for it. So only a
+    /// quiet minute counts.
+    fn reset(&mut self) {}
 }
