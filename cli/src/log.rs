@@ -4,7 +4,7 @@ use tracing_subscriber::EnvFilter;
 
 /// What is logged where nothing else is asked for. The client library tells every attempt; the sources and writers tell what
 /// is wrong once, and in words that say what to do.
-const USUAL: &str = "info,kube_client=error,kube_runtime=error";
+const USUAL: &str = "info,kube_client=off,kube_runtime=error";
 
 /// Starts to log.
 pub(crate) fn init(json: bool) {
