@@ -1,0 +1,181 @@
+//! What the controller relies on in the API server, and what it says where it may not.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ferrolb_tests::paths::{ferrolb, workspace};
+use ferrolb_tests::plane::{Plane, User};
+use ferrolb_tests::wait;
+
+use crate::needs;
+
+const SOON: Duration = Duration::from_secs(40);
+const NAMESPACE: &str = "ferrolb-system";
+/// As MetalLB's own documents have them, with fields that ferrolb does not read.
+const POOLS: &str = "\
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: lan, namespace: metallb-system}
+spec:
+  addresses: [192.0.2.10-192.0.2.19]
+  somethingNewer: {kept: true}
+---
+apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata: {name: lan, namespace: metallb-system}
+";
+
+struct Controller(Child, PathBuf);
+
+impl Controller {
+    fn start(plane: &Plane, account: &str) -> Self {
+        let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, account, plane.server());
+        let log = plane.folder().join(format!("controller-{account}.log"));
+        let file = std::fs::File::create(&log).unwrap();
+        let child = Command::new(ferrolb())
+            .args(["controller", "--key-secret", "", "--kubeconfig"])
+            .arg(kubeconfig)
+            .stdin(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self(child, log)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.1).unwrap()
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn apply(plane: &Plane, name: &str, text: &str) {
+    let path = plane.folder().join(name);
+    std::fs::write(&path, text).unwrap();
+    plane.apply(&path);
+}
+
+fn installed() -> Plane {
+    let plane = Plane::start();
+    let base = workspace().join("deploy/kustomize/base");
+    plane.kubectl(&["apply", "-k", &base.display().to_string()]);
+    // A definition is served some time after it was made.
+    let path = plane.folder().join("pools.yaml");
+    std::fs::write(&path, POOLS).unwrap();
+    let given = ["apply", "-f", &path.display().to_string()];
+    wait::expect("the pools apply", SOON, || {
+        let output = plane.kubectl_as(User::Admin, &given);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(errors)
+        }
+    });
+    plane
+}
+
+fn service(name: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: LoadBalancer, ports: [{{port: 80}}]}}\n"
+    )
+}
+
+#[test]
+fn an_assignment_is_one_write_with_the_rights_of_the_installation_and_one_event() {
+    needs!("an_assignment_is_one_write_with_the_rights_of_the_installation_and_one_event");
+    let plane = installed();
+    let mut controller = Controller::start(&plane, "controller");
+    apply(&plane, "web.yaml", &service("web"));
+    let path = "/api/v1/namespaces/default/services/web";
+    wait::expect("web has an address", SOON, || {
+        let shown = plane.get(path)?["status"]["loadBalancer"]["ingress"][0]["ip"].clone();
+        if shown == "192.0.2.10" {
+            Ok(())
+        } else {
+            Err(shown.to_string())
+        }
+    });
+    wait::expect("its event is there", SOON, || {
+        let described = plane.kubectl(&["describe", "svc", "web"]);
+        if described.contains("Assigned IP [\"192.0.2.10\"]") {
+            Ok(())
+        } else {
+            Err(described)
+        }
+    });
+    let web = plane.get(path).unwrap();
+    assert_eq!(
+        web["metadata"]["annotations"]["metallb.io/ip-allocated-from-pool"],
+        "lan"
+    );
+    std::thread::sleep(Duration::from_secs(3));
+    let writes = plane.writes(&format!("system:serviceaccount:{NAMESPACE}:controller"));
+    let about = writes.iter().filter(|w| !w.resource().contains("events"));
+    let names: Vec<&str> = about.map(|w| w.object_ref.name.as_str()).collect();
+    assert_eq!(names, ["web"]);
+    let pool = plane
+        .get("/apis/metallb.io/v1beta1/namespaces/metallb-system/ipaddresspools/lan")
+        .unwrap();
+    assert_eq!(pool["spec"]["somethingNewer"]["kept"], true);
+    assert_eq!(pool["spec"]["autoAssign"], true);
+    let columns = plane.kubectl(&["-n", "metallb-system", "get", "ipaddresspools"]);
+    assert!(
+        columns.contains("AUTO ASSIGN") && columns.contains("192.0.2.10"),
+        "{columns}"
+    );
+    let asked = std::time::Instant::now();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(controller.0.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(controller.0.wait().unwrap().success());
+    assert!(asked.elapsed() < Duration::from_secs(2));
+    assert!(controller.log().contains("stopping"));
+}
+
+#[test]
+fn a_patch_for_an_earlier_service_of_the_name_is_refused() {
+    needs!("a_patch_for_an_earlier_service_of_the_name_is_refused");
+    let plane = Plane::start();
+    apply(&plane, "web.yaml", &service("web"));
+    let patch =
+        r#"{"metadata":{"uid":"0-0"},"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}"#;
+    let given = [
+        "patch",
+        "svc",
+        "web",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        patch,
+    ];
+    let refused = plane.kubectl_as(User::Admin, &given);
+    let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success(), "it was taken");
+    let known = errors.contains("metadata.uid")
+        || errors.contains("(Conflict)")
+        || errors.contains("Precondition");
+    assert!(known, "{errors}");
+}
+
+#[test]
+fn a_controller_without_rights_says_which_it_lacks() {
+    needs!("a_controller_without_rights_says_which_it_lacks");
+    let plane = installed();
+    plane.kubectl(&["create", "serviceaccount", "-n", NAMESPACE, "nobody"]);
+    let controller = Controller::start(&plane, "nobody");
+    let wanted = "not allowed to list and watch services: give this user that right";
+    wait::expect("the log says it", SOON, || {
+        let log = controller.log();
+        if log.contains(wanted) {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
+}
