@@ -1,9 +1,11 @@
 //! The controller of a cluster: Services get their addresses in `status.loadBalancer.ingress`, and an event that says so.
 //!
-//!     source ──> state ──> allocator ──> diff ──> queue ──> writer
+//! ```text
+//! source ──> state ──> allocator ──> diff ──> queue ──> writer
+//! ```
 //!
-//! All but the last is pure: [`adopt`] reads what was given before, [`diff`] says what must be written for one Service,
-//! [`queue`] when, [`core`] holds them together. [`run`] is the loop, [`api`] the one [`Writer`] that talks to an API server.
+//! All but the last is pure: [`adopt()`] reads what was given before, [`diff()`] says what must be written for one Service,
+//! `queue` when, `core` holds them together. [`run()`] is the loop, [`api`] the one [`Writer`] that talks to an API server.
 //! There is no other memory than the Services themselves: a controller that starts takes over what their status says. One
 //! controller runs at a time; there is no election.
 

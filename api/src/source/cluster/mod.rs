@@ -1,6 +1,6 @@
 //! A cluster's API as a source: one watch for each kind, resumed where it broke off.
 //!
-//! [`object`] is what is parsed of an answer, [`watch`] asks and asks again, [`merge`] makes batches of what is heard. `kube`'s
+//! `object` is what is parsed of an answer, `watch` asks and asks again, `merge` makes batches of what is heard. `kube`'s
 //! watcher does the protocol: pages of a list, then a watch from its resource version, bookmarks, and a new list after 410 Gone
 //! (Kubernetes API concepts, "Efficient detection of changes").
 
