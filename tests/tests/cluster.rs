@@ -3,6 +3,8 @@
 
 #[path = "cluster/controller.rs"]
 mod controller;
+#[path = "cluster/install.rs"]
+mod install;
 #[path = "cluster/plane.rs"]
 mod plane;
 #[path = "cluster/scene.rs"]
