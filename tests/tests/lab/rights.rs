@@ -55,7 +55,9 @@ fn without_rights_the_node_says_in_one_sentence_what_to_do() {
         "--socket".to_owned(),
         shown(&socket),
     ]);
-    let host = Lan::new().plug("rights", 11);
+    // The segment lives as long as its variable: without it the interface goes away.
+    let mut lan = Lan::new();
+    let host = lan.plug("rights", 11);
     let setpriv = find_tool("setpriv").unwrap();
     let node = Process::start(
         &host.netns,
