@@ -11,6 +11,7 @@ use super::place::{Seeker, satisfied};
 use super::request::{Request, Source};
 use crate::assignment::Assignment;
 use crate::desired::Outcome;
+use crate::pool::Pools;
 use crate::pool::sharing::Terms;
 use crate::state::State;
 
@@ -105,6 +106,14 @@ impl Work {
         let pools = state.pools();
         self.stand = match Request::of(&self.service, &self.cluster_ips) {
             Err(refusal) => Stand::Refused(refusal),
+            Ok(request) if self.pool_is_refused(&request, pools) => {
+                let pool = self.pool.as_deref().unwrap_or_default();
+                Stand::Refused(Outcome::new(
+                    Reason::OutsidePools,
+                    "",
+                    format!("its pool {pool} is refused: correct the pool"),
+                ))
+            }
             Ok(request) if satisfied(&request, &self.service, &self.addresses, pools) => {
                 self.pool = self
                     .addresses
@@ -118,6 +127,23 @@ impl Work {
                 None => Stand::Seeking(request, None),
             },
         };
+    }
+
+    /// Whether what it has came from a pool that is refused now, and it asks for nothing else.
+    fn pool_is_refused(&self, request: &Request, pools: &Pools) -> bool {
+        let Some(name) = self.pool.as_deref() else {
+            return false;
+        };
+        let other = match &request.source {
+            Source::Addresses(asked, _) => {
+                asked.len() != self.addresses.len()
+                    || !asked.iter().all(|ip| self.addresses.contains(ip))
+            }
+            Source::Pool(asked) => asked != name,
+            Source::Any => false,
+        };
+        let mut addresses = self.addresses.iter();
+        !other && !self.addresses.is_empty() && addresses.all(|ip| pools.refused(name, *ip))
     }
 
     /// An address outside all pools is left alone while no pool is there, or one is wrong: the pool that it came from may

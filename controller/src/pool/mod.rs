@@ -32,6 +32,8 @@ pub struct Pools {
     by_name: BTreeMap<String, Offer>,
     /// First address of a range -> its last address and its pool's name.
     by_start: BTreeMap<IpAddr, (IpAddr, String)>,
+    /// Those that are not in force because of a mistake.
+    refused: Vec<Arc<IpAddressPool>>,
 }
 
 impl Pools {
@@ -56,6 +58,16 @@ impl Pools {
         (ip <= *last).then(|| self.get(name)).flatten()
     }
 
+    /// Whether a pool of that name that has this address was refused, and none of that name in force has it. Which of two that
+    /// overlap is in force depends on which was there first, so that is no reason to take away what the other one gave.
+    pub(crate) fn refused(&self, name: &str, ip: IpAddr) -> bool {
+        if self.containing(ip).is_some_and(|p| p.key.name == name) {
+            return false;
+        }
+        let mut of_name = self.refused.iter().filter(|p| p.key.name == name);
+        of_name.any(|p| p.ranges.iter().any(|r| r.first <= ip && ip <= r.last))
+    }
+
     /// The pools in force after `offers` replace what was offered before, and what is wrong with those refused.
     pub(crate) fn renew(&self, offers: &[Offer]) -> (Self, Vec<Problem>) {
         let in_force = |o: &Offer| {
@@ -71,6 +83,7 @@ impl Pools {
             let Err(message) = next.add(offer) else {
                 continue;
             };
+            next.refused.push(Arc::clone(&offer.pool));
             let name = &offer.pool.key.name;
             // The last good form of the same object's pool serves on, if nothing else took its place.
             let last_good = self.by_name.get(name).filter(|o| o.object == offer.object);

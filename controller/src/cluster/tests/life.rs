@@ -85,6 +85,20 @@ async fn addresses_of_a_pool_that_is_missing_or_unreadable_at_the_start_are_left
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_while_two_pools_overlap_moves_nobody_from_one_to_the_other() {
+    let pools = vec![put_pool(pool("b", "10.0.0.4-10.0.0.5"))];
+    let mut world = World::new(pools, vec![service("x/web")]).start().await;
+    // Before the restart the older one is in force, after it the one that comes first by name.
+    world.other(put_pool(pool("a", "10.0.0.1-10.0.0.4"))).await;
+    world.writes();
+    world.restart(vec![]).await;
+    world.pass(Duration::from_secs(120)).await;
+    assert_eq!(world.writes(), vec![]);
+    assert_eq!(world.server().shows("x/web"), "10.0.0.4");
+    assert_eq!(world.server().noted("x/web").as_deref(), Some("b"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pool_that_vanishes_leaves_addresses_alone_and_gives_no_new_ones() {
     let world = World::new(pools(), vec![service("a/1")]).start().await;
     world.writes();
