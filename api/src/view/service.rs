@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::ObjectKey;
+use crate::family::Family;
 
 /// Transport protocol of a port (IANA protocol numbers 6, 17, 132).
 #[derive(
@@ -195,6 +196,17 @@ impl Service {
     pub fn uses_local_endpoints(&self) -> bool {
         self.internal_policy == TrafficPolicy::Local
             || (self.external_policy == TrafficPolicy::Local && self.is_externally_accessible())
+    }
+
+    /// Whether it is served in this family: it has an address of it inside or outside; both while it has none.
+    pub fn has_family(&self, family: Family) -> bool {
+        let mut addresses = self
+            .cluster_ips
+            .iter()
+            .copied()
+            .chain(self.vips())
+            .peekable();
+        addresses.peek().is_none() || addresses.any(|a| Family::of(&a) == family)
     }
 
     /// The load-balancer addresses that nodes announce and program.

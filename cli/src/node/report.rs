@@ -212,10 +212,11 @@ fn state(
 }
 
 fn count(known: &Knowledge<'_>, key: &ObjectKey, view: &Service) -> EndpointCount {
+    let served = || Family::ALL.into_iter().filter(|f| view.has_family(*f));
     let mut used = BTreeSet::new();
     let mut local = BTreeSet::new();
     for port in &view.ports {
-        for family in families(view) {
+        for family in served() {
             let selection = select(known.slices.of(key), view, port, family, known.me, None);
             used.extend(selection.cluster.iter().map(|t| t.addr.ip()));
             let here = |t: &&ferrolb_api::traffic::Target<'_>| {
@@ -228,27 +229,13 @@ fn count(known: &Knowledge<'_>, key: &ObjectKey, view: &Service) -> EndpointCoun
         .slices
         .of(key)
         .flat_map(|s| s.endpoints.iter().map(|e| e.address))
-        .filter(|a| families(view).any(|f| f == Family::of(a)))
+        .filter(|a| view.has_family(Family::of(a)))
         .collect();
     EndpointCount {
         used: used.len(),
         local: local.len(),
         total: total.len(),
     }
-}
-
-/// Families that the Service has addresses of; all, while it has none.
-fn families(view: &Service) -> impl Iterator<Item = Family> {
-    let of = |f: &Family| {
-        view.cluster_ips
-            .iter()
-            .copied()
-            .chain(view.vips())
-            .any(|a| Family::of(&a) == *f)
-    };
-    let none = view.cluster_ips.is_empty() && view.ingress.is_empty();
-    let served: Vec<Family> = Family::ALL.into_iter().filter(|f| none || of(f)).collect();
-    served.into_iter()
 }
 
 #[cfg(test)]

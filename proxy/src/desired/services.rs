@@ -75,7 +75,8 @@ fn keys(state: &State, service: &Service, port: &ServicePort) -> Vec<(ServerKey,
         ServiceType::NodePort | ServiceType::LoadBalancer
     );
     if let Some(number) = port.node_port.filter(|n| on_nodes && *n != 0) {
-        for addr in state.own_addresses() {
+        let served = |a: &IpAddr| service.has_family(ferrolb_api::Family::of(a));
+        for addr in state.own_addresses().filter(served) {
             add(addr, number, Reach::NodePort);
         }
     }

@@ -13,7 +13,8 @@ use crate::kernel::memory::Outcome;
 use crate::kernel::table::set;
 use crate::kernel::{Family, Op, VirtualServerId};
 use crate::testing::{
-    World, balanced, endpoint, ip, node, port, served, service, slice, upsert_service, upsert_slice,
+    World, balanced, endpoint, ip, node, port, served, service, six, slice, upsert_service,
+    upsert_slice,
 };
 
 fn id(addr: &str, port: u16, protocol: Protocol) -> VirtualServerId {
@@ -45,6 +46,28 @@ fn headless_aliased_and_foreign_services_ask_for_nothing() {
     for mut s in [headless, alias, foreign] {
         s.cluster_ips = vec![ip("10.96.0.1")];
         assert_eq!(world.change(served(&s, &["a1"])), []);
+    }
+}
+
+#[test]
+fn node_ports_are_served_in_the_families_of_the_service_alone() {
+    let mut s = service("web");
+    s.service_type = ServiceType::NodePort;
+    s.ports[0].node_port = Some(30080);
+    let four = (ip("10.96.0.1"), vec![ip("A")]);
+    let six_ = (six(ip("10.96.0.1")), vec![six(ip("A"))]);
+    for (cluster_ip, nodes) in [four, six_] {
+        s.cluster_ips = vec![cluster_ip];
+        let mut world = World::on("A");
+        world.change(served(&s, &["a1"]));
+        let ids = world.kernel.held.servers.keys();
+        let on_nodes: Vec<_> = ids
+            .filter_map(|id| match id {
+                VirtualServerId::Address { addr, port, .. } if *port == 30080 => Some(*addr),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(on_nodes, nodes);
     }
 }
 
