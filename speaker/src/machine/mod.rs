@@ -227,6 +227,18 @@ impl Machine {
         self.claims.claim(addr)
     }
 
+    /// The same where the claimant is known to answer. A claim outlives its claimant, or the right of that one to announce, until
+    /// somebody else can take the address.
+    pub fn announcer(&self, addr: &IpAddr) -> Option<&Claim> {
+        self.claims.claim(addr).filter(|claim| {
+            if claim.node == self.me {
+                self.own.contains(addr)
+            } else {
+                self.members.live(&claim.node) && self.eligible_for(&claim.node, addr)
+            }
+        })
+    }
+
     /// All claims, by address.
     pub fn owners(&self) -> impl Iterator<Item = (&IpAddr, &Claim)> {
         self.claims.iter()
@@ -301,6 +313,7 @@ impl Machine {
                 *node == self.me || self.claims.claim(&addr).is_some_and(|c| c.node == *node);
             if mine {
                 self.dirty.insert(addr);
+                self.changed = true;
             }
             self.candidates_changed = true;
             self.urgent = true;

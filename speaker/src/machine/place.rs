@@ -67,7 +67,7 @@ impl Machine {
     }
 
     /// A node whose list is not known (it restarts) is taken to be eligible for what it claims.
-    fn eligible_for(&self, node: &NodeName, addr: &IpAddr) -> bool {
+    pub(super) fn eligible_for(&self, node: &NodeName, addr: &IpAddr) -> bool {
         self.members
             .get(node)
             .is_some_and(|m| m.eligible.version() == 0 || m.eligible.contains(addr))

@@ -185,6 +185,40 @@ fn what_waited_in_the_queue_during_a_pause_is_dropped() {
 }
 
 #[test]
+fn who_is_dead_or_may_not_announce_an_address_any_more_is_not_its_announcer() {
+    let mut m = settled(2, 1);
+    let list = |version, addresses: &[IpAddr]| Eligible {
+        nodes: vec![("n1".into(), version)],
+        part: 0,
+        parts: 1,
+        addresses: addresses.to_vec(),
+    };
+    let claim = ClaimEntry {
+        addr: first(),
+        node: "n1".into(),
+        epoch: u64::MAX,
+        provisional: false,
+    };
+    let says = |version, addresses: &[IpAddr]| State {
+        claims: vec![claim.clone()],
+        eligible: vec![list(version, addresses)],
+        ..hello(5, true)
+    };
+    let announcer = |m: &Machine| m.announcer(&first()).map(|c| c.node.to_string());
+    assert_eq!(announcer(&m).as_deref(), Some("n0"));
+    step(&mut m, Event::Eligible(BTreeSet::new()), 3010);
+    step(&mut m, from(1, Message::State(says(1, &[first()]))), 3020);
+    assert_eq!(announcer(&m).as_deref(), Some("n1"));
+    step(&mut m, from(1, Message::State(says(2, &[]))), 3030);
+    assert_eq!(announcer(&m), None);
+    step(&mut m, from(1, Message::State(says(3, &[first()]))), 3040);
+    assert_eq!(announcer(&m).as_deref(), Some("n1"));
+    run(&mut m, 3050, 6000);
+    assert_eq!(m.owner(&first()).map(|c| c.node.as_str()), Some("n1"));
+    assert_eq!(announcer(&m), None);
+}
+
+#[test]
 fn a_node_told_that_it_is_dead_refutes_with_a_new_incarnation() {
     let mut m = settled(2, 1);
     let you = Some((Status::Dead, WALL));

@@ -56,7 +56,7 @@ impl Node {
     }
 
     fn address(&self, address: IpAddr) -> Address {
-        let claim = self.machine.owner(&address);
+        let claim = self.machine.announcer(&address);
         let ineligible = self
             .desired
             .get(&address)
