@@ -32,7 +32,7 @@ pub(crate) enum Command {
     /// Print the definitions (CRDs) of the kinds that ferrolb reads
     #[command(after_help = crate::crds::EXAMPLES)]
     Crds,
-    /// Show what the node on this machine knows: Services, addresses, who announces them and why
+    /// Show what the node on this machine knows, or a cluster: Services, addresses, who announces them and why
     Status(StatusArgs),
     /// Remove what a node made in this kernel, and restore the sysctls
     Cleanup(CleanupArgs),
@@ -244,10 +244,15 @@ pub(crate) enum Output {
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
-  ferrolb status
-  ferrolb status -o json | jq '.services[] | select(.state != \"Serving\")'
+  The node on this machine:
+    ferrolb status
+    ferrolb status -o json | jq '.services[] | select(.state != \"Serving\")'
+  A whole cluster, from anywhere:
+    ferrolb status --kubeconfig ~/.kube/config
 
-Exit codes: 0 the node answered, 1 it did not.";
+A cluster shows who announces what (ServiceL2Status) and what its nodes complain of (events); a node knows besides what is in its
+kernel and how it sees the others.
+Exit codes: 0 the node or the API server answered, 1 it did not.";
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUS_EXAMPLES)]
@@ -255,6 +260,22 @@ pub(crate) struct StatusArgs {
     /// Unix socket of the node
     #[arg(long, value_name = "FILE", default_value = crate::node::DEFAULT_SOCKET)]
     pub(crate) socket: PathBuf,
+
+    /// Ask the API of a cluster instead
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    pub(crate) context: Option<String>,
+
+    /// Namespace of the cluster's pools and of MetalLB's ConfigMap `config`
+    #[arg(long, value_name = "NAME", default_value = ferrolb_api::decode::METALLB_NAMESPACE)]
+    pub(crate) namespace: String,
+
+    /// The loadBalancerClass that is served there [default: Services without one]
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) lb_class: Option<String>,
 
     /// Output format
     #[arg(short, long, value_enum, default_value = "table")]

@@ -35,7 +35,7 @@ pub(crate) enum Error {
     },
     /// The node's socket does not answer.
     #[error(
-        "no node answers on {path}: {source}; is `ferrolb node` running with this --socket, and are you root or in its group?",
+        "no node answers on {path}: {source}; is `ferrolb node` running with this --socket, and are you root or in its group? (A whole cluster: --kubeconfig FILE)",
         path = path.display()
     )]
     NoNode {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
+use ferrolb_api::decode::METALLB_NAMESPACE;
 use ferrolb_api::source::cluster::{Resources, Settings, rights};
 use ferrolb_api::yaml;
 use serde_json::Value;
@@ -169,6 +170,11 @@ fn the_rights_are_those_that_are_used() {
         if which == Resources::Controller {
             uses("", "", "services/status", "", &["patch"]);
             uses(SYSTEM, "", "secrets", "", &["create"]);
+        } else {
+            let (namespace, group) = (METALLB_NAMESPACE, "metallb.io");
+            let (object, status) = ("servicel2statuses", "servicel2statuses/status");
+            uses(namespace, group, object, "", &["list", "create", "delete"]);
+            uses(namespace, group, status, "", &["patch"]);
         }
     }
     assert_eq!(granted(), used);

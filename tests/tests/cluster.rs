@@ -1,10 +1,14 @@
 //! The cluster tier: a real control plane, and what is made from its objects. Natively on any Linux with root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "cluster/announcers.rs"]
+mod announcers;
 #[path = "cluster/controller.rs"]
 mod controller;
 #[path = "cluster/install.rs"]
 mod install;
+#[path = "cluster/outage.rs"]
+mod outage;
 #[path = "cluster/plane.rs"]
 mod plane;
 #[path = "cluster/scene.rs"]

@@ -1,13 +1,13 @@
 //! The definitions of the kinds, for clusters that MetalLB has not been installed in.
 //!
 //! Names, versions and columns are MetalLB's, so that its objects apply unmodified and either program reads them. The schema
-//! says what is read; what MetalLB has besides is kept as it is.
+//! says what is read and written; what MetalLB has besides is kept as it is.
 
 use serde_json::{Value, json};
 
 /// The definitions, as objects of kind CustomResourceDefinition.
-pub fn all() -> [Value; 2] {
-    [pool(), advertisement()]
+pub fn all() -> [Value; 3] {
+    [pool(), advertisement(), l2_status()]
 }
 
 /// The definitions as YAML, one document each.
@@ -88,9 +88,43 @@ fn advertisement() -> Value {
     )
 }
 
+fn l2_status() -> Value {
+    let text = |what: &str| json!({"type": "string", "description": what});
+    let status = json!({
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {
+            "node": text("The node that announces."),
+            "serviceName": text("Name of the Service."),
+            "serviceNamespace": text("Namespace of the Service."),
+            "interfaces": {
+                "type": "array",
+                "description": "The interfaces that it is announced on.",
+                "items": {"type": "object", "properties": {"name": {"type": "string"}}},
+            },
+        },
+    });
+    let mut definition = definition(
+        "ServiceL2Status",
+        "Which node announces a Service; written by that node.",
+        &json!([]),
+        &json!({"type": "object"}),
+        &json!([
+            column("Allocated Node", "string", ".status.node"),
+            column("Service Name", "string", ".status.serviceName"),
+            column("Service Namespace", "string", ".status.serviceNamespace"),
+        ]),
+    );
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"] = status;
+    definition
+}
+
 fn definition(kind: &str, what: &str, required: &Value, spec: &Value, columns: &Value) -> Value {
     let singular = kind.to_lowercase();
-    let plural = format!("{singular}s");
+    let plural = match singular.strip_suffix('s') {
+        Some(stem) => format!("{stem}ses"),
+        None => format!("{singular}s"),
+    };
     let mut schema = json!({
         "type": "object",
         "description": what,
@@ -183,11 +217,15 @@ mod tests {
     }
 
     #[test]
-    fn the_kinds_are_those_that_are_watched() {
+    fn the_kinds_are_those_that_are_watched_and_the_one_that_is_written() {
         let names = all().map(|d| d["metadata"]["name"].clone());
         assert_eq!(
             names,
-            ["ipaddresspools.metallb.io", "l2advertisements.metallb.io"]
+            [
+                "ipaddresspools.metallb.io",
+                "l2advertisements.metallb.io",
+                "servicel2statuses.metallb.io"
+            ]
         );
         for definition in all() {
             let version = &definition["spec"]["versions"][0];

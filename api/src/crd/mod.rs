@@ -1,7 +1,8 @@
-//! The `metallb.io/v1beta1` kinds that configure layer 2, as users own them.
+//! The `metallb.io/v1beta1` kinds of layer 2: those that configure it, as users own them, and the one that shows it.
 
 pub mod advertisement;
 pub mod definition;
+pub mod l2_status;
 pub mod pool;
 pub mod range;
 pub mod selector;

@@ -47,6 +47,7 @@ pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Node, FieldError> 
     let status = raw.status.unwrap_or_default();
     let mut node = Node {
         name: key.name,
+        uid: metadata.uid(),
         excluded: labels.contains_key(EXCLUDE),
         zone: labels.get(ZONE).filter(|z| !z.is_empty()).cloned(),
         labels,

@@ -10,6 +10,8 @@ use ipnet::IpNet;
 pub struct Node {
     /// Name.
     pub name: String,
+    /// `metadata.uid`; empty where nobody gave one.
+    pub uid: String,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
     /// `status.addresses` of type InternalIP, in order.

@@ -15,30 +15,30 @@ use ferrolb_controller::agreement::table::Name;
 
 /// What a step leads to.
 #[derive(Debug, Default)]
-pub(super) struct Effects {
+pub(crate) struct Effects {
     /// For the speaker, as soon as it is known: members must find each other before they can agree.
-    pub(super) speaker: Vec<Change>,
+    pub(crate) speaker: Vec<Change>,
     /// For the proxy: nothing before a table is in force, then all of it (which may be nothing).
-    pub(super) proxy: Option<Vec<Change>>,
+    pub(crate) proxy: Option<Vec<Change>>,
     /// For other members.
-    pub(super) send: Vec<(Name, Vec<u8>)>,
+    pub(crate) send: Vec<(Name, Vec<u8>)>,
 }
 
 /// Why a Service has the addresses that it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// The Service with its agreed addresses.
-    pub(super) service: Arc<Service>,
+    pub(crate) service: Arc<Service>,
     /// Pool of its load-balancer addresses.
-    pub(super) pool: Option<String>,
+    pub(crate) pool: Option<String>,
     /// Why.
-    pub(super) reason: Reason,
+    pub(crate) reason: Reason,
     /// The same as a sentence.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 /// Turns what a source says into what the daemons see.
-pub(super) trait Authority {
+pub(crate) trait Authority {
     /// Takes in what the source says.
     fn source(&mut self, batch: Batch, now: Instant) -> Effects;
 

@@ -1,14 +1,14 @@
 //! `ferrolb node`: a source, the authority over addresses, the proxy and the speaker, wired together.
 
-mod authority;
-mod events;
+pub(crate) mod authority;
 mod identity;
-mod observed;
+pub(crate) mod observed;
 mod parts;
 mod report;
 mod run;
 mod socket;
 mod standalone;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -32,10 +32,11 @@ use crate::args::NodeArgs;
 use crate::error::Error;
 use crate::lock::StateLock;
 use authority::Authority;
-use events::Desk;
-use events::publish::Publisher;
 use observed::Observed;
 use standalone::Standalone;
+use tell::Desk;
+use tell::events::publish::Publisher;
+use tell::l2_status::write::{Author, Writer};
 
 /// Where `ferrolb status` looks for a node.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/ferrolb/node.sock";
@@ -166,8 +167,13 @@ async fn start_with<Src: Source, A: Authority>(
         Ok(())
     });
     let desk = client.map(|client| {
-        let publisher = Publisher::start(client, &identity.me);
-        Desk::new(publisher, Instant::now())
+        let publisher = Publisher::start(client.clone(), &identity.me);
+        let author = Author {
+            node: identity.me.clone(),
+            uid: identity.uid.clone(),
+        };
+        let writer = Writer::start(client, &args.cluster.namespace, author);
+        Desk::new(publisher, writer, Instant::now())
     });
     let node = run::Node {
         desk,

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use super::authority::{Authority, Effects, Standing};
 
 /// What the API shows.
-pub(super) struct Observed {
+pub(crate) struct Observed {
     state: State,
     endpoints: EndpointIndex,
     problems: Vec<Problem>,
@@ -31,7 +31,7 @@ pub(super) struct Observed {
 
 impl Observed {
     /// Nothing seen yet.
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self {
             state: State::new(settings),
             endpoints: EndpointIndex::default(),

@@ -1,11 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use ferrolb_api::view::{
-    Endpoint, EndpointPort, EndpointSlice, IngressAddress, Protocol, ServicePort, TargetPort,
+    Endpoint, EndpointPort, EndpointSlice, IngressAddress, Protocol, Service, ServicePort,
+    ServiceType, TargetPort,
 };
 use ferrolb_proxy::snapshot::ServiceStatus as Programmed;
 
 use super::*;
+use crate::status::view::{EndpointCount, ServiceState};
 
 fn port() -> ServicePort {
     ServicePort {
@@ -134,7 +136,7 @@ fn endpoints_of_a_family_without_an_address_are_not_counted() {
         service.endpoints,
         EndpointCount {
             used: 2,
-            local: 2,
+            local: Some(2),
             total: 2
         }
     );

@@ -13,11 +13,11 @@ use tokio::time::MissedTickBehavior;
 use tracing::info;
 
 use super::authority::{Authority, Effects};
-use super::events::Desk;
 use super::identity::Identity;
 use super::parts::{Parts, Tasks};
 use super::report::{Knowledge, report};
 use super::socket::Question;
+use super::tell::Desk;
 use crate::args::Proxy;
 use crate::error::Error;
 use crate::status::view::NodeStatus;

@@ -1,5 +1,7 @@
-//! `ferrolb status`: asks the node over its Unix socket and prints what it knows.
+//! `ferrolb status`: asks the node over its Unix socket, or a cluster's API, and prints what it knows.
 
+mod cluster;
+pub(crate) mod service;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -9,6 +11,8 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::args::{Output, StatusArgs};
 use crate::error::{Error, print};
 use view::NodeStatus;
@@ -16,8 +20,12 @@ use view::NodeStatus;
 /// The most that is read of an answer, in bytes.
 const LIMIT: u64 = 256 << 20;
 
-/// Prints the status of the node behind the socket.
+/// Prints the status of the node behind the socket, or of the cluster behind the kubeconfig.
 pub(crate) fn main(args: &StatusArgs) -> Result<(), Error> {
+    if let Some(kubeconfig) = &args.kubeconfig {
+        let status = cluster::ask(args, kubeconfig)?;
+        return show(&status, args.output, table::render_cluster);
+    }
     let text = ask(args).map_err(|source| Error::NoNode {
         path: args.socket.clone(),
         source,
@@ -27,9 +35,13 @@ pub(crate) fn main(args: &StatusArgs) -> Result<(), Error> {
             "the node's answer is not understood ({e}); are node and ferrolb of one version?"
         ))
     })?;
-    let printed = match args.output {
-        Output::Json => serde_json::to_string_pretty(&status).map_err(Error::failed)? + "\n",
-        Output::Table => table::render(&status),
+    show(&status, args.output, table::render)
+}
+
+fn show<S: Serialize>(status: &S, output: Output, table: fn(&S) -> String) -> Result<(), Error> {
+    let printed = match output {
+        Output::Json => serde_json::to_string_pretty(status).map_err(Error::failed)? + "\n",
+        Output::Table => table(status),
     };
     print(printed.as_bytes())
 }

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use super::view::{NodeStatus, ServiceStatus};
+use ferrolb_api::source::Problem;
+
+use super::view::{ClusterStatus, NodeStatus, ServiceStatus};
 
 /// All that `status` prints without `-o json`.
 pub(crate) fn render(status: &NodeStatus) -> String {
@@ -30,9 +32,29 @@ pub(crate) fn render(status: &NodeStatus) -> String {
             ]
         }),
     );
-    text.push('\n');
+    services(&mut text, &status.services);
+    problems(&mut text, &status.problems);
+    text
+}
+
+/// The same of a whole cluster.
+pub(crate) fn render_cluster(status: &ClusterStatus) -> String {
+    let mut text = format!("Cluster {} (ferrolb {})\n\n", status.server, status.version);
+    let nodes = status.nodes.iter();
     columns(
         &mut text,
+        &["NODE", "ANNOUNCES"],
+        nodes.map(|n| vec![n.name.clone(), n.addresses.to_string()]),
+    );
+    services(&mut text, &status.services);
+    problems(&mut text, &status.problems);
+    text
+}
+
+fn services(text: &mut String, services: &[ServiceStatus]) {
+    text.push('\n');
+    columns(
+        text,
         &[
             "NAMESPACE",
             "SERVICE",
@@ -46,16 +68,18 @@ pub(crate) fn render(status: &NodeStatus) -> String {
             "STATE",
             "REASON",
         ],
-        status.services.iter().map(service),
+        services.iter().map(service),
     );
-    let notes: Vec<_> = status.problems.iter().map(ToString::to_string).collect();
-    if !notes.is_empty() {
-        text.push_str("\nProblems:\n");
-        for note in notes {
-            let _ = writeln!(text, "  {note}");
-        }
+}
+
+fn problems(text: &mut String, problems: &[Problem]) {
+    if problems.is_empty() {
+        return;
     }
-    text
+    text.push_str("\nProblems:\n");
+    for problem in problems {
+        let _ = writeln!(text, "  {problem}");
+    }
 }
 
 fn service(s: &ServiceStatus) -> Vec<String> {

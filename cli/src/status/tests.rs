@@ -28,13 +28,14 @@ fn status() -> NodeStatus {
             addresses: vec![AddressStatus {
                 ip: "172.17.255.1".parse().unwrap(),
                 node: None,
+                interfaces: vec![],
                 reason: Reason::NoOwner,
             }],
             ports: vec!["80/TCP".into()],
             pool: Some("default".into()),
             endpoints: EndpointCount {
                 used: 3,
-                local: 1,
+                local: Some(1),
                 total: 3,
             },
             state: ServiceState::Pending,

@@ -1,4 +1,4 @@
-//! What a node says of itself: the shape of `ferrolb status -o json`.
+//! What a node says of itself, and what a cluster's API shows: the shapes of `ferrolb status -o json`.
 
 use std::net::IpAddr;
 
@@ -24,6 +24,32 @@ pub(crate) struct NodeStatus {
     pub(crate) services: Vec<ServiceStatus>,
     /// What is wrong with the input, and with the kernel.
     pub(crate) problems: Vec<Problem>,
+}
+
+/// What `status` shows of a cluster, as its API has it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ClusterStatus {
+    /// URL of the API server.
+    pub(crate) server: String,
+    /// Version of ferrolb.
+    pub(crate) version: String,
+    /// Nodes, by name.
+    pub(crate) nodes: Vec<ClusterNode>,
+    /// Services, by namespace and name.
+    pub(crate) services: Vec<ServiceStatus>,
+    /// What is wrong with the objects.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A node of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ClusterNode {
+    /// Name.
+    pub(crate) name: String,
+    /// How many addresses it announces.
+    pub(crate) addresses: usize,
 }
 
 /// A known node.
@@ -90,6 +116,9 @@ pub(crate) struct AddressStatus {
     pub(crate) ip: IpAddr,
     /// Who announces it.
     pub(crate) node: Option<String>,
+    /// The interfaces that it is announced on, as far as the teller knows: a node knows its own.
+    #[serde(default)]
+    pub(crate) interfaces: Vec<String>,
     /// Why this node does or does not.
     pub(crate) reason: Reason,
 }
@@ -100,8 +129,9 @@ pub(crate) struct AddressStatus {
 pub(crate) struct EndpointCount {
     /// Taking new connections.
     pub(crate) used: usize,
-    /// Of those, on this node.
-    pub(crate) local: usize,
+    /// Of those, on this node; a cluster has no such place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) local: Option<usize>,
     /// All that there are.
     pub(crate) total: usize,
 }

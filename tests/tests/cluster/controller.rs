@@ -115,11 +115,13 @@ fn an_assignment_is_one_write_with_the_rights_of_the_installation_and_one_event(
         web["metadata"]["annotations"]["metallb.io/ip-allocated-from-pool"],
         "lan"
     );
-    std::thread::sleep(Duration::from_secs(3));
-    let writes = plane.writes(&format!("system:serviceaccount:{NAMESPACE}:controller"));
-    let about = writes.iter().filter(|w| !w.resource().contains("events"));
-    let names: Vec<&str> = about.map(|w| w.object_ref.name.as_str()).collect();
-    assert_eq!(names, ["web"]);
+    wait::holds("it writes once", Duration::from_secs(3), || {
+        let writes = plane.writes(&format!("system:serviceaccount:{NAMESPACE}:controller"));
+        let about = writes.iter().filter(|w| !w.resource().contains("events"));
+        let names: Vec<&str> = about.map(|w| w.object_ref.name.as_str()).collect();
+        names == ["web"]
+    })
+    .unwrap();
     let pool = plane
         .get("/apis/metallb.io/v1beta1/namespaces/metallb-system/ipaddresspools/lan")
         .unwrap();

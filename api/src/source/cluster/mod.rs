@@ -87,6 +87,11 @@ impl ClusterSource {
         }
     }
 
+    /// What stands between now and the first batch, a sentence for each list that is not there.
+    pub fn waits_for(&self) -> Vec<String> {
+        self.merge.waits_for()
+    }
+
     fn complain(&mut self) {
         let waits = self.merge.waits_for();
         if self.told.as_ref() != Some(&waits) {

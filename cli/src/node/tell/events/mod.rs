@@ -3,7 +3,7 @@
 //! Many nodes see the same thing, so each is told by one of them: an announcement by the node that makes it (MetalLB's `nodeAssigned`),
 //! what keeps a Service from being served by the elected member, and only when it lasts. What was never told amiss is not told well.
 
-pub(super) mod publish;
+pub(in crate::node) mod publish;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use ferrolb_api::ObjectKey;
 use ferrolb_api::reason::Reason;
 
-use self::publish::Publisher;
 use crate::status::view::{NodeStatus, ServiceState, ServiceStatus};
 
 /// What keeps a Service from being served is told when it has lasted so long.
@@ -23,9 +22,6 @@ const LASTS: Duration = Duration::from_secs(10);
 const BURST: u32 = 100;
 /// After so long there may be one more.
 const REFILL: Duration = Duration::from_secs(1);
-
-/// At most so often a node looks at what there is to tell.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// One event about a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,49 +34,6 @@ pub(super) struct Event {
     pub(super) reason: String,
     /// One sentence.
     pub(super) note: String,
-}
-
-/// What a node of a cluster tells, and whether it is time to look.
-#[derive(Debug)]
-pub(super) struct Desk {
-    teller: Teller,
-    publisher: Publisher,
-    changed: bool,
-    next: Instant,
-}
-
-impl Desk {
-    /// Nothing told yet.
-    pub(super) fn new(publisher: Publisher, now: Instant) -> Self {
-        Self {
-            teller: Teller::new(now),
-            publisher,
-            changed: true,
-            next: now,
-        }
-    }
-
-    /// Something that a status would show may be another one.
-    pub(super) fn touch(&mut self) {
-        self.changed = true;
-    }
-
-    /// Whether a status is wanted.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        now >= self.next && (self.changed || self.teller.due().is_some_and(|due| due <= now))
-    }
-
-    /// Tells what is new in this status.
-    pub(super) fn look(
-        &mut self,
-        status: &NodeStatus,
-        uid: impl Fn(&ObjectKey) -> String,
-        now: Instant,
-    ) {
-        self.changed = false;
-        self.next = now + LOOK;
-        self.publisher.send(self.teller.tell(status, now), uid);
-    }
 }
 
 /// What was told, and what may be.

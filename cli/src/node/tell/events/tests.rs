@@ -5,48 +5,25 @@ use std::time::{Duration, Instant};
 use ferrolb_api::reason::Reason;
 
 use super::{Event, LASTS, Teller};
-use crate::status::view::{
-    AddressStatus, EndpointCount, MemberStatus, NodeStatus, ServiceState, ServiceStatus,
-};
+use crate::node::tell::testing;
+use crate::status::view::{AddressStatus, NodeStatus, ServiceState};
 
 /// A status of node `a` in which one Service is announced by this node, or by none for a reason.
 fn status(owner: Option<&str>, reason: Reason, elected: bool) -> NodeStatus {
-    let serving = owner.is_some() && reason == Reason::Announced;
-    let service = ServiceStatus {
-        namespace: "default".into(),
-        name: "web".into(),
-        service_type: "LoadBalancer".into(),
-        cluster_ips: vec![],
-        addresses: vec![AddressStatus {
-            ip: "172.17.255.1".parse().unwrap(),
-            node: owner.map(str::to_owned),
-            reason,
-        }],
-        ports: vec![],
-        pool: None,
-        endpoints: EndpointCount::default(),
-        state: if serving {
-            ServiceState::Serving
-        } else {
-            ServiceState::Pending
-        },
+    let address = AddressStatus {
+        ip: "172.17.255.1".parse().unwrap(),
+        node: owner.map(str::to_owned),
+        interfaces: vec![],
         reason,
-        message: format!("because of {reason}"),
     };
-    NodeStatus {
-        node: "a".into(),
-        version: String::new(),
-        proxy: "ipvs".into(),
-        settled: true,
-        members: vec![MemberStatus {
-            name: "a".into(),
-            state: "Alive".into(),
-            addresses: 0,
-            elected,
-        }],
-        services: vec![service],
-        problems: vec![],
+    let mut status = testing::status(vec![address], elected);
+    let service = &mut status.services[0];
+    if owner.is_none() || reason != Reason::Announced {
+        service.state = ServiceState::Pending;
     }
+    service.reason = reason;
+    service.message = format!("because of {reason}");
+    status
 }
 
 fn reasons(events: &[Event]) -> Vec<&str> {

@@ -32,7 +32,11 @@ impl Publisher {
     }
 
     /// Publishes what fits into the queue.
-    pub(in crate::node) fn send(&self, events: Vec<Event>, uid: impl Fn(&ObjectKey) -> String) {
+    pub(in crate::node::tell) fn send(
+        &self,
+        events: Vec<Event>,
+        uid: impl Fn(&ObjectKey) -> String,
+    ) {
         for event in events {
             let uid = uid(&event.service);
             if self.0.try_send((event, uid)).is_err() {

@@ -1,0 +1,68 @@
+//! `ServiceL2Status` (metallb.io/v1beta1): which node announces a Service. The one kind that is written and not read by the daemons; it
+//! is there for those who ask the API.
+
+use kube::core::{ApiResource, DynamicObject};
+use serde::{Deserialize, Serialize};
+
+use crate::ObjectKey;
+use crate::family::Family;
+
+/// Label with the name of the node.
+pub const NODE: &str = "metallb.io/node";
+/// Label with the name of the Service.
+pub const SERVICE_NAME: &str = "metallb.io/service-name";
+/// Label with the namespace of the Service.
+pub const SERVICE_NAMESPACE: &str = "metallb.io/service-namespace";
+
+/// Its status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct L2Status {
+    /// The node that announces.
+    pub node: String,
+    /// Name of the Service.
+    pub service_name: String,
+    /// Namespace of the Service.
+    pub service_namespace: String,
+    /// The interfaces that it is announced on.
+    pub interfaces: Vec<Interface>,
+}
+
+/// An interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Interface {
+    /// Name.
+    pub name: String,
+}
+
+impl L2Status {
+    /// What an object says; `None` where it has no status that can be read.
+    pub fn of(object: &DynamicObject) -> Option<Self> {
+        serde_json::from_value(object.data.get("status")?.clone()).ok()
+    }
+
+    /// Which Service.
+    pub fn service(&self) -> ObjectKey {
+        ObjectKey::new(self.service_namespace.clone(), self.service_name.clone())
+    }
+}
+
+/// The name of the object about a Service (by its uid) in a family: the same on every node, so that the next announcer finds it.
+pub fn name(uid: &str, family: Family) -> String {
+    match family {
+        Family::V4 => format!("l2-{uid}"),
+        Family::V6 => format!("l2-{uid}-v6"),
+    }
+}
+
+/// The kind, for requests.
+pub fn resource() -> ApiResource {
+    ApiResource {
+        group: "metallb.io".to_owned(),
+        version: "v1beta1".to_owned(),
+        api_version: "metallb.io/v1beta1".to_owned(),
+        kind: "ServiceL2Status".to_owned(),
+        plural: "servicel2statuses".to_owned(),
+    }
+}

@@ -1,0 +1,250 @@
+//! `ferrolb status --kubeconfig FILE`: a whole cluster, as its API shows it.
+//!
+//! What is asked is what the daemons watch, once; who announces is what the announcers wrote (ServiceL2Status), and why nobody does
+//! is what the elected member told (events). [`compose`] is pure.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::cluster::{Access, chain};
+use ferrolb_api::crd::l2_status::{self, L2Status};
+use ferrolb_api::family::Family;
+use ferrolb_api::object::Object;
+use ferrolb_api::reason::Reason;
+use ferrolb_api::source::cluster::{ClusterSource, Resources, Settings as Watched};
+use ferrolb_api::source::{Batch, Change, Problem, Source};
+use ferrolb_controller::state::Settings;
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{DynamicObject, ListParams};
+use kube::{Api, Client, ResourceExt};
+
+use super::service::{Programmed, count, status};
+use super::view::{AddressStatus, ClusterNode, ClusterStatus, ServiceStatus};
+use crate::args::StatusArgs;
+use crate::error::Error;
+use crate::node::authority::{Authority, Standing};
+use crate::node::observed::Observed;
+
+/// How long the API server may take for its first answer, and then for all lists.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What the nodes call themselves in events.
+const TELLER: &str = "ferrolb-node";
+
+/// Asks the API server.
+pub(super) fn ask(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::failed)?;
+    runtime.block_on(gather(args, kubeconfig))
+}
+
+async fn gather(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, Error> {
+    let access = Access {
+        kubeconfig: Some(kubeconfig.to_owned()),
+        context: args.context.clone(),
+        ..Access::default()
+    };
+    let connection = access.connect().await.map_err(Error::failed)?;
+    let silent = |why: &str| {
+        Error::Failed(format!(
+            "the API server {} does not answer: {why}",
+            connection.server
+        ))
+    };
+    // The source below waits for a server that comes back; whoever asks here wants to know at once.
+    match tokio::time::timeout(PATIENCE, connection.client.apiserver_version()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(silent(&chain(&error))),
+        Err(_) => return Err(silent("it takes too long")),
+    }
+    let first = lists(&connection.client, &args.namespace).await?;
+    let mut found = Found {
+        server: connection.server.clone(),
+        ..Found::default()
+    };
+    let api = Api::namespaced_with(
+        connection.client.clone(),
+        &args.namespace,
+        &l2_status::resource(),
+    );
+    match api.list(&ListParams::default()).await {
+        Ok(list) => found.announcers = announcers(list.items),
+        Err(error) => found.problems.push(Problem {
+            object: "ServiceL2Status".to_owned(),
+            message: format!(
+                "who announces what is not known: {}; where the kind is missing, apply the definition of it that `ferrolb crds` prints",
+                chain(&error)
+            ),
+            ..Problem::default()
+        }),
+    }
+    match complaints(&connection.client).await {
+        Ok(told) => found.told = told,
+        Err(error) => found.problems.push(Problem {
+            object: "Event".to_owned(),
+            message: format!(
+                "why an address is not announced is not known: {}",
+                chain(&error)
+            ),
+            ..Problem::default()
+        }),
+    }
+    let class = args.lb_class.clone().filter(|class| !class.is_empty());
+    Ok(compose(first, found, class))
+}
+
+async fn lists(client: &Client, namespace: &str) -> Result<Batch, Error> {
+    let mut watched = Watched::new(Resources::Node);
+    namespace.clone_into(&mut watched.namespace);
+    let mut source = ClusterSource::new(client, &watched);
+    match tokio::time::timeout(PATIENCE, source.next()).await {
+        Ok(Some(first)) => Ok(first),
+        _ => Err(Error::Failed(format!(
+            "the API server does not give all lists: {}",
+            source.waits_for().join("; ")
+        ))),
+    }
+}
+
+fn announcers(objects: Vec<DynamicObject>) -> BTreeMap<ObjectKey, Vec<(String, L2Status)>> {
+    let mut announcers: BTreeMap<ObjectKey, Vec<(String, L2Status)>> = BTreeMap::new();
+    for object in objects {
+        if let Some(status) = L2Status::of(&object).filter(|status| !status.node.is_empty()) {
+            let of_service = announcers.entry(status.service()).or_default();
+            of_service.push((object.name_any(), status));
+        }
+    }
+    announcers
+}
+
+/// The last warning of a node about each Service.
+async fn complaints(client: &Client) -> Result<BTreeMap<ObjectKey, (Reason, String)>, kube::Error> {
+    let of_nodes = ListParams::default().fields(&format!(
+        "involvedObject.kind=Service,type=Warning,reportingComponent={TELLER}"
+    ));
+    let mut events = Api::<Event>::all(client.clone())
+        .list(&of_nodes)
+        .await?
+        .items;
+    events.sort_by_key(|e| {
+        let again = e.series.as_ref().and_then(|s| s.last_observed_time.clone());
+        let times = (
+            again.or(e.event_time.clone()),
+            e.metadata.creation_timestamp.clone(),
+        );
+        (times.0.map(|t| t.0), times.1.map(|t| t.0))
+    });
+    let told = events.into_iter().filter_map(|event| {
+        let about = event.involved_object;
+        let reason = serde_json::from_value(event.reason?.into()).ok()?;
+        let key = ObjectKey::new(about.namespace?, about.name?);
+        Some((key, (reason, event.message.unwrap_or_default())))
+    });
+    Ok(told.collect())
+}
+
+/// What was found besides the objects that the daemons watch.
+#[derive(Debug, Default)]
+struct Found {
+    server: String,
+    /// Name and status of the objects about each Service.
+    announcers: BTreeMap<ObjectKey, Vec<(String, L2Status)>>,
+    /// What a node told last about a Service that it could not have served.
+    told: BTreeMap<ObjectKey, (Reason, String)>,
+    problems: Vec<Problem>,
+}
+
+fn compose(first: Batch, found: Found, class: Option<String>) -> ClusterStatus {
+    let mut nodes: BTreeMap<String, usize> = BTreeMap::new();
+    for change in &first.changes {
+        if let Change::Upsert(Object::Node(node)) = change {
+            nodes.insert(node.name.clone(), 0);
+        }
+    }
+    let mut observed = Observed::new(Settings {
+        class,
+        service_cidrs: Vec::new(),
+    });
+    observed.source(first, Instant::now());
+    let standings = observed.standings();
+    let services: Vec<ServiceStatus> = standings
+        .iter()
+        .map(|(key, standing)| service(key, standing, &observed, &found))
+        .collect();
+    // A shared address is one.
+    let announced: BTreeSet<_> = services
+        .iter()
+        .flat_map(|s| &s.addresses)
+        .filter_map(|a| Some((a.ip, a.node.as_ref()?)))
+        .collect();
+    for (_, node) in announced {
+        *nodes.entry(node.clone()).or_default() += 1;
+    }
+    let nodes = nodes.into_iter();
+    ClusterStatus {
+        server: found.server,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        nodes: nodes
+            .map(|(name, addresses)| ClusterNode { name, addresses })
+            .collect(),
+        services,
+        problems: observed
+            .problems()
+            .into_iter()
+            .chain(found.problems)
+            .collect(),
+    }
+}
+
+fn service(
+    key: &ObjectKey,
+    standing: &Standing,
+    observed: &Observed,
+    found: &Found,
+) -> ServiceStatus {
+    let view = &standing.service;
+    let told = found.told.get(key);
+    let about = found.announcers.get(key).map_or(&[][..], Vec::as_slice);
+    let vips: Vec<AddressStatus> = view
+        .vips()
+        .map(|ip| {
+            let mine = l2_status::name(&view.uid, Family::of(&ip));
+            let ours = Family::ALL.map(|f| l2_status::name(&view.uid, f));
+            // MetalLB's own names say nothing of the family.
+            let announcer = about
+                .iter()
+                .find(|(name, _)| *name == mine)
+                .or_else(|| about.iter().find(|(name, _)| !ours.contains(name)));
+            let status = announcer.map(|(_, status)| status);
+            let interfaces = status.into_iter().flat_map(|s| &s.interfaces);
+            AddressStatus {
+                ip,
+                node: status.map(|s| s.node.clone()),
+                interfaces: interfaces.map(|i| i.name.clone()).collect(),
+                reason: match status {
+                    Some(_) => Reason::Announced,
+                    None => told.map_or(Reason::NoOwner, |(reason, _)| *reason),
+                },
+            }
+        })
+        .collect();
+    let orphan = |orphan: &AddressStatus| match told {
+        Some((reason, note)) => (*reason, note.clone()),
+        None => (
+            orphan.reason,
+            format!(
+                "no node says that it announces {}: `ferrolb status` on a node says why",
+                orphan.ip
+            ),
+        ),
+    };
+    let programmed = Programmed::Unasked("each node says for itself whether it is in its kernel");
+    let endpoints = count(observed.endpoints(), key, view, None);
+    status(key, standing, vips, programmed, endpoints, orphan)
+}

@@ -1,0 +1,171 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::super::table::render_cluster;
+use super::super::view::ServiceState;
+use super::*;
+
+const OBJECTS: &str = "
+apiVersion: v1
+kind: Node
+metadata: {name: node-1}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node-2}
+---
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: default, namespace: metallb-system}
+spec: {addresses: [172.17.255.1-172.17.255.2]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default, uid: u1}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.2
+  ports: [{port: 80}]
+status: {loadBalancer: {ingress: [{ip: 172.17.255.1}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: late, namespace: default, uid: u2}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.3
+  ports: [{port: 80}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: inside, namespace: default, uid: u3}
+spec:
+  clusterIP: 10.96.0.4
+  ports: [{port: 80}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8000}]
+endpoints: [{addresses: [10.244.1.11], conditions: {ready: true}}, {addresses: [10.244.1.12], conditions: {ready: false}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: inside-1, namespace: default, labels: {kubernetes.io/service-name: inside}}
+addressType: IPv4
+ports: [{port: 8000}]
+endpoints: [{addresses: [10.244.1.11], conditions: {ready: true}}]
+";
+
+fn shown(found: Found) -> ClusterStatus {
+    let read = ferrolb_api::source::files::document::read("test.yaml", "default", OBJECTS);
+    assert!(read.problems.is_empty(), "{:?}", read.problems);
+    let first = Batch {
+        changes: read
+            .objects
+            .into_iter()
+            .map(|o| Change::Upsert(o.object))
+            .collect(),
+        ..Batch::default()
+    };
+    compose(first, found, None)
+}
+
+fn announced(object: &str, node: &str) -> Found {
+    let status = L2Status {
+        node: node.into(),
+        service_name: "web".into(),
+        service_namespace: "default".into(),
+        interfaces: vec![],
+    };
+    Found {
+        server: "https://192.0.2.1:6443/".into(),
+        announcers: [(status.service(), vec![(object.to_owned(), status)])].into(),
+        ..Found::default()
+    }
+}
+
+fn of<'a>(status: &'a ClusterStatus, name: &str) -> &'a ServiceStatus {
+    status.services.iter().find(|s| s.name == name).unwrap()
+}
+
+#[test]
+fn the_announcer_is_the_one_that_wrote_it() {
+    let status = shown(announced("l2-u1", "node-2"));
+    let web = of(&status, "web");
+    assert_eq!(web.addresses[0].node.as_deref(), Some("node-2"));
+    assert_eq!(
+        (web.state, web.reason),
+        (ServiceState::Serving, Reason::Announced)
+    );
+    assert_eq!((web.endpoints.used, web.endpoints.total), (1, 2));
+    let counts: Vec<_> = status
+        .nodes
+        .iter()
+        .map(|n| (n.name.as_str(), n.addresses))
+        .collect();
+    assert_eq!(counts, [("node-1", 0), ("node-2", 1)]);
+}
+
+#[test]
+fn an_object_of_metallb_is_one_too_and_one_of_the_other_family_is_not() {
+    let metallbs = shown(announced("l2-x7k2p", "node-1"));
+    assert_eq!(of(&metallbs, "web").reason, Reason::Announced);
+    let other_family = shown(announced("l2-u1-v6", "node-1"));
+    assert_eq!(of(&other_family, "web").reason, Reason::NoOwner);
+}
+
+#[test]
+fn without_an_announcer_the_reason_is_what_a_node_told_and_else_where_to_ask() {
+    let nobody = shown(Found::default());
+    let web = of(&nobody, "web");
+    assert_eq!(
+        (web.state, web.reason),
+        (ServiceState::Pending, Reason::NoOwner)
+    );
+    assert!(web.message.contains("172.17.255.1"), "{}", web.message);
+    let told = shown(Found {
+        told: [(
+            ObjectKey::new("default", "web"),
+            (Reason::NoAdvertisement, "so".to_owned()),
+        )]
+        .into(),
+        ..Found::default()
+    });
+    let web = of(&told, "web");
+    assert_eq!(
+        (web.reason, web.message.as_str()),
+        (Reason::NoAdvertisement, "so")
+    );
+}
+
+#[test]
+fn a_service_without_an_address_and_one_that_wants_none_say_so() {
+    let status = shown(Found::default());
+    assert_eq!(of(&status, "late").reason, Reason::NotSettled);
+    assert!(of(&status, "late").message.contains("ferrolb controller"));
+    let inside = of(&status, "inside");
+    assert_eq!(
+        (inside.state, inside.reason),
+        (ServiceState::Serving, Reason::NotLoadBalancer)
+    );
+}
+
+#[test]
+fn the_table_begins_with_the_cluster_and_its_nodes() {
+    let text = render_cluster(&shown(announced("l2-u1", "node-2")));
+    assert!(
+        text.starts_with("Cluster https://192.0.2.1:6443/ (ferrolb "),
+        "{text}"
+    );
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert!(rows.contains(&vec!["node-2", "1"]), "{text}");
+    let web = rows.iter().find(|r| r.get(1) == Some(&"web")).unwrap();
+    assert_eq!(
+        web[4..9],
+        ["172.17.255.1", "80/TCP", "default", "node-2", "1/2"]
+    );
+}

@@ -1,0 +1,112 @@
+//! What is away for a while: the controller, the API server. Nothing changes for it.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ferrolb_tests::client::{arp, mac};
+use ferrolb_tests::rows::ADDRESSES;
+use nix::sys::signal::Signal;
+
+use crate::needs;
+use crate::story::Story;
+
+/// Account and what it lists, some of it.
+const LISTED: [(&str, &str); 3] = [
+    ("controller", "services"),
+    ("node", "endpointslices"),
+    ("node", "nodes"),
+];
+
+#[test]
+fn a_restart_of_the_controller_changes_and_writes_nothing() {
+    needs!("a_restart_of_the_controller_changes_and_writes_nothing");
+    let mut story = Story::begin();
+    let (before, events) = (story.writes().len(), story.events());
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let controller = story
+            .cluster
+            .api
+            .as_mut()
+            .unwrap()
+            .controller
+            .as_mut()
+            .unwrap();
+        controller.signal(signal);
+        assert!(
+            controller.wait(Duration::from_secs(10)).is_some(),
+            "it ends"
+        );
+        story.cluster.start_controller();
+        // It works: one more Service comes and goes.
+        story.create("probe");
+        story.is_given("default", "probe", Ipv4Addr::new(172, 17, 255, 4));
+        story.kubectl(&["delete", "svc", "probe"]);
+    }
+    story.has_addresses();
+    let writes = story.writes();
+    let others = writes[before..].iter().map(|w| &w.object_ref);
+    let others: Vec<_> = others
+        .filter(|o| o.resource == "services" && o.name != "probe")
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    // Those about the probe, and no more.
+    assert!(
+        story.events() - events <= 6,
+        "{} events more",
+        story.events() - events
+    );
+}
+
+#[test]
+fn an_api_server_that_is_away_for_a_minute_and_forgets_the_past_changes_nothing() {
+    needs!("an_api_server_that_is_away_for_a_minute_and_forgets_the_past_changes_nothing");
+    let story = Story::begin();
+    let announcers = story.announcers();
+    story.has_announcers();
+    let (before, events) = (story.writes().len(), story.events());
+    let told = story.writes_of_announcers();
+    let lists = LISTED.map(|(name, resource)| story.lists(name, resource));
+    story.plane.stop_apiserver();
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < Duration::from_secs(60) {
+        for address in ADDRESSES {
+            let wanted = mac(story.cluster.node(&announcers[&address]).netns(), "eth0");
+            assert_eq!(
+                arp(&story.cluster.client.netns, address),
+                [wanted],
+                "{address}"
+            );
+        }
+    }
+    story.plane.compact_etcd();
+    story.plane.start_apiserver();
+    // All watches work again: a new Service is given its address and announced.
+    story.create("later");
+    story.is_answered(Ipv4Addr::new(172, 17, 255, 4));
+    story.has_addresses();
+    assert_eq!(story.announcers(), announcers);
+    // Their versions were forgotten (410 Gone): all of them have listed anew, and not again and again.
+    for (lists, (name, resource)) in lists.iter().zip(LISTED) {
+        let more = story.lists(name, resource) - lists;
+        let daemons = if name == "node" { 3 } else { 1 };
+        assert!(
+            (daemons..=3 * daemons).contains(&more),
+            "{more} lists of {resource} by {name}"
+        );
+    }
+    // Only the new one's announcer had to be told.
+    let told = story.writes_of_announcers() - told;
+    assert!(told <= 2, "{told} writes about announcers");
+    let writes = story.writes();
+    let new: Vec<_> = writes[before..].iter().map(|w| &w.object_ref).collect();
+    let others: Vec<_> = new
+        .iter()
+        .filter(|o| o.resource == "services" && o.name != "later")
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    assert!(
+        story.events() - events <= 6,
+        "{} events more",
+        story.events() - events
+    );
+}
