@@ -93,15 +93,18 @@ impl Node {
 
     /// Starts `ferrolb node` in it, or starts it again.
     pub fn start_agent(&mut self, setup: &AgentSetup) {
-        let arguments = setup.arguments(self);
+        let mut command = setup.confined.clone();
+        command.push(ferrolb().display().to_string());
+        command.extend(setup.arguments(self));
+        let (program, arguments) = command.split_first().expect("it is not empty");
         let log = setup.folder.join(format!("{}.log", self.name));
         let folder = self.folder(setup);
         std::fs::create_dir_all(&folder).expect("a folder for the node's state");
         self.agent = Some(Process::start(
             &self.host.netns,
             &self.name,
-            &ferrolb(),
-            &arguments,
+            Path::new(program),
+            arguments,
             &log,
         ));
     }
@@ -181,6 +184,8 @@ pub struct AgentSetup {
     pub proxy: String,
     /// More arguments.
     pub extra: Vec<String>,
+    /// A command that confines the node as its pod would be, or nothing.
+    pub confined: Vec<String>,
 }
 
 /// Where the nodes' ClusterIPs come from.
@@ -205,6 +210,7 @@ impl AgentSetup {
                 .collect(),
             proxy: proxy.to_owned(),
             extra: Vec::new(),
+            confined: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::confine::confinement;
 use super::{Cluster, NGINX_PORTS, NODES};
 use crate::lan::{Host, Lan};
 use crate::manifests::Manifests;
@@ -73,7 +74,9 @@ impl Cluster {
         let manifests = Manifests::examples(&folder.path().join("manifests"));
         let mut setup = AgentSetup::new(folder.path(), manifests.path(), &nodes, proxy);
         let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "node", relay.address());
-        setup.source = AgentSource::Api(kubeconfig, arguments(&plane, "daemonset", "ferrolb-node"));
+        let template = template(&plane, "daemonset", "ferrolb-node");
+        setup.source = AgentSource::Api(kubeconfig, arguments(&template));
+        setup.confined = confinement(&template);
         setup.config = Some(manifests.path().join("kube-proxy-config.yaml"));
         if wait::slowness() > 1 {
             let scale = wait::slowness().to_string();
@@ -112,12 +115,17 @@ impl Cluster {
         let kubeconfig =
             api.plane
                 .service_account_kubeconfig(NAMESPACE, "controller", api.relay.address());
+        // A user of its own may not read what is root's.
+        let program = folder.join("ferrolb");
+        if !program.exists() {
+            std::fs::copy(ferrolb(), &program).expect("the program can be copied");
+        }
+        let template = template(&api.plane, "deployment", "ferrolb-controller");
         // In a pod its namespace is a variable.
-        let mut given = vec![
-            format!("POD_NAMESPACE={NAMESPACE}"),
-            ferrolb().display().to_string(),
-        ];
-        given.extend(arguments(&api.plane, "deployment", "ferrolb-controller"));
+        let mut given = vec![format!("POD_NAMESPACE={NAMESPACE}")];
+        given.extend(confinement(&template));
+        given.push(program.display().to_string());
+        given.extend(arguments(&template));
         given.extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
         api.controller = Some(Process::start(
             &api.host.netns,
@@ -244,11 +252,16 @@ fn pods_servers(folder: &Path, web: Arc<Mutex<Option<Ipv4Addr>>>) -> Servers {
         .shutdown(Duration::from_secs(4) * wait::slowness())
 }
 
-/// The arguments that a workload of the installation gives its only container, without those that name places of a machine.
-fn arguments(plane: &Plane, kind: &str, name: &str) -> Vec<String> {
+/// The pod template of a workload of the installation.
+fn template(plane: &Plane, kind: &str, name: &str) -> Value {
     let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/{kind}s/{name}");
-    let object = plane.get(&path).expect("the installation has it");
-    let given = &object["spec"]["template"]["spec"]["containers"][0]["args"];
+    let mut object = plane.get(&path).expect("the installation has it");
+    object["spec"]["template"].take()
+}
+
+/// The arguments that a workload of the installation gives its only container, without those that name places of a machine.
+fn arguments(template: &Value) -> Vec<String> {
+    let given = &template["spec"]["containers"][0]["args"];
     let given = given.as_array().into_iter().flatten();
     let given: Vec<String> = given
         .filter_map(|a| a.as_str().map(str::to_owned))

@@ -2,6 +2,7 @@
 //! the tests question it.
 
 mod api;
+mod confine;
 
 pub use self::api::{Api, NAMESPACE};
 

@@ -343,8 +343,18 @@ fn the_reason_that_status_shows_is_an_event_on_the_service() {
                 },
             );
         }
-        let shown = announcers::service(&story, "default", name);
-        assert_eq!(shown["reason"], reason, "{shown}");
+        wait::expect(
+            &format!("the cluster shows {reason} for {name}"),
+            SOON,
+            || {
+                let shown = announcers::service(&story, "default", name);
+                if shown["reason"] == reason {
+                    Ok(())
+                } else {
+                    Err(shown.to_string())
+                }
+            },
+        );
         wait::expect(&format!("an event on {name}"), SOON, || {
             let described = story.kubectl(&["describe", "svc", name]);
             let line = described

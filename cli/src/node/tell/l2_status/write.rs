@@ -3,8 +3,8 @@
 //! The fields of their status cannot be changed (MetalLB's definition forbids it), so an announcer replaces the object of another
 //! one: it is deleted and made anew. An object that was replaced is not deleted by the one that made it before (its uid differs).
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ferrolb_api::cluster::chain;
@@ -69,6 +69,15 @@ struct Held {
 
 type HeldByName = BTreeMap<String, Held>;
 
+/// What is known of the API server's objects.
+#[derive(Debug, Default)]
+struct Known {
+    /// Those of this node; `None`: they must be listed.
+    held: Option<HeldByName>,
+    /// Those that no node should have, as they were looked for last.
+    orphaned: BTreeSet<String>,
+}
+
 struct Scribe {
     api: Api<DynamicObject>,
     author: Author,
@@ -79,11 +88,11 @@ impl Scribe {
         if hear.changed().await.is_err() {
             return;
         }
-        let mut held: Option<HeldByName> = None;
+        let mut known = Known::default();
         let (mut pause, mut told) = (PAUSE, false);
         loop {
             let wanted = hear.borrow_and_update().clone();
-            match self.bring(&mut held, &wanted).await {
+            match self.bring(&mut known, &wanted).await {
                 Ok(()) => {
                     if std::mem::take(&mut told) {
                         info!("objects of kind ServiceL2Status are written again");
@@ -92,7 +101,7 @@ impl Scribe {
                     match tokio::time::timeout(AUDIT, hear.changed()).await {
                         Ok(Ok(())) => {}
                         Ok(Err(_)) => return,
-                        Err(_) => held = None,
+                        Err(_) => known.held = None,
                     }
                 }
                 Err(error) => {
@@ -109,36 +118,69 @@ impl Scribe {
         }
     }
 
-    /// One pass; what is right is not asked about.
-    async fn bring(&self, held: &mut Option<HeldByName>, wanted: &Wanted) -> Result<(), Error> {
-        let held = match held {
+    /// One pass; what is right is not asked about. An object that is refused keeps no other from being written.
+    async fn bring(&self, known: &mut Known, wanted: &Wanted) -> Result<(), Error> {
+        let held = match &mut known.held {
             Some(held) => held,
-            None => held.insert(self.list().await?),
+            held => held.insert(self.list().await?),
         };
-        let gone: Vec<String> = held
-            .keys()
-            .filter(|name| !wanted.own.contains_key(*name))
-            .cloned()
-            .collect();
+        let is_wanted = |name: &String| wanted.own.contains_key(name);
+        let gone: Vec<String> = held.keys().filter(|n| !is_wanted(n)).cloned().collect();
         for name in gone {
             if let Some(object) = held.get(&name) {
                 self.delete(&name, Some(&object.uid)).await?;
             }
             held.remove(&name);
         }
-        for name in &wanted.orphaned {
-            self.delete(name, None).await?;
+        if !wanted.orphaned.is_subset(&known.orphaned) {
+            self.take_back(&wanted.orphaned).await?;
         }
+        known.orphaned.clone_from(&wanted.orphaned);
+        let mut refused = None;
         for (name, announcement) in &wanted.own {
-            let object = match held.entry(name.clone()) {
-                Entry::Occupied(object) => object.into_mut(),
-                Entry::Vacant(place) => place.insert(self.create(name, announcement).await?),
-            };
-            if object.shown.as_ref() != Some(announcement) {
-                self.show(name, announcement).await?;
-                object.shown = Some(announcement.clone());
+            match self.put(held, name, announcement).await {
+                Ok(()) => {}
+                Err(error @ Error::Api(_)) => refused = refused.or(Some(error)),
+                Err(error) => return Err(error),
             }
         }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Deletes those of these objects that there are, whosever they are.
+    async fn take_back(&self, orphaned: &BTreeSet<String>) -> Result<(), Error> {
+        for object in self.api.list(&ListParams::default()).await? {
+            if orphaned.contains(&object.name_any()) {
+                self.delete(&object.name_any(), object.uid().as_deref())
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        held: &mut HeldByName,
+        name: &str,
+        announcement: &Announcement,
+    ) -> Result<(), Error> {
+        let is_shown = |object: &Held| object.shown.as_ref() == Some(announcement);
+        if held.get(name).is_some_and(is_shown) {
+            return Ok(());
+        }
+        let object = match held.entry(name.to_owned()) {
+            Entry::Occupied(object) => object.into_mut(),
+            Entry::Vacant(place) => place.insert(self.create(name, announcement).await?),
+        };
+        match self.show(name, announcement).await {
+            // Somebody deleted it.
+            Err(Error::Api(status)) if status.is_not_found() => {
+                *object = self.create(name, announcement).await?;
+                self.show(name, announcement).await?;
+            }
+            shown => shown?,
+        }
+        object.shown = Some(announcement.clone());
         Ok(())
     }
 
