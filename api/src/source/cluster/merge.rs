@@ -28,8 +28,10 @@ pub(super) enum News {
     Applied(ObjectKey, Box<Decoded>),
     /// An object is gone.
     Deleted(ObjectKey),
-    /// The API server did not answer, or refused; it is asked again.
+    /// The API server refused; it is asked again.
     Failed(String),
+    /// It did not answer. How that shows differs from one attempt to the next, so what was said first stands.
+    Away(String),
     /// It has not failed for a while.
     Recovered,
     /// The API server does not know the kind; counts as an empty list where nothing was ever listed.
@@ -43,7 +45,8 @@ struct Watch {
     /// The list that is being received.
     list: Option<BTreeMap<ObjectKey, Box<Decoded>>>,
     ready: bool,
-    fault: Option<String>,
+    /// What is wrong, and whether that is an API server that is away.
+    fault: Option<(String, bool)>,
     problems: BTreeMap<ObjectKey, Vec<Problem>>,
 }
 
@@ -112,13 +115,18 @@ impl Merge {
             }
             News::Failed(why) => {
                 watch.list = None;
-                watch.fault = Some(why);
+                watch.fault = Some((why, false));
+            }
+            News::Away(why) => {
+                watch.list = None;
+                let known = watch.fault.take().filter(|(_, away)| *away);
+                watch.fault = known.or(Some((why, true)));
             }
             News::Recovered => watch.fault = None,
             News::Unknown(why) => {
                 watch.list = None;
                 watch.ready = true;
-                watch.fault = Some(why);
+                watch.fault = Some((why, false));
             }
         }
         self.problems_changed |= told || before != (watch.fault.clone(), watch.problems.len());
@@ -149,7 +157,7 @@ impl Merge {
     pub(super) fn waits_for(&self) -> Vec<String> {
         let waiting = self.watches.iter().filter(|w| !w.ready);
         let sentence = |w: &Watch| match &w.fault {
-            Some(why) => format!("{}: {why}", w.kind),
+            Some((why, _)) => format!("{}: {why}", w.kind),
             None => format!("{}: no complete list yet", w.kind),
         };
         waiting.map(sentence).collect()
@@ -159,7 +167,7 @@ impl Merge {
         let faults = self.watches.iter().filter_map(|w| {
             Some(Problem {
                 object: w.kind.to_string(),
-                message: w.fault.clone()?,
+                message: w.fault.as_ref()?.0.clone(),
                 ..Problem::default()
             })
         });

@@ -149,6 +149,23 @@ fn a_fault_ends_when_the_watch_works_again() {
 }
 
 #[test]
+fn a_server_that_is_away_is_told_once_whatever_the_attempts_end_with() {
+    let told = |merge: &mut Merge| {
+        let problems = merge.take()?.problems?;
+        Some(problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let mut merge = begun();
+    merge.hear(SERVICES, News::Away("reset by peer".into()));
+    assert_eq!(told(&mut merge).unwrap(), ["Service: reset by peer"]);
+    for attempt in ["refused", "reset by peer", "timed out"] {
+        merge.hear(SERVICES, News::Away(attempt.into()));
+        assert_eq!(told(&mut merge), None, "{attempt}");
+    }
+    merge.hear(SERVICES, News::Failed("not allowed".into()));
+    assert_eq!(told(&mut merge).unwrap(), ["Service: not allowed"]);
+}
+
+#[test]
 fn an_unchanged_object_is_not_delivered_and_of_several_changes_the_last_one_counts() {
     let mut merge = begun();
     merge.hear(SERVICES, applied("a", 80));

@@ -183,7 +183,10 @@ pub(super) async fn follow(
                     }
                 } else {
                     unknown = None;
-                    News::Failed(why)
+                    match code(&error) {
+                        Some(_) => News::Failed(why),
+                        None => News::Away(why),
+                    }
                 }
             }
         };
