@@ -46,6 +46,8 @@ impl Dirty {
 /// The objects, indexed by address where that is what is asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
+    /// The `loadBalancerClass` whose Services are announced; `None`: those without one.
+    class: Option<String>,
     services: BTreeMap<ObjectKey, Service>,
     by_address: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
     /// Rises whenever an address appears or goes.
@@ -59,6 +61,14 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Nothing known yet, for Services of this class.
+    pub(crate) fn new(class: Option<String>) -> Self {
+        Self {
+            class,
+            ..Self::default()
+        }
+    }
+
     /// Takes a change and marks what it concerns.
     pub(crate) fn apply(&mut self, change: Change, dirty: &mut Dirty) {
         match change {
@@ -72,7 +82,8 @@ impl State {
             Object::Service(service) => {
                 let key = service.key.clone();
                 self.unlink(&key, dirty);
-                if !service.is_load_balancer() {
+                // The addresses of another class are another load balancer's to announce.
+                if !service.is_load_balancer() || service.load_balancer_class != self.class {
                     self.services.remove(&key);
                     return;
                 }

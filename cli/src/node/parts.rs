@@ -81,6 +81,7 @@ pub(super) async fn start(
     settings.port = args.port;
     settings.timers = machine::Config::default().scaled(args.timer_scale);
     settings.leave_addresses = args.proxy == Proxy::Ipvs;
+    settings.class = args.cluster.class();
     if args.proxy == Proxy::None {
         // The kernel does not answer for an announcer that is away, so nobody waits for it longer than for a crashed one.
         settings.timers.hold = settings.timers.crash_hold;

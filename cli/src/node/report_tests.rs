@@ -177,3 +177,14 @@ fn without_endpoints_clients_are_refused_and_the_status_says_so() {
     world.slices = EndpointIndex::default();
     assert_eq!(told(&world).reason, Reason::NoEndpoints);
 }
+
+#[test]
+fn an_address_of_another_class_is_not_missed() {
+    let mut world = world(Reason::OtherClass);
+    world.speaker.addresses.clear();
+    let service = told(&world);
+    assert_eq!(
+        (service.state, service.reason),
+        (ServiceState::Serving, Reason::Programmed)
+    );
+}

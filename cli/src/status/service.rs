@@ -90,6 +90,11 @@ fn state(
         let text = "its addresses are not in this node's kernel yet".to_owned();
         return (ServiceState::Pending, Reason::NotProgrammed, text);
     }
+    // Addresses of another class are another load balancer's to announce; they are programmed all the same.
+    let vips = match standing.reason {
+        Reason::OtherClass => &[],
+        _ => vips,
+    };
     if let Some(alone) = vips.iter().find(|v| v.node.is_none()) {
         let (reason, text) = orphan(alone);
         return (ServiceState::Pending, reason, text);

@@ -169,6 +169,21 @@ fn ok(interface: u32) -> Answer {
 }
 
 #[test]
+fn only_services_of_the_class_have_addresses_to_announce() {
+    let mut theirs = service("theirs", 2, TrafficPolicy::Cluster);
+    theirs.load_balancer_class = Some("other/lb".into());
+    let announced = |class: Option<&str>| {
+        let mut state = State::new(class.map(str::to_owned));
+        for object in [web(), Object::Service(Box::new(theirs.clone()))] {
+            state.apply(Change::Upsert(object), &mut Dirty::default());
+        }
+        state.addresses().collect::<Vec<_>>()
+    };
+    assert_eq!(announced(None), [ip(1)]);
+    assert_eq!(announced(Some("other/lb")), [ip(2)]);
+}
+
+#[test]
 fn an_advertised_pool_is_announced_on_the_subnet() {
     let objects = vec![
         web(),

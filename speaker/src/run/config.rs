@@ -28,6 +28,8 @@ pub struct Config {
     pub timers: machine::Config,
     /// Interfaces never announced on.
     pub exclude: Patterns,
+    /// The `loadBalancerClass` whose Services are announced; `None`: those without one.
+    pub class: Option<String>,
     /// Leave announced addresses to the kernel while the agent restarts. Not where another proxy owns the kernel's addresses.
     pub leave_addresses: bool,
 }
@@ -42,6 +44,7 @@ impl Config {
             key,
             timers: machine::Config::default(),
             exclude: Patterns::default(),
+            class: None,
             leave_addresses: false,
         }
     }

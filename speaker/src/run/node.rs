@@ -72,10 +72,10 @@ impl Node {
             clock,
         );
         Ok(Self {
+            state: State::new(config.class.clone()),
             config,
             me,
             machine,
-            state: State::default(),
             links,
             members: BTreeMap::new(),
             desired: BTreeMap::new(),
