@@ -12,7 +12,8 @@ use super::request::Family;
 use crate::pool::range::{Runs, is_buggy};
 use crate::pool::sharing::Terms;
 
-/// The terms of a holder: `None` for a Service that is known by its assignment alone, with which nobody new shares.
+/// The terms of a holder: `None` for a Service that is known by its assignment alone, or is another load balancer's; nobody new
+/// shares with those.
 type Holder = Option<Arc<Terms>>;
 
 /// Holders by address.
@@ -87,15 +88,17 @@ impl Index {
     }
 
     /// The same among assignments that exist already: those of Services that are not known yet were agreed on together
-    /// with this one, so they are no obstacle.
-    pub(super) fn clashes_with_known(&self, ip: IpAddr, key: &ObjectKey, terms: &Terms) -> bool {
-        self.holders
-            .get(&ip)
-            .into_iter()
-            .flatten()
-            .any(|(holder, theirs)| {
-                holder != key && theirs.as_ref().is_some_and(|t| terms.clash(t).is_some())
-            })
+    /// with this one, and what another load balancer shows was there beside it, so they are no obstacle.
+    pub(super) fn clash_of(
+        &self,
+        ips: &[IpAddr],
+        key: &ObjectKey,
+        terms: &Terms,
+    ) -> Option<(Reason, &ObjectKey)> {
+        let holders = ips.iter().filter_map(|ip| self.holders.get(ip)).flatten();
+        holders
+            .filter(|(holder, _)| *holder != key)
+            .find_map(|(holder, theirs)| Some((terms.clash(theirs.as_ref()?)?, holder)))
     }
 
     /// The lowest address of a family in the pool that is free or that the Service may share, ranges in their order.

@@ -199,31 +199,46 @@ impl Allocator {
     /// Adopts what exists and finds who has to look for something else. Says whether that made room for others.
     fn adopt(&mut self, state: &State, work: &mut BTreeMap<ObjectKey, Work>) -> bool {
         let mut freed = false;
-        let mut order: Vec<(bool, &ObjectKey)> = Vec::new();
-        for (key, w) in work.iter() {
-            if w.refusal_of_type(state).is_some() {
+        let mut order: Vec<(bool, ObjectKey)> = Vec::new();
+        for (key, w) in work.iter_mut() {
+            if w.is_anothers(state) {
+                // What another load balancer shows is in use, whether it comes from these pools or not.
+                w.addresses = w.service.vips().collect();
+                self.index.insert(&w.addresses, key, None);
+                freed |= w.old.addresses != w.addresses;
+            } else if w.refusal_of_type(state).is_some() {
                 freed |= !w.old.addresses.is_empty();
             } else if !w.old.addresses.is_empty() {
-                order.push((w.old.terms != w.terms.fingerprint(), key));
+                order.push((w.old.terms != w.terms.fingerprint(), key.clone()));
             }
         }
         order.sort();
-        let order: Vec<ObjectKey> = order.into_iter().map(|(_, k)| k.clone()).collect();
-        for key in order {
+        for (changed, key) in order {
             let Some(w) = work.get_mut(&key) else {
                 continue;
             };
-            let mut old = w.old.addresses.iter();
-            if old.any(|ip| self.index.clashes_with_known(*ip, &key, &w.terms)) {
+            if changed
+                && self
+                    .index
+                    .clash_of(&w.old.addresses, &key, &w.terms)
+                    .is_some()
+            {
                 freed = true;
                 continue;
             }
             // Other terms may let somebody in who waits.
-            freed |= w.old.terms != w.terms.fingerprint();
+            freed |= changed;
             self.index
                 .insert(&w.old.addresses, &key, Some(w.terms.clone()));
             w.addresses.clone_from(&w.old.addresses);
             w.pool.clone_from(&w.old.pool);
+        }
+        // Who clashes now was there before: to take the address from either would be a guess.
+        for (key, w) in work.iter_mut() {
+            if !w.is_anothers(state) {
+                let clash = self.index.clash_of(&w.addresses, key, &w.terms);
+                w.clash = clash.map(|(reason, holder)| (reason, holder.clone()));
+            }
         }
         for w in work.values_mut() {
             w.judge(state);
@@ -233,6 +248,9 @@ impl Allocator {
 
     /// Writes down how it ended. Says whether anything changed.
     fn close(&mut self, key: &ObjectKey, w: Work) -> bool {
+        if w.clash.is_some() {
+            self.retry.insert(key.clone());
+        }
         let named_in_vain = !w.service.cluster_ips.is_empty() && cluster::has_any(&w.service);
         let outcome = match w.stand {
             Stand::None(outcome) => outcome,

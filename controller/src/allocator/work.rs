@@ -24,6 +24,8 @@ pub(super) struct Work {
     pub(super) cluster_problem: Option<Outcome>,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) pool: Option<String>,
+    /// Who has one of its addresses too, and why they may not share it.
+    pub(super) clash: Option<(Reason, ObjectKey)>,
     pub(super) stand: Stand,
 }
 
@@ -49,6 +51,7 @@ impl Work {
             cluster_problem: None,
             addresses: Vec::new(),
             pool: None,
+            clash: None,
             stand: Stand::Good,
         }
     }
@@ -74,6 +77,12 @@ impl Work {
         }
     }
 
+    /// Whether it is a load balancer of another class.
+    pub(super) fn is_anothers(&self, state: &State) -> bool {
+        self.service.is_load_balancer()
+            && self.service.load_balancer_class != state.settings().class
+    }
+
     /// Why the Service gets no load-balancer address at all, by its kind.
     pub(super) fn refusal_of_type(&self, state: &State) -> Option<Outcome> {
         if !self.service.is_load_balancer() {
@@ -83,7 +92,7 @@ impl Work {
                 "is no load balancer: it gets no external address",
             ));
         }
-        (self.service.load_balancer_class != state.settings().class).then(|| {
+        self.is_anothers(state).then(|| {
             let class = self.service.load_balancer_class.as_deref();
             Outcome::new(
                 Reason::OtherClass,
@@ -120,7 +129,16 @@ impl Work {
                     .first()
                     .and_then(|ip| pools.containing(*ip))
                     .map(|p| p.key.name.clone());
-                Stand::Good
+                match &self.clash {
+                    None => Stand::Good,
+                    Some((reason, holder)) => Stand::Refused(Outcome::new(
+                        *reason,
+                        "",
+                        format!(
+                            "it has an address that Service {holder} has too, and they may not share it: change or delete one of them"
+                        ),
+                    )),
+                }
             }
             Ok(request) => match self.left_alone(&request, state) {
                 Some(outcome) => Stand::Refused(outcome),
@@ -161,14 +179,14 @@ impl Work {
             return Some(Outcome::new(
                 Reason::NoPool,
                 "",
-                "there is no address pool any more: add an IPAddressPool",
+                "there is no address pool any more, and nodes announce addresses of pools only: add an IPAddressPool",
             ));
         }
         state.has_doubtful_pools().then(|| {
             Outcome::new(
                 Reason::OutsidePools,
                 "",
-                "its address is in no pool, and a pool is refused or cannot be read: correct the pool",
+                "its address is in no pool, so that nodes do not announce it, and a pool is refused or cannot be read: correct the pool",
             )
         })
     }
