@@ -121,13 +121,13 @@ impl State {
                 });
                 let mut offers: Vec<Offer> = offers.collect();
                 let source = (Kind::LegacyConfig, config.key.clone());
-                // What could not be read stays what it was.
+                // What could not be read stays what it was, unless the source kept it already.
                 let before = self.offers.get(&source).into_iter().flatten();
-                offers.extend(
-                    before
-                        .filter(|o| config.broken.contains(&o.pool.key.name))
-                        .cloned(),
-                );
+                let lost = |o: &&Offer| {
+                    let name = &o.pool.key.name;
+                    config.broken.contains(name) && config.pools.iter().all(|p| p.key.name != *name)
+                };
+                offers.extend(before.filter(lost).cloned());
                 self.offers.insert(source, offers);
                 return true;
             }

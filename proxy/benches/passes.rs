@@ -50,6 +50,7 @@ fn service(index: u32) -> Change {
         cluster_ips: vec![address(10, index)],
         external_ips: Vec::new(),
         ingress: Vec::new(),
+        ingress_is_mixed: false,
         load_balancer_ip: None,
         load_balancer_class: None,
         source_ranges: Vec::new(),

@@ -96,6 +96,7 @@ pub(crate) fn service(name: &str) -> Service {
         cluster_ips: Vec::new(),
         external_ips: Vec::new(),
         ingress: Vec::new(),
+        ingress_is_mixed: false,
         load_balancer_ip: None,
         load_balancer_class: None,
         source_ranges: Vec::new(),

@@ -75,13 +75,15 @@ pub(super) fn decode(
     let (headless, cluster_ips) = cluster_ips(&spec)?;
     let labels = metadata.labels();
     let request = annotations::decode(&metadata.annotations(), spec.load_balancer_ip.as_deref());
+    let (ingress, ingress_is_mixed) = ingress(raw.status.unwrap_or_default())?;
     let service = Service {
         uid: metadata.uid(),
         service_type,
         headless,
         cluster_ips,
         external_ips: external_ips(spec.external_ips.unwrap_or_default())?,
-        ingress: ingress(raw.status.unwrap_or_default())?,
+        ingress,
+        ingress_is_mixed,
         load_balancer_ip: request.load_balancer_ip,
         load_balancer_class: spec.load_balancer_class.filter(|c| !c.is_empty()),
         source_ranges: spec

@@ -121,6 +121,8 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress[].ip`.
     pub ingress: Vec<IngressAddress>,
+    /// `status.loadBalancer.ingress` has entries without an address besides (host names).
+    pub ingress_is_mixed: bool,
     /// `spec.loadBalancerIP`: requested address (deprecated field, still used).
     pub load_balancer_ip: Option<IpAddr>,
     /// `spec.loadBalancerClass`.

@@ -51,8 +51,8 @@ pub fn diff(
         return None;
     };
     let shown = service.ingress.iter();
-    let shows =
-        shown.clone().map(|i| i.ip).eq(addresses.iter().copied()) && shown.clone().all(|i| i.vip);
+    let same = shown.clone().map(|i| i.ip).eq(addresses.iter().copied());
+    let shows = same && shown.clone().all(|i| i.vip) && !service.ingress_is_mixed;
     (!shows || noted != pool).then(|| Write {
         key: service.key.clone(),
         uid: service.uid.clone(),

@@ -116,11 +116,15 @@ fn a_legacy_pool_that_cannot_be_read_stays_as_it_was() {
         panic!()
     };
     config.broken = vec!["b".into()];
-    s.apply(&Change::Upsert(Object::LegacyConfig(config)));
+    s.apply(&Change::Upsert(Object::LegacyConfig(config.clone())));
     assert!(
         s.pools().containing(ip("10.1.0.3")).is_some()
             && s.pools().containing(ip("10.0.0.3")).is_none()
     );
+    // A source that keeps what was there gives the same.
+    config.pools.push(pool("b", "10.1.0.0/28"));
+    s.apply(&Change::Upsert(Object::LegacyConfig(config)));
+    assert_eq!(s.problems(), []);
     s.apply(&legacy(vec![pool("a", "10.2.0.0/28")]));
     assert!(s.pools().containing(ip("10.1.0.3")).is_none());
 }

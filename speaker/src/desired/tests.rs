@@ -72,6 +72,7 @@ fn service(name: &str, last: u8, policy: TrafficPolicy) -> Service {
             ip: ip(last),
             vip: true,
         }],
+        ingress_is_mixed: false,
         load_balancer_ip: None,
         load_balancer_class: None,
         source_ranges: Vec::new(),

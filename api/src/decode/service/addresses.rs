@@ -83,13 +83,13 @@ pub(super) fn external_ips(list: Vec<String>) -> Result<Vec<IpAddr>, FieldError>
     Ok(ips)
 }
 
-/// The addresses of the status.
-pub(super) fn ingress(status: Status) -> Result<Vec<IngressAddress>, FieldError> {
+/// The addresses of the status, and whether there is something else among them.
+pub(super) fn ingress(status: Status) -> Result<(Vec<IngressAddress>, bool), FieldError> {
     let entries = status
         .load_balancer
         .and_then(|l| l.ingress)
         .unwrap_or_default();
-    let mut addresses = Vec::new();
+    let (mut addresses, all) = (Vec::new(), entries.len());
     for (i, entry) in entries.into_iter().enumerate() {
         if let Some(text) = entry.ip.filter(|t| !t.is_empty()) {
             addresses.push(IngressAddress {
@@ -98,5 +98,6 @@ pub(super) fn ingress(status: Status) -> Result<Vec<IngressAddress>, FieldError>
             });
         }
     }
-    Ok(addresses)
+    let mixed = addresses.len() < all;
+    Ok((addresses, mixed))
 }
