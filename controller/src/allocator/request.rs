@@ -116,11 +116,8 @@ impl Request {
     pub(super) fn of(service: &Service, cluster_ips: &[IpAddr]) -> Result<Self, Outcome> {
         let notes = &service.annotations;
         if let Some(what) = &notes.invalid {
-            return Err(Outcome::new(
-                Reason::InvalidRequest,
-                ANNOTATION_FIELD,
-                what.clone(),
-            ));
+            // It names its field itself.
+            return Err(Outcome::new(Reason::InvalidRequest, "", what.clone()));
         }
         let (asked, field): (Vec<IpAddr>, _) = match service.load_balancer_ip {
             Some(ip) if notes.requested.is_empty() => (vec![ip], SPEC_FIELD),

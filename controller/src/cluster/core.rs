@@ -57,7 +57,8 @@ impl Core {
             for problem in problems.iter().filter(|p| !self.problems.contains(p)) {
                 warn!("{problem}");
             }
-            let pools = [Kind::IpAddressPool, Kind::LegacyConfig].map(|k| k.to_string());
+            // A kind that cannot be asked about is none of them: what was known of it stays, and where it never was there is none.
+            let pools = [Kind::IpAddressPool, Kind::LegacyConfig].map(|k| format!("{k} "));
             let of_pools = |p: &Problem| pools.iter().any(|kind| p.object.starts_with(kind));
             self.state.doubt_pools(problems.iter().any(of_pools));
             self.problems = problems;
@@ -84,9 +85,8 @@ impl Core {
         let changed = self.allocator.decide(&self.state, &dirty);
         let mut events = Vec::new();
         for key in &changed {
-            let event = self.outcome(key);
-            // A restart is no news.
-            events.extend(event.filter(|_| !first && self.limiter.allow(key, now)));
+            let event = self.outcome(key, dirty.services.contains(key));
+            events.extend(event.filter(|_| self.limiter.allow(key, now)));
         }
         let concerned: BTreeSet<&ObjectKey> = dirty.services.iter().chain(&changed).collect();
         for key in concerned {
@@ -104,8 +104,9 @@ impl Core {
         events
     }
 
-    /// The event about how the allocation went for one Service, if it went wrong otherwise than was told.
-    fn outcome(&mut self, key: &ObjectKey) -> Option<Event> {
+    /// The event about how the allocation went for one Service, if it went wrong otherwise than was told. `touched`: the
+    /// Service itself is another one; a pool more or less is no news to all that wait for the same reason.
+    fn outcome(&mut self, key: &ObjectKey, touched: bool) -> Option<Event> {
         let service = self.state.services().get(key);
         let ours = service.filter(|s| is_ours(s, self.class()));
         let outcome = self.allocator.outcomes().get(key);
@@ -114,7 +115,11 @@ impl Core {
             self.told.remove(key);
             return None;
         };
-        if self.told.get(key) == Some(outcome) {
+        let known = |told: &Outcome| {
+            told == outcome
+                || !touched && (told.reason, told.field) == (outcome.reason, outcome.field)
+        };
+        if self.told.get(key).is_some_and(known) {
             return None;
         }
         // A request that makes no sense was told by the source that read it, with its field.

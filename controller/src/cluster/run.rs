@@ -8,7 +8,7 @@ use ferrolb_api::source::Source;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::chance;
 use super::core::Core;
@@ -16,8 +16,8 @@ use super::event::Event;
 use super::writer::{WriteError, Writer};
 use crate::state::Settings;
 
-/// Events that wait to be told; more are dropped, the log has them.
-const EVENTS: usize = 256;
+/// Events that wait to be told, a first one for each Service of a large cluster; more are dropped, the log has them.
+const EVENTS: usize = 16_384;
 /// Attempts to tell one event.
 const ATTEMPTS: u32 = 4;
 
@@ -53,7 +53,7 @@ pub async fn run<S: Source, W: Writer>(
         };
         for event in told {
             if tell.try_send(event).is_err() {
-                debug!("too many events wait: one is dropped");
+                warn!("too many events wait for the API server: one is dropped");
             }
         }
     }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use ferrolb_api::source::Problem;
+use ferrolb_api::legacy::LegacyConfig;
+use ferrolb_api::object::Object;
+use ferrolb_api::source::{Change, Problem};
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{IngressAddress, Protocol};
 
 use super::world::World;
 use crate::testing::*;
 
-fn pools() -> Vec<ferrolb_api::source::Change> {
+fn pools() -> Vec<Change> {
     vec![put_pool(pool("default", "172.17.255.1-172.17.255.3"))]
 }
 
@@ -43,7 +45,7 @@ async fn an_update_that_changes_nothing_is_no_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_writes_and_tells_nothing_and_moves_nobody() {
+async fn a_restart_writes_nothing_moves_nobody_and_says_again_who_waits() {
     let mut world = World::new(pools(), ["a/1", "a/2", "a/3", "a/4"].map(service).into())
         .start()
         .await;
@@ -56,8 +58,11 @@ async fn a_restart_writes_and_tells_nothing_and_moves_nobody() {
     for _ in 0..3 {
         world.restart(vec![]).await;
         world.pass(Duration::from_secs(120)).await;
+        let told = world.told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("a/5 AllocationFailed: PoolExhausted"));
     }
-    assert_eq!((world.writes(), world.told()), (vec![], vec![]));
+    assert_eq!(world.writes(), vec![]);
     let after = world.server().services.clone();
     for (key, service) in before {
         assert_eq!(after[&key].ingress, service.ingress);
@@ -80,8 +85,47 @@ async fn addresses_of_a_pool_that_is_missing_or_unreadable_at_the_start_are_left
         ..Problem::default()
     };
     world.restart(vec![unreadable]).await;
-    assert_eq!((world.writes(), world.told()), (vec![], vec![]));
+    assert_eq!(world.writes(), vec![]);
+    let told = world.told();
+    let kept = |t: &String| t.starts_with("a/1 AllocationFailed") && t.contains("it keeps");
+    assert!(told.len() == 2 && told.iter().all(kept), "{told:?}");
     assert_eq!(world.server().shows("a/1"), "172.17.255.1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_kind_of_pools_is_not_known_a_configmap_alone_moves_services() {
+    let legacy = |range: &str| {
+        let key = key("metallb-system/config");
+        let config = LegacyConfig::new(key, vec![pool("default", range)], vec![]);
+        Change::Upsert(Object::LegacyConfig(config))
+    };
+    let pools = vec![legacy("172.17.255.1-172.17.255.3")];
+    let mut world = World::new(pools, vec![service("a/1")]).start().await;
+    let unknown = Problem {
+        object: "IPAddressPool".into(),
+        message: "the API server does not know ipaddresspools.metallb.io".into(),
+        ..Problem::default()
+    };
+    world.restart(vec![unknown]).await;
+    world.other(legacy("10.9.0.1-10.9.0.9")).await;
+    assert_eq!(world.server().shows("a/1"), "10.9.0.1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pools_that_come_and_go_are_no_news_to_those_that_wait_all_the_same() {
+    let many = ["a/1", "a/2", "a/3", "a/4", "a/5"].map(service).into();
+    let world = World::new(pools(), many).start().await;
+    assert_eq!(world.told().len(), 5);
+    let mut reserved = pool("reserved", "10.9.0.1-10.9.0.9");
+    reserved.auto_assign = false;
+    world.other(put_pool(reserved)).await;
+    world
+        .other(put_pool(pool("six", "2001:db8::1-2001:db8::9")))
+        .await;
+    assert_eq!(world.told(), Vec::<String>::new());
+    // Who asks for something else is told why that is not there either.
+    world.apply(service("a/5").pool("nowhere")).await;
+    assert_eq!(world.told().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,6 +140,64 @@ async fn a_restart_while_two_pools_overlap_moves_nobody_from_one_to_the_other() 
     assert_eq!(world.writes(), vec![]);
     assert_eq!(world.server().shows("x/web"), "10.0.0.4");
     assert_eq!(world.server().noted("x/web").as_deref(), Some("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_clash_at_the_start_neither_loses_its_address_until_one_changes() {
+    let tcp = || service("x/tcp").shares("k").asks("172.17.255.1");
+    let udp = || service("x/udp").shares("k").asks("172.17.255.1");
+    let port = |s: crate::testing::Builder, protocol| s.port(protocol, 53);
+    let both = vec![port(tcp(), Protocol::Tcp), port(udp(), Protocol::Udp)];
+    let mut world = World::new(pools(), both).start().await;
+    world.stop().await;
+    world.apply(port(tcp(), Protocol::Udp)).await;
+    world.writes();
+    world.restart(vec![]).await;
+    assert_eq!(world.writes(), vec![]);
+    let told = world.told().join("; ");
+    assert!(told.contains("x/udp AllocationFailed: PortClash"), "{told}");
+    for name in ["x/tcp", "x/udp"] {
+        assert_eq!(world.server().shows(name), "172.17.255.1");
+    }
+    // What is right again is no longer told, and whoever changes into a clash goes.
+    world.apply(port(tcp(), Protocol::Tcp)).await;
+    world.apply(port(tcp(), Protocol::Udp)).await;
+    assert_eq!(world.server().shows("x/udp"), "172.17.255.1");
+    assert_eq!(world.server().shows("x/tcp"), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_of_the_status_that_is_no_address_of_ours_is_taken_out() {
+    let world = World::new(pools(), vec![service("a/1")]).start().await;
+    let mut named = world.server().services[&key("a/1")].clone();
+    named.ingress_is_mixed = true;
+    world.server().store_as_it_is(named);
+    world.pass(Duration::from_secs(120)).await;
+    assert!(!world.server().services[&key("a/1")].ingress_is_mixed);
+    assert_eq!(world.server().shows("a/1"), "172.17.255.1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_another_load_balancer_shows_is_not_given_to_anybody() {
+    let mut theirs = service("x/theirs").class("other").build();
+    theirs.ingress = vec![IngressAddress {
+        ip: ips("172.17.255.1")[0],
+        vip: true,
+    }];
+    let mut world = World::new(pools(), vec![]).start().await;
+    world.server().store_as_it_is(theirs.clone());
+    world.rest().await;
+    world.apply(service("x/ours")).await;
+    assert_eq!(world.server().shows("x/ours"), "172.17.255.2");
+    world.restart(vec![]).await;
+    world.apply(service("x/asks").asks("172.17.255.1")).await;
+    assert_eq!(world.server().shows("x/asks"), "");
+    // It is free again when the other one takes it away.
+    theirs.ingress.clear();
+    world.server().store_as_it_is(theirs);
+    world.rest().await;
+    assert_eq!(world.server().shows("x/asks"), "172.17.255.1");
+    assert!(world.writes().iter().all(|w| w.key.name != "theirs"));
 }
 
 #[tokio::test(start_paused = true)]

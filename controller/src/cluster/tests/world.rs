@@ -45,6 +45,11 @@ impl Server {
         self.store(service);
     }
 
+    /// What somebody else writes, status and all.
+    pub(super) fn store_as_it_is(&mut self, service: Service) {
+        self.store(service);
+    }
+
     pub(super) fn delete(&mut self, key: &ObjectKey) {
         if self.services.remove(key).is_some() {
             self.untold.push(Change::Remove(Kind::Service, key.clone()));
@@ -76,6 +81,7 @@ impl Server {
         }
         let shown = |ip: &_| IngressAddress { ip: *ip, vip: true };
         service.ingress = write.addresses.iter().map(shown).collect();
+        service.ingress_is_mixed = false;
         service.annotations.allocated_from.clone_from(&write.pool);
         self.writes.push(write.clone());
         self.store(service);
