@@ -1,9 +1,10 @@
 //! Who announces what, for those who ask the API: `kubectl get servicel2statuses`, `ferrolb status --kubeconfig`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
 
+use ferrolb_tests::client::arp;
 use ferrolb_tests::paths::{ferrolb, workspace};
 use ferrolb_tests::plane::User;
 use ferrolb_tests::rows::{DNS, WEB};
@@ -129,6 +130,37 @@ fn the_api_follows_an_announcer_that_dies_with_and_without_a_successor() {
             told => Err(format!("{told:?}")),
         }
     });
+}
+
+#[test]
+fn an_address_of_another_load_balancer_class_is_neither_announced_nor_given_again() {
+    needs!("an_address_of_another_load_balancer_class_is_neither_announced_nor_given_again");
+    let story = Story::begin();
+    let theirs = "apiVersion: v1\nkind: Service\nmetadata: {name: theirs}\nspec:\n  type: LoadBalancer\n  \
+                  loadBalancerClass: example.com/other\n  ports: [{port: 80}]\n";
+    story.cluster.manifests.write("theirs.yaml", theirs);
+    story
+        .plane
+        .apply(&story.cluster.manifests.path().join("theirs.yaml"));
+    let shown = r#"{"status":{"loadBalancer":{"ingress":[{"ip":"172.17.255.4"}]}}}"#;
+    let status = [
+        "patch",
+        "svc",
+        "theirs",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        shown,
+    ];
+    story.kubectl(&status);
+    story.create("later");
+    let next = Ipv4Addr::new(172, 17, 255, 5);
+    story.is_given("default", "later", next);
+    // What came later is announced, so that what came before was decided on.
+    story.is_answered(next);
+    let asked = arp(&story.cluster.client.netns, Ipv4Addr::new(172, 17, 255, 4));
+    assert_eq!(asked, Vec::<String>::new());
+    assert_eq!(story.told_announcers().get("default/theirs"), None);
 }
 
 #[test]
