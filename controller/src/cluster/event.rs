@@ -99,9 +99,14 @@ impl Event {
             service: service.clone(),
             uid: uid.to_owned(),
             kind,
-            note: note[..note.floor_char_boundary(LONGEST)].to_owned(),
+            note: clip(note).to_owned(),
         }
     }
+}
+
+/// As much of a note as the API server takes.
+pub(super) fn clip(note: &str) -> &str {
+    &note[..note.floor_char_boundary(LONGEST)]
 }
 
 /// How many events there were of late, by Service.

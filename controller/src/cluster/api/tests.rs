@@ -3,7 +3,6 @@
 use kube::core::Status;
 
 use super::*;
-use crate::cluster::EventKind;
 use crate::testing::{ips, key};
 
 fn write(addresses: &str, pool: Option<&str>) -> Write {
@@ -39,23 +38,6 @@ fn what_is_taken_away_is_null_in_the_patch() {
     assert_eq!(patch["status"], json!({"loadBalancer": {"ingress": null}}));
     let annotations = patch["metadata"]["annotations"].as_object().unwrap();
     assert!(annotations.len() == 2 && annotations.values().all(Value::is_null));
-}
-
-#[test]
-fn an_event_names_the_service_by_its_uid() {
-    let event = Event {
-        service: key("default/web"),
-        uid: "1-2".into(),
-        kind: EventKind::Failed,
-        note: "PoolExhausted: no address is left for it in default: extend a pool".into(),
-    };
-    let event = describe(&event, "web.1", "pod-1", Timestamp::UNIX_EPOCH);
-    let regarding = event.regarding.unwrap();
-    assert_eq!(regarding.uid.as_deref(), Some("1-2"));
-    assert_eq!(regarding.kind.as_deref(), Some("Service"));
-    assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
-    assert_eq!(event.type_.as_deref(), Some("Warning"));
-    assert_eq!(event.reason.as_deref(), Some("AllocationFailed"));
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Writes events to the API server, in order and without haste: they are for people, and one that cannot be written is not missed.
 
 use ferrolb_api::ObjectKey;
-use k8s_openapi::api::core::v1::ObjectReference;
+use ferrolb_controller::cluster::api::events::{Events, Telling};
 use kube::Client;
-use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::Event;
 
+/// What the nodes call themselves in events.
+const TELLER: &str = "ferrolb-node";
 /// Events that wait; more are dropped.
 const QUEUE: usize = 256;
 
@@ -23,11 +24,7 @@ impl Publisher {
     /// Starts to publish as this node.
     pub(in crate::node) fn start(client: Client, node: &str) -> Self {
         let (events, queue) = mpsc::channel(QUEUE);
-        let reporter = Reporter {
-            controller: "ferrolb-node".to_owned(),
-            instance: Some(node.to_owned()),
-        };
-        tokio::spawn(publish(Recorder::new(client, reporter), queue));
+        tokio::spawn(publish(Events::new(client, TELLER, node), queue));
         Self(events)
     }
 
@@ -46,29 +43,10 @@ impl Publisher {
     }
 }
 
-async fn publish(recorder: Recorder, mut queue: mpsc::Receiver<Addressed>) {
+async fn publish(events: Events, mut queue: mpsc::Receiver<Addressed>) {
     let mut refused = false;
     while let Some((event, uid)) = queue.recv().await {
-        let about = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            namespace: Some(event.service.namespace.clone()),
-            name: Some(event.service.name.clone()),
-            uid: Some(uid).filter(|uid| !uid.is_empty()),
-            ..ObjectReference::default()
-        };
-        let event = KubeEvent {
-            type_: if event.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
-            reason: event.reason,
-            note: Some(event.note),
-            action: "Announce".to_owned(),
-            secondary: None,
-        };
-        match recorder.publish(&event, &about).await {
+        match events.publish(&telling(&event, &uid)).await {
             Ok(()) => refused = false,
             Err(error) if refused => debug!(%error, "an event was not written"),
             Err(error) => {
@@ -76,5 +54,16 @@ async fn publish(recorder: Recorder, mut queue: mpsc::Receiver<Addressed>) {
                 warn!("events about Services cannot be written: {error}");
             }
         }
+    }
+}
+
+fn telling<'a>(event: &'a Event, uid: &'a str) -> Telling<'a> {
+    Telling {
+        service: &event.service,
+        uid,
+        warning: event.warning,
+        reason: &event.reason,
+        action: "Announce",
+        note: &event.note,
     }
 }

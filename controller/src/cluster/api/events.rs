@@ -1,0 +1,254 @@
+//! Events about Services for events.k8s.io/v1, for all that tell some: the controller and the nodes.
+//!
+//! One that repeats becomes a series of the first, so that an API server has one object of it. The note counts as part of what
+//! repeats: another address, or another reason in words, is another event.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ferrolb_api::ObjectKey;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event as ApiEvent;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::super::event::clip;
+use super::super::writer::WriteError;
+use super::answer;
+
+/// An event that comes again within this time is one of a series.
+const SERIES: Duration = Duration::from_secs(360);
+/// Series that are remembered; one that is forgotten begins anew.
+const MANY: usize = 1024;
+
+/// What is told about a Service.
+#[derive(Debug, Clone, Copy)]
+pub struct Telling<'a> {
+    /// Which Service.
+    pub service: &'a ObjectKey,
+    /// Its `metadata.uid`, by which `kubectl describe` finds the event; empty where it is not known.
+    pub uid: &'a str,
+    /// The event's type: `Warning`, else `Normal`.
+    pub warning: bool,
+    /// One word: why.
+    pub reason: &'a str,
+    /// One word: what was done or tried.
+    pub action: &'a str,
+    /// One sentence; what is longer than the API server takes is cut off.
+    pub note: &'a str,
+}
+
+/// Writes events in one name.
+pub struct Events {
+    client: Client,
+    controller: &'static str,
+    instance: String,
+    series: Mutex<Series>,
+}
+
+impl Events {
+    /// `controller`: what tells; `instance`: which of them, the name of a pod, host or node.
+    pub fn new(client: Client, controller: &'static str, instance: &str) -> Self {
+        let instance = match instance {
+            "" => controller,
+            // The API server takes no longer one.
+            name => &name[..name.floor_char_boundary(128)],
+        };
+        Self {
+            client,
+            controller,
+            instance: instance.to_owned(),
+            series: Mutex::default(),
+        }
+    }
+
+    /// Writes an event, or that it came again.
+    pub async fn publish(&self, telling: &Telling<'_>) -> Result<(), WriteError> {
+        let events: Api<ApiEvent> =
+            Api::namespaced(self.client.clone(), &telling.service.namespace);
+        let now = Timestamp::now();
+        let identity = identity(telling);
+        let earlier = self.series(|series| series.next(&identity, Instant::now()));
+        if let Some((name, count)) = earlier {
+            let series = json!({"series": {"count": count, "lastObservedTime": MicroTime(now)}});
+            let patch = Patch::Merge(series);
+            let params = PatchParams::default();
+            let done = events.patch(&name, &params, &patch);
+            match answer(done, "patch events.events.k8s.io").await {
+                // It may have expired.
+                Err(WriteError::Stale(_)) => {}
+                Ok(()) => {
+                    self.series(|series| series.remember(identity, name, count, Instant::now()));
+                    return Ok(());
+                }
+                failed => return failed,
+            }
+        }
+        let name = format!("{}.{:x}", telling.service.name, now.as_nanosecond());
+        let new = describe(telling, &name, (self.controller, &self.instance), now);
+        let params = PostParams::default();
+        let done = events.create(&params, &new);
+        answer(done, "create events.events.k8s.io").await?;
+        self.series(|series| series.remember(identity, name, 1, Instant::now()));
+        Ok(())
+    }
+
+    fn series<T>(&self, act: impl FnOnce(&mut Series) -> T) -> T {
+        act(&mut self.series.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn describe(
+    telling: &Telling<'_>,
+    name: &str,
+    (controller, instance): (&str, &str),
+    now: Timestamp,
+) -> ApiEvent {
+    let kind = if telling.warning { "Warning" } else { "Normal" };
+    ApiEvent {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(telling.service.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        action: Some(telling.action.to_owned()),
+        reason: Some(telling.reason.to_owned()),
+        note: Some(clip(telling.note).to_owned()),
+        type_: Some(kind.to_owned()),
+        event_time: Some(MicroTime(now)),
+        reporting_controller: Some(controller.to_owned()),
+        reporting_instance: Some(instance.to_owned()),
+        regarding: Some(ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Service".to_owned()),
+            namespace: Some(telling.service.namespace.clone()),
+            name: Some(telling.service.name.clone()),
+            uid: Some(telling.uid.to_owned()).filter(|uid| !uid.is_empty()),
+            ..ObjectReference::default()
+        }),
+        ..ApiEvent::default()
+    }
+}
+
+/// The Service and its uid, reason and note.
+type Identity = (ObjectKey, String, String, String);
+
+fn identity(telling: &Telling<'_>) -> Identity {
+    (
+        telling.service.clone(),
+        telling.uid.to_owned(),
+        telling.reason.to_owned(),
+        clip(telling.note).to_owned(),
+    )
+}
+
+/// What came of late: name of the event, how often it came, when last.
+#[derive(Debug, Default)]
+struct Series(BTreeMap<Identity, (String, i32, Instant)>);
+
+impl Series {
+    /// The event that this one repeats, if it came before, with the number of this one.
+    fn next(&self, identity: &Identity, now: Instant) -> Option<(String, i32)> {
+        let (name, count, last) = self.0.get(identity)?;
+        let lasts = now.saturating_duration_since(*last) < SERIES;
+        lasts.then(|| (name.clone(), count.saturating_add(1)))
+    }
+
+    fn remember(&mut self, identity: Identity, name: String, count: i32, now: Instant) {
+        self.0
+            .retain(|_, (_, _, last)| now.saturating_duration_since(*last) < SERIES);
+        if self.0.len() >= MANY && !self.0.contains_key(&identity) {
+            let oldest = self.0.iter().min_by_key(|(_, (_, _, last))| *last);
+            if let Some(oldest) = oldest.map(|(identity, _)| identity.clone()) {
+                self.0.remove(&oldest);
+            }
+        }
+        self.0.insert(identity, (name, count, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::testing::key;
+
+    fn told(uid: &str, note: &str) -> Identity {
+        let service = key("default/web");
+        identity(&Telling {
+            service: &service,
+            uid,
+            warning: false,
+            reason: "nodeAssigned",
+            action: "Announce",
+            note,
+        })
+    }
+
+    #[test]
+    fn an_event_names_the_service_by_its_uid() {
+        let service = key("default/web");
+        let telling = Telling {
+            service: &service,
+            uid: "1-2",
+            warning: true,
+            reason: "AllocationFailed",
+            action: "Allocate",
+            note: &"é".repeat(1000),
+        };
+        let who = ("ferrolb-controller", "pod-1");
+        let event = describe(&telling, "web.1", who, Timestamp::UNIX_EPOCH);
+        let regarding = event.regarding.unwrap();
+        assert_eq!(regarding.uid.as_deref(), Some("1-2"));
+        assert_eq!(regarding.kind.as_deref(), Some("Service"));
+        assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
+        assert_eq!(event.type_.as_deref(), Some("Warning"));
+        assert_eq!(event.reason.as_deref(), Some("AllocationFailed"));
+        assert!(event.note.unwrap().len() <= 1024);
+    }
+
+    #[test]
+    fn an_event_that_comes_again_soon_is_one_of_a_series() {
+        let start = Instant::now();
+        let mut series = Series::default();
+        let web = told("1", "announcing 172.17.255.1");
+        assert_eq!(series.next(&web, start), None);
+        series.remember(web.clone(), "web.1".into(), 1, start);
+        assert_eq!(series.next(&web, start), Some(("web.1".into(), 2)));
+        assert_eq!(series.next(&web, start + SERIES), None);
+    }
+
+    #[test]
+    fn an_event_about_another_address_or_another_service_is_another_event() {
+        let now = Instant::now();
+        let mut series = Series::default();
+        series.remember(told("1", "announcing 172.17.255.1"), "web.1".into(), 1, now);
+        assert_eq!(
+            series.next(&told("1", "announcing 172.17.255.2"), now),
+            None
+        );
+        assert_eq!(series.next(&told("1", "announcing fd00::1"), now), None);
+        assert_eq!(
+            series.next(&told("2", "announcing 172.17.255.1"), now),
+            None
+        );
+    }
+
+    #[test]
+    fn of_too_many_series_the_oldest_is_forgotten() {
+        let start = Instant::now();
+        let mut series = Series::default();
+        for i in 0..=MANY {
+            let now = start + Duration::from_millis(i as u64);
+            series.remember(told(&i.to_string(), "so"), "web.1".into(), 1, now);
+        }
+        assert_eq!(series.0.len(), MANY);
+        let now = start + Duration::from_secs(2);
+        assert_eq!(series.next(&told("0", "so"), now), None);
+        assert!(series.next(&told("1", "so"), now).is_some());
+    }
+}
