@@ -43,6 +43,10 @@ pub(super) struct Teller {
     announced: BTreeSet<(ObjectKey, IpAddr)>,
     /// What keeps Services from being served, since when, and whether it was told.
     amiss: BTreeMap<ObjectKey, (Reason, Instant, bool)>,
+    /// Services whose last warning no longer holds, until it can be told that they are served.
+    mended: BTreeSet<ObjectKey>,
+    /// There was more to tell than may be told at once.
+    behind: bool,
     left: u32,
     refilled: Instant,
 }
@@ -53,34 +57,49 @@ impl Teller {
         Self {
             announced: BTreeSet::new(),
             amiss: BTreeMap::new(),
+            mended: BTreeSet::new(),
+            behind: false,
             left: BURST,
             refilled: now,
         }
     }
 
     /// What is to be told of this status; ask again when something changed, and at [`Teller::due`].
+    ///
+    /// Faults come first, then their ends, then announcements, each by the names of the Services. What may not be told yet is
+    /// told later, unless it is no longer so.
     pub(super) fn tell(&mut self, status: &NodeStatus, now: Instant) -> Vec<Event> {
-        let mut events = self.announcements(status);
+        self.refill(now);
+        self.behind = false;
+        let mut events = Vec::new();
         let elected = status
             .members
             .iter()
             .any(|m| m.elected && m.name == status.node);
         if elected && status.settled {
-            events.extend(self.faults(status, now));
+            self.faults(status, now, &mut events);
+            self.ends(status, &mut events);
         } else {
             self.amiss.clear();
+            self.mended.clear();
         }
-        events.retain(|_| self.may(now));
+        self.announcements(status, &mut events);
         events
     }
 
-    /// When something will have lasted long enough to be told.
+    /// When something will have lasted long enough to be told, or may be told that had to wait.
     pub(super) fn due(&self) -> Option<Instant> {
+        let may = self.refilled + REFILL;
         let waiting = self.amiss.values().filter(|(_, _, told)| !told);
-        waiting.map(|(_, since, _)| *since + LASTS).min()
+        let lasts = waiting.map(|(_, since, _)| *since + LASTS).min();
+        let lasts = lasts.map(|at| if self.left == 0 { at.max(may) } else { at });
+        [lasts, self.behind.then_some(may)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    fn announcements(&mut self, status: &NodeStatus) -> Vec<Event> {
+    fn announcements(&mut self, status: &NodeStatus, events: &mut Vec<Event>) {
         let mut announced = BTreeSet::new();
         for service in &status.services {
             let own =
@@ -89,31 +108,49 @@ impl Teller {
                 announced.insert((key(service), address.ip));
             }
         }
-        let new = announced.difference(&self.announced);
-        let event = |(service, ip): &(ObjectKey, IpAddr)| Event {
-            service: service.clone(),
-            warning: false,
-            reason: "nodeAssigned".to_owned(),
-            note: format!(
-                "announcing {ip} from node \"{}\" with protocol \"layer2\"",
-                status.node
-            ),
-        };
-        let events = new.map(event).collect();
+        let told = std::mem::take(&mut self.announced);
+        announced.retain(|announcement| {
+            if told.contains(announcement) {
+                return true;
+            }
+            let may = self.may();
+            if may {
+                let (service, ip) = announcement;
+                events.push(Event {
+                    service: service.clone(),
+                    warning: false,
+                    reason: "nodeAssigned".to_owned(),
+                    note: format!(
+                        "announcing {ip} from node \"{}\" with protocol \"layer2\"",
+                        status.node
+                    ),
+                });
+            }
+            may
+        });
         self.announced = announced;
-        events
     }
 
-    fn faults(&mut self, status: &NodeStatus, now: Instant) -> Vec<Event> {
-        let mut events = Vec::new();
-        let mut still = BTreeMap::new();
-        for service in status.services.iter().filter(|s| is_amiss(s)) {
-            let key = key(service);
-            let (_, since, told) = match self.amiss.get(&key) {
-                Some(known) if known.0 == service.reason => *known,
-                _ => (service.reason, now, false),
+    fn faults(&mut self, status: &NodeStatus, now: Instant, events: &mut Vec<Event>) {
+        let mut before = std::mem::take(&mut self.amiss);
+        let amiss: BTreeMap<ObjectKey, &ServiceStatus> = status
+            .services
+            .iter()
+            .filter(|s| is_amiss(s))
+            .map(|s| (key(s), s))
+            .collect();
+        for (key, service) in amiss {
+            let (_, since, told) = match before.remove(&key) {
+                Some(known) if known.0 == service.reason => known,
+                other => {
+                    if other.is_some_and(|(_, _, told)| told) {
+                        self.mended.insert(key.clone());
+                    }
+                    (service.reason, now, false)
+                }
             };
-            let tell = !told && now.saturating_duration_since(since) >= LASTS;
+            let lasts = now.saturating_duration_since(since) >= LASTS;
+            let tell = !told && lasts && self.may();
             if tell {
                 events.push(Event {
                     service: key.clone(),
@@ -122,38 +159,56 @@ impl Teller {
                     note: service.message.clone(),
                 });
             }
-            still.insert(key, (service.reason, since, told || tell));
+            self.amiss
+                .insert(key, (service.reason, since, told || tell));
         }
-        let well = |key: &&ObjectKey| {
-            let of = |s: &&ServiceStatus| s.namespace == key.namespace && s.name == key.name;
-            let found = status.services.iter().find(of);
-            found.is_some_and(|s| s.state == ServiceState::Serving)
-        };
-        let told = self.amiss.iter().filter(|(_, (_, _, told))| *told);
-        let mended = told
-            .map(|(key, _)| key)
-            .filter(|key| !still.contains_key(key));
-        for key in mended.filter(well) {
-            events.push(Event {
-                service: key.clone(),
-                warning: false,
-                reason: Reason::Programmed.to_string(),
-                note: "it is served again".to_owned(),
-            });
-        }
-        self.amiss = still;
-        events
+        let told = before.into_iter().filter(|(_, (_, _, told))| *told);
+        self.mended.extend(told.map(|(key, _)| key));
     }
 
-    fn may(&mut self, now: Instant) -> bool {
+    fn ends(&mut self, status: &NodeStatus, events: &mut Vec<Event>) {
+        if self.mended.is_empty() {
+            return;
+        }
+        let served = status.services.iter();
+        let served: BTreeSet<ObjectKey> = served
+            .filter(|s| s.state == ServiceState::Serving)
+            .map(key)
+            .collect();
+        let mended = std::mem::take(&mut self.mended);
+        for key in mended {
+            if !served.contains(&key) {
+                // One that is gone, or that nobody is to serve any more, is not told.
+                if self.amiss.contains_key(&key) {
+                    self.mended.insert(key);
+                }
+            } else if self.may() {
+                events.push(Event {
+                    service: key,
+                    warning: false,
+                    reason: Reason::Programmed.to_string(),
+                    note: "it is served again".to_owned(),
+                });
+            } else {
+                self.mended.insert(key);
+            }
+        }
+    }
+
+    fn refill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.refilled);
         let more = u32::try_from(passed.as_millis() / REFILL.as_millis()).unwrap_or(u32::MAX);
         if more > 0 {
             self.left = self.left.saturating_add(more).min(BURST);
             self.refilled = now;
         }
+    }
+
+    /// Whether there may be one more; otherwise it waits.
+    fn may(&mut self) -> bool {
         let may = self.left > 0;
         self.left = self.left.saturating_sub(1);
+        self.behind |= !may;
         may
     }
 }

@@ -92,3 +92,91 @@ fn there_are_never_more_events_than_a_hundred_and_one_a_second() {
     }
     assert_eq!(count, 109);
 }
+
+/// The status of an elected node `a` with so many Services that are amiss.
+fn many(count: usize, reason: Reason) -> NodeStatus {
+    let mut status = status(None, reason, true);
+    let service = status.services[0].clone();
+    status.services = (0..count)
+        .map(|i| {
+            let mut service = service.clone();
+            service.name = format!("web-{i:03}");
+            service
+        })
+        .collect();
+    status
+}
+
+/// What is told from now on, asked when it is due.
+fn all(teller: &mut Teller, status: &NodeStatus, mut now: Instant) -> Vec<Event> {
+    let mut events = Vec::new();
+    while let Some(due) = teller.due() {
+        now = now.max(due);
+        let more = teller.tell(status, now);
+        assert!(!more.is_empty(), "woken for nothing");
+        events.extend(more);
+    }
+    events
+}
+
+#[test]
+fn what_may_not_be_told_at_once_is_told_later_in_the_order_of_the_names() {
+    let start = Instant::now();
+    let mut teller = Teller::new(start);
+    let status = many(252, Reason::NoEndpoints);
+    teller.tell(&status, start);
+    let events = all(&mut teller, &status, start);
+    let told: Vec<&str> = events.iter().map(|e| e.service.name.as_str()).collect();
+    let names: Vec<&str> = status.services.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(told, names);
+}
+
+#[test]
+fn announcements_and_ends_that_may_not_be_told_at_once_are_told_later() {
+    let start = Instant::now();
+    let mut teller = Teller::new(start);
+    let amiss = many(150, Reason::NoEndpoints);
+    teller.tell(&amiss, start);
+    assert_eq!(all(&mut teller, &amiss, start).len(), 150);
+    let mut own = amiss.clone();
+    for service in &mut own.services {
+        service.state = ServiceState::Serving;
+        service.addresses[0].node = Some("a".into());
+    }
+    let now = start + Duration::from_secs(3600);
+    let mut events = teller.tell(&own, now);
+    assert_eq!(events.len(), 100);
+    events.extend(all(&mut teller, &own, now));
+    let (ends, announced) = events.split_at(150);
+    assert!(ends.iter().all(|e| e.reason == "Programmed"));
+    assert!(announced.iter().all(|e| e.reason == "nodeAssigned"));
+    assert_eq!(announced.len(), 150);
+}
+
+#[test]
+fn what_is_no_longer_so_is_not_told_late() {
+    let start = Instant::now();
+    let mut teller = Teller::new(start);
+    let amiss = many(101, Reason::NoEndpoints);
+    teller.tell(&amiss, start);
+    let now = start + LASTS;
+    assert_eq!(teller.tell(&amiss, now).len(), 100);
+    let last = many(100, Reason::NoEndpoints);
+    assert!(teller.tell(&last, now + Duration::from_secs(1)).is_empty());
+    assert_eq!(teller.due(), None);
+}
+
+#[test]
+fn the_end_of_what_was_told_is_told_even_if_another_fault_came_between() {
+    let now = Instant::now();
+    let mut teller = Teller::new(now);
+    let orphan = status(None, Reason::NoAdvertisement, true);
+    teller.tell(&orphan, now);
+    assert_eq!(teller.tell(&orphan, now + LASTS).len(), 1);
+    let other = status(None, Reason::NoEndpoints, true);
+    assert!(teller.tell(&other, now + LASTS).is_empty());
+    let well = status(Some("b"), Reason::Announced, true);
+    let later = now + LASTS * 2;
+    assert_eq!(reasons(&teller.tell(&well, later)), ["Programmed"]);
+    assert!(teller.tell(&well, later).is_empty());
+}
