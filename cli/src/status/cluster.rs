@@ -123,15 +123,19 @@ fn announcers(objects: Vec<DynamicObject>) -> BTreeMap<ObjectKey, Vec<(String, L
     announcers
 }
 
-/// The last warning of a node about each Service.
-async fn complaints(client: &Client) -> Result<BTreeMap<ObjectKey, (Reason, String)>, kube::Error> {
+/// What a node told that keeps a Service from being served, by the uid of the Service.
+type Complaints = BTreeMap<String, (Reason, String)>;
+
+async fn complaints(client: &Client) -> Result<Complaints, kube::Error> {
     let of_nodes = ListParams::default().fields(&format!(
-        "involvedObject.kind=Service,type=Warning,reportingComponent={TELLER}"
+        "involvedObject.kind=Service,reportingComponent={TELLER}"
     ));
-    let mut events = Api::<Event>::all(client.clone())
-        .list(&of_nodes)
-        .await?
-        .items;
+    let events = Api::<Event>::all(client.clone()).list(&of_nodes).await?;
+    Ok(last_words(events.items))
+}
+
+/// The last event about a Service decides: after one that is no warning there is nothing to complain about.
+fn last_words(mut events: Vec<Event>) -> Complaints {
     events.sort_by_key(|e| {
         let again = e.series.as_ref().and_then(|s| s.last_observed_time.clone());
         let times = (
@@ -140,13 +144,22 @@ async fn complaints(client: &Client) -> Result<BTreeMap<ObjectKey, (Reason, Stri
         );
         (times.0.map(|t| t.0), times.1.map(|t| t.0))
     });
-    let told = events.into_iter().filter_map(|event| {
-        let about = event.involved_object;
-        let reason = serde_json::from_value(event.reason?.into()).ok()?;
-        let key = ObjectKey::new(about.namespace?, about.name?);
-        Some((key, (reason, event.message.unwrap_or_default())))
-    });
-    Ok(told.collect())
+    let mut complaints = Complaints::new();
+    for event in events {
+        // A Service that was made anew has the name of another one.
+        let Some(uid) = event.involved_object.uid else {
+            continue;
+        };
+        let reason = event
+            .reason
+            .filter(|_| event.type_.as_deref() == Some("Warning"));
+        let reason = reason.and_then(|reason| serde_json::from_value(reason.into()).ok());
+        match reason {
+            Some(reason) => complaints.insert(uid, (reason, event.message.unwrap_or_default())),
+            None => complaints.remove(&uid),
+        };
+    }
+    complaints
 }
 
 /// What was found besides the objects that the daemons watch.
@@ -155,8 +168,7 @@ struct Found {
     server: String,
     /// Name and status of the objects about each Service.
     announcers: BTreeMap<ObjectKey, Vec<(String, L2Status)>>,
-    /// What a node told last about a Service that it could not have served.
-    told: BTreeMap<ObjectKey, (Reason, String)>,
+    told: Complaints,
     problems: Vec<Problem>,
 }
 
@@ -209,7 +221,7 @@ fn service(
     found: &Found,
 ) -> ServiceStatus {
     let view = &standing.service;
-    let told = found.told.get(key);
+    let told = found.told.get(&view.uid);
     let about = found.announcers.get(key).map_or(&[][..], Vec::as_slice);
     let vips: Vec<AddressStatus> = view
         .vips()

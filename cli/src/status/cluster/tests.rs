@@ -125,11 +125,7 @@ fn without_an_announcer_the_reason_is_what_a_node_told_and_else_where_to_ask() {
     );
     assert!(web.message.contains("172.17.255.1"), "{}", web.message);
     let told = shown(Found {
-        told: [(
-            ObjectKey::new("default", "web"),
-            (Reason::NoAdvertisement, "so".to_owned()),
-        )]
-        .into(),
+        told: [("u1".to_owned(), (Reason::NoAdvertisement, "so".to_owned()))].into(),
         ..Found::default()
     });
     let web = of(&told, "web");
@@ -168,4 +164,48 @@ fn the_table_begins_with_the_cluster_and_its_nodes() {
         web[4..9],
         ["172.17.255.1", "80/TCP", "default", "node-2", "1/2"]
     );
+}
+
+/// An event of a node about the Service `web` with this uid, which came again at `again` (seconds).
+fn event(uid: &str, reason: &str, at: i64, again: Option<i64>) -> Event {
+    let time = |s: i64| format!("2026-01-01T00:00:{s:02}.000000Z");
+    let kind = match reason {
+        "Programmed" | "nodeAssigned" => "Normal",
+        _ => "Warning",
+    };
+    let series = again.map(|s| serde_json::json!({"count": 2, "lastObservedTime": time(s)}));
+    serde_json::from_value(serde_json::json!({
+        "metadata": {"name": format!("web.{at}"), "namespace": "default"},
+        "involvedObject": {"kind": "Service", "namespace": "default", "name": "web", "uid": uid},
+        "type": kind,
+        "reason": reason,
+        "message": "so",
+        "eventTime": time(at),
+        "series": series,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn the_last_event_about_a_service_decides() {
+    let amiss = || event("u1", "NoEndpoints", 10, None);
+    let complaint = [("u1".to_owned(), (Reason::NoEndpoints, "so".to_owned()))].into();
+    for well in ["Programmed", "nodeAssigned"] {
+        let before = event("u1", well, 5, None);
+        assert_eq!(last_words(vec![amiss(), before]), complaint);
+        let after = event("u1", well, 15, None);
+        assert_eq!(last_words(vec![after, amiss()]), Complaints::new());
+        let again = event("u1", well, 5, Some(15));
+        assert_eq!(last_words(vec![again, amiss()]), Complaints::new());
+    }
+}
+
+#[test]
+fn what_was_told_about_a_service_of_the_same_name_before_is_not_told_about_this_one() {
+    let told = last_words(vec![event("u0", "NoEndpoints", 10, None)]);
+    let status = shown(Found {
+        told,
+        ..Found::default()
+    });
+    assert_eq!(of(&status, "web").reason, Reason::NoOwner);
 }
