@@ -54,6 +54,11 @@ pub(crate) trait Authority {
     /// The uid of a Service; empty where there is no API server to give one.
     fn uid(&self, service: &ObjectKey) -> String;
 
+    /// The uid of this node's Node object, where there is an API server that gave it one.
+    fn node_uid(&self) -> Option<&str> {
+        None
+    }
+
     /// Endpoints by Service.
     fn endpoints(&self) -> &EndpointIndex;
 

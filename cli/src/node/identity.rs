@@ -16,8 +16,6 @@ use crate::error::Error;
 pub(super) struct Identity {
     /// Name of this node.
     pub(super) me: String,
-    /// The uid of its Node object, where there is an API server that gave it one.
-    pub(super) uid: Option<String>,
     /// Its addresses, at most one per family.
     pub(super) addresses: Vec<IpAddr>,
     /// Transport address of every known node by name, this one included.
@@ -80,9 +78,7 @@ pub(super) fn identify(
                 .into(),
         ));
     }
-    let uid = nodes.get(me.as_str()).map(|n| n.uid.clone());
     Ok(Identity {
-        uid: uid.filter(|uid| !uid.is_empty()),
         me,
         addresses,
         members,

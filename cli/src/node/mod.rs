@@ -36,7 +36,7 @@ use observed::Observed;
 use standalone::Standalone;
 use tell::Desk;
 use tell::events::publish::Publisher;
-use tell::l2_status::write::{Author, Writer};
+use tell::l2_status::write::Writer;
 
 /// Where `ferrolb status` looks for a node.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/ferrolb/node.sock";
@@ -122,8 +122,8 @@ async fn from_cluster(args: &NodeArgs, given: Option<ProxyConfig>) -> Result<(),
         service_cidrs: Vec::new(),
     };
     let client = Some(connection.client);
-    start_with(args, GivenConfig::new(source, given), client, |_| {
-        Ok(Observed::new(settings))
+    start_with(args, GivenConfig::new(source, given), client, |me| {
+        Ok(Observed::new(settings).on(me))
     })
     .await
 }
@@ -168,11 +168,7 @@ async fn start_with<Src: Source, A: Authority>(
     });
     let desk = client.map(|client| {
         let publisher = Publisher::start(client.clone(), &identity.me);
-        let author = Author {
-            node: identity.me.clone(),
-            uid: identity.uid.clone(),
-        };
-        let writer = Writer::start(client, &args.cluster.namespace, author);
+        let writer = Writer::start(client, &args.cluster.namespace, &identity.me);
         Desk::new(publisher, writer, Instant::now())
     });
     let node = run::Node {

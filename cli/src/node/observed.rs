@@ -27,6 +27,10 @@ pub(crate) struct Observed {
     state: State,
     endpoints: EndpointIndex,
     problems: Vec<Problem>,
+    /// Name of this node; empty for one who only asks.
+    me: String,
+    /// The uid of its Node object. One that is gone is kept until there is another one: objects that it owns go with it.
+    node_uid: Option<String>,
 }
 
 impl Observed {
@@ -36,7 +40,15 @@ impl Observed {
             state: State::new(settings),
             endpoints: EndpointIndex::default(),
             problems: Vec::new(),
+            me: String::new(),
+            node_uid: None,
         }
+    }
+
+    /// The same, seen on this node.
+    pub(super) fn on(mut self, me: &str) -> Self {
+        me.clone_into(&mut self.me);
+        self
     }
 
     /// What a controller would decide for those that have no address.
@@ -108,6 +120,10 @@ impl Authority for Observed {
                 Change::Remove(Kind::EndpointSlice, key) => {
                     self.endpoints.remove(key);
                 }
+                Change::Upsert(Object::Node(node)) if node.name == self.me => {
+                    let uid = Some(&node.uid).filter(|uid| !uid.is_empty());
+                    self.node_uid = uid.cloned();
+                }
                 _ => {}
             }
         }
@@ -133,6 +149,10 @@ impl Authority for Observed {
     fn uid(&self, service: &ObjectKey) -> String {
         let found = self.state.services().get(service);
         found.map(|s| s.uid.clone()).unwrap_or_default()
+    }
+
+    fn node_uid(&self) -> Option<&str> {
+        self.node_uid.as_deref()
     }
 
     fn endpoints(&self) -> &EndpointIndex {
@@ -228,5 +248,31 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
         let other = service("web", "  loadBalancerClass: other/lb\n", "{}");
         let (_, standings) = shown(&[POOL, &other]);
         assert_eq!(of(&standings, "web").reason, Reason::OtherClass);
+    }
+
+    #[test]
+    fn the_uid_of_a_node_follows_its_node_object_and_no_other() {
+        let mut observed = Observed::new(Settings::default()).on("a");
+        let mut see = |change: Change| {
+            let changes = vec![change];
+            let batch = Batch {
+                changes,
+                ..Batch::default()
+            };
+            observed.source(batch, Instant::now());
+            observed.node_uid().map(str::to_owned)
+        };
+        let node = |name: &str, uid: &str| {
+            Change::Upsert(Object::Node(ferrolb_api::view::Node {
+                name: name.into(),
+                uid: uid.into(),
+                ..Default::default()
+            }))
+        };
+        assert_eq!(see(node("b", "9")), None);
+        assert_eq!(see(node("a", "1")).as_deref(), Some("1"));
+        let gone = Change::Remove(Kind::Node, ObjectKey::new("", "a"));
+        assert_eq!(see(gone).as_deref(), Some("1"));
+        assert_eq!(see(node("a", "2")).as_deref(), Some("2"));
     }
 }

@@ -151,7 +151,8 @@ impl<Src: Source, A: Authority> Node<Src, A> {
                 proxy.snapshot.mark_unchanged();
             }
             let uid = |key: &ObjectKey| self.authority.uid(key);
-            desk.look(&self.status(), uid, now);
+            let owner = self.authority.node_uid();
+            desk.look(&self.status(), uid, owner, now);
         }
         self.desk = Some(desk);
     }

@@ -55,11 +55,12 @@ impl Desk {
         now >= self.next && (self.changed || due.into_iter().flatten().any(|due| due <= now))
     }
 
-    /// Tells what is new in this status.
+    /// Tells what is new in this status. `owner`: the uid of this node's Node object.
     pub(super) fn look(
         &mut self,
         status: &NodeStatus,
         uid: impl Fn(&ObjectKey) -> String,
+        owner: Option<&str>,
         now: Instant,
     ) {
         self.changed = false;
@@ -67,8 +68,9 @@ impl Desk {
         self.publisher.send(self.teller.tell(status, now), &uid);
         // A node that has not heard the others yet cannot say that it announces nothing.
         if status.settled {
-            self.writer
-                .want(self.announcements.wanted(status, &uid, now));
+            let mut wanted = self.announcements.wanted(status, &uid, now);
+            wanted.owner = owner.map(str::to_owned);
+            self.writer.want(wanted);
         }
     }
 }

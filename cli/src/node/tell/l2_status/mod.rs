@@ -4,6 +4,7 @@
 //! announcer replaces it. What nobody announces for a while is taken away by the elected member, because the node that wrote it
 //! may be dead.
 
+mod objects;
 #[cfg(test)]
 mod tests;
 pub(in crate::node) mod write;
@@ -32,6 +33,8 @@ pub(super) struct Announcement {
 /// What is to be, by the names of the objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
+    /// The uid of this node's Node object: with that the objects go too.
+    pub(super) owner: Option<String>,
     /// Objects of this node.
     pub(super) own: BTreeMap<String, Announcement>,
     /// Objects that no node should have.

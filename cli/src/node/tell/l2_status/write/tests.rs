@@ -1,0 +1,142 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Mutex;
+
+use ferrolb_api::ObjectKey;
+use kube::core::Status;
+
+use super::super::objects::Found;
+use super::*;
+
+/// An API server's objects, by name.
+#[derive(Default)]
+struct Memory {
+    objects: Mutex<BTreeMap<String, Found>>,
+    /// Writes, and uids that were given.
+    writes: Mutex<usize>,
+}
+
+impl Memory {
+    fn written(&self) -> usize {
+        let mut writes = self.writes.lock().unwrap();
+        *writes += 1;
+        *writes
+    }
+
+    /// Name, owner and whether there is a status, of all.
+    fn all(&self) -> Vec<(String, Option<String>, bool)> {
+        let objects = self.objects.lock().unwrap();
+        let all = objects.values();
+        all.map(|o| (o.name.clone(), o.owner.clone(), o.shown.is_some()))
+            .collect()
+    }
+}
+
+fn refusal(code: u16, reason: &str) -> Error {
+    Error::Api(Status::failure("", reason).with_code(code).boxed())
+}
+
+impl Objects for Memory {
+    async fn list(&self, _: Option<&str>) -> Result<Vec<Found>, Error> {
+        Ok(self.objects.lock().unwrap().values().cloned().collect())
+    }
+
+    async fn create(
+        &self,
+        _: &str,
+        name: &str,
+        _: &Announcement,
+        owner: Option<&str>,
+    ) -> Result<String, Error> {
+        let uid = self.written().to_string();
+        let mut objects = self.objects.lock().unwrap();
+        if objects.contains_key(name) {
+            return Err(refusal(409, "AlreadyExists"));
+        }
+        let object = Found {
+            name: name.to_owned(),
+            uid: uid.clone(),
+            owner: owner.map(str::to_owned),
+            shown: None,
+        };
+        objects.insert(name.to_owned(), object);
+        Ok(uid)
+    }
+
+    async fn show(&self, node: &str, name: &str, shown: &Announcement) -> Result<(), Error> {
+        self.written();
+        let mut objects = self.objects.lock().unwrap();
+        let object = objects.get_mut(name).ok_or(refusal(404, "NotFound"))?;
+        object.shown = Some((node.to_owned(), shown.clone()));
+        Ok(())
+    }
+
+    async fn delete(&self, name: &str, uid: Option<&str>) -> Result<(), Error> {
+        self.written();
+        let mut objects = self.objects.lock().unwrap();
+        let object = objects.get(name).ok_or(refusal(404, "NotFound"))?;
+        if uid.is_some_and(|uid| uid != object.uid) {
+            return Err(refusal(409, "Conflict"));
+        }
+        objects.remove(name);
+        Ok(())
+    }
+}
+
+fn scribe() -> Scribe<Memory> {
+    Scribe {
+        objects: Memory::default(),
+        node: "a".to_owned(),
+    }
+}
+
+fn wanted(owner: &str, names: &[&str]) -> Wanted {
+    let announcement = Announcement {
+        service: ObjectKey::new("default", "web"),
+        interfaces: vec![],
+    };
+    let own = names.iter();
+    Wanted {
+        owner: Some(owner.to_owned()),
+        own: own
+            .map(|name| ((*name).to_owned(), announcement.clone()))
+            .collect(),
+        ..Wanted::default()
+    }
+}
+
+/// One pass, to its end.
+fn bring(scribe: &Scribe<Memory>, known: &mut Known, wanted: &Wanted) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let done = runtime.unwrap().block_on(scribe.bring(known, wanted));
+    done.is_ok()
+}
+
+fn shown(name: &str, owner: &str) -> (String, Option<String>, bool) {
+    (name.to_owned(), Some(owner.to_owned()), true)
+}
+
+#[test]
+fn what_is_right_is_not_written_again() {
+    let (scribe, mut known) = (scribe(), Known::default());
+    let wanted = wanted("n1", &["l2-1"]);
+    assert!(bring(&scribe, &mut known, &wanted));
+    assert_eq!(scribe.objects.all(), [shown("l2-1", "n1")]);
+    assert!(bring(&scribe, &mut known, &wanted));
+    assert!(bring(&scribe, &mut Known::default(), &wanted));
+    assert_eq!(scribe.objects.written(), 3);
+}
+
+#[test]
+fn an_object_that_a_node_object_of_before_owns_is_replaced() {
+    let scribe = scribe();
+    let mut known = Known::default();
+    bring(&scribe, &mut known, &wanted("n1", &["l2-1"]));
+    let anew = wanted("n2", &["l2-1"]);
+    assert!(bring(&scribe, &mut known, &anew));
+    assert_eq!(scribe.objects.all(), [shown("l2-1", "n2")]);
+    // After a restart too.
+    let next = wanted("n3", &["l2-1"]);
+    assert!(bring(&scribe, &mut Known::default(), &next));
+    assert_eq!(scribe.objects.all(), [shown("l2-1", "n3")]);
+}
