@@ -5,7 +5,7 @@
 //! One that a Node object of before owns is replaced too: the garbage collector takes it away with that Node.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferrolb_api::cluster::chain;
 use kube::{Client, Error};
@@ -65,10 +65,19 @@ type HeldByName = BTreeMap<String, Held>;
 /// What is known of the API server's objects.
 #[derive(Debug, Default)]
 struct Known {
-    /// Those of this node; `None`: they must be listed.
-    held: Option<HeldByName>,
+    /// Those of this node.
+    held: HeldByName,
+    /// When they were listed.
+    listed: Option<Instant>,
     /// Those that no node should have, as they were looked for last.
     orphaned: BTreeSet<String>,
+}
+
+impl Known {
+    /// When the objects of this node are listed again; changes meanwhile do not put it off.
+    fn due(&self) -> Option<Instant> {
+        self.listed.map(|listed| listed + AUDIT)
+    }
 }
 
 struct Scribe<O> {
@@ -85,16 +94,15 @@ impl<O: Objects> Scribe<O> {
         let (mut pause, mut told) = (PAUSE, false);
         loop {
             let wanted = hear.borrow_and_update().clone();
-            match self.bring(&mut known, &wanted).await {
+            match self.bring(&mut known, &wanted, Instant::now()).await {
                 Ok(()) => {
                     if std::mem::take(&mut told) {
                         info!("objects of kind ServiceL2Status are written again");
                     }
                     pause = PAUSE;
-                    match tokio::time::timeout(AUDIT, hear.changed()).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(_)) => return,
-                        Err(_) => known.held = None,
+                    let due = known.due().unwrap_or_else(Instant::now);
+                    if let Ok(Err(_)) = tokio::time::timeout_at(due.into(), hear.changed()).await {
+                        return;
                     }
                 }
                 Err(error) => {
@@ -112,11 +120,12 @@ impl<O: Objects> Scribe<O> {
     }
 
     /// One pass; what is right is not asked about. An object that is refused keeps no other from being written.
-    async fn bring(&self, known: &mut Known, wanted: &Wanted) -> Result<(), Error> {
-        let held = match &mut known.held {
-            Some(held) => held,
-            held => held.insert(self.list().await?),
-        };
+    async fn bring(&self, known: &mut Known, wanted: &Wanted, now: Instant) -> Result<(), Error> {
+        if known.due().is_none_or(|due| due <= now) {
+            known.held = self.list().await?;
+            known.listed = Some(now);
+        }
+        let held = &mut known.held;
         let is_right = |name: &String, object: &Held| {
             wanted.own.contains_key(name) && object.owner == wanted.owner
         };

@@ -106,9 +106,9 @@ fn wanted(owner: &str, names: &[&str]) -> Wanted {
 }
 
 /// One pass, to its end.
-fn bring(scribe: &Scribe<Memory>, known: &mut Known, wanted: &Wanted) -> bool {
+fn bring(scribe: &Scribe<Memory>, known: &mut Known, wanted: &Wanted, now: Instant) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let done = runtime.unwrap().block_on(scribe.bring(known, wanted));
+    let done = runtime.unwrap().block_on(scribe.bring(known, wanted, now));
     done.is_ok()
 }
 
@@ -118,25 +118,44 @@ fn shown(name: &str, owner: &str) -> (String, Option<String>, bool) {
 
 #[test]
 fn what_is_right_is_not_written_again() {
-    let (scribe, mut known) = (scribe(), Known::default());
+    let (scribe, mut known, now) = (scribe(), Known::default(), Instant::now());
     let wanted = wanted("n1", &["l2-1"]);
-    assert!(bring(&scribe, &mut known, &wanted));
+    assert!(bring(&scribe, &mut known, &wanted, now));
     assert_eq!(scribe.objects.all(), [shown("l2-1", "n1")]);
-    assert!(bring(&scribe, &mut known, &wanted));
-    assert!(bring(&scribe, &mut Known::default(), &wanted));
+    assert!(bring(&scribe, &mut known, &wanted, now));
+    assert!(bring(&scribe, &mut Known::default(), &wanted, now));
     assert_eq!(scribe.objects.written(), 3);
 }
 
 #[test]
 fn an_object_that_a_node_object_of_before_owns_is_replaced() {
-    let scribe = scribe();
+    let (scribe, now) = (scribe(), Instant::now());
     let mut known = Known::default();
-    bring(&scribe, &mut known, &wanted("n1", &["l2-1"]));
+    bring(&scribe, &mut known, &wanted("n1", &["l2-1"]), now);
     let anew = wanted("n2", &["l2-1"]);
-    assert!(bring(&scribe, &mut known, &anew));
+    assert!(bring(&scribe, &mut known, &anew, now));
     assert_eq!(scribe.objects.all(), [shown("l2-1", "n2")]);
     // After a restart too.
     let next = wanted("n3", &["l2-1"]);
-    assert!(bring(&scribe, &mut Known::default(), &next));
+    assert!(bring(&scribe, &mut Known::default(), &next, now));
     assert_eq!(scribe.objects.all(), [shown("l2-1", "n3")]);
+}
+
+#[test]
+fn an_object_that_somebody_deleted_comes_back_however_much_changes_meanwhile() {
+    let (scribe, start) = (scribe(), Instant::now());
+    let mut known = Known::default();
+    bring(&scribe, &mut known, &wanted("n1", &["l2-1"]), start);
+    scribe.objects.objects.lock().unwrap().clear();
+    for minute in 1..5 {
+        let now = start + Duration::from_secs(60 * minute);
+        let name = format!("l2-x{minute}");
+        let changing = wanted("n1", &["l2-1", &name]);
+        assert!(bring(&scribe, &mut known, &changing, now));
+        assert_eq!(known.due(), Some(start + AUDIT));
+        assert_eq!(scribe.objects.all(), [shown(&name, "n1")]);
+    }
+    let changing = wanted("n1", &["l2-1"]);
+    assert!(bring(&scribe, &mut known, &changing, start + AUDIT));
+    assert_eq!(scribe.objects.all(), [shown("l2-1", "n1")]);
 }
