@@ -80,6 +80,24 @@ impl Known {
     }
 }
 
+/// The first refusal of a pass. What is refused for one object keeps no other from being written; any other failure is one of all.
+#[derive(Debug, Default)]
+struct Refused(Option<Error>);
+
+impl Refused {
+    /// Whether it was done.
+    fn note(&mut self, done: Result<(), Error>) -> Result<bool, Error> {
+        match done {
+            Ok(()) => Ok(true),
+            Err(error @ Error::Api(_)) => {
+                self.0.get_or_insert(error);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
 struct Scribe<O> {
     objects: O,
     node: String,
@@ -125,6 +143,7 @@ impl<O: Objects> Scribe<O> {
             known.held = self.list().await?;
             known.listed = Some(now);
         }
+        let mut refused = Refused::default();
         let held = &mut known.held;
         let is_right = |name: &String, object: &Held| {
             wanted.own.contains_key(name) && object.owner == wanted.owner
@@ -134,33 +153,49 @@ impl<O: Objects> Scribe<O> {
             .map(|(n, held)| (n.clone(), held.uid.clone()))
             .collect();
         for (name, uid) in wrong {
-            self.delete(&name, Some(&uid)).await?;
-            held.remove(&name);
+            if refused.note(self.delete(&name, Some(&uid)).await)? {
+                held.remove(&name);
+            }
         }
         if !wanted.orphaned.is_subset(&known.orphaned) {
-            self.take_back(&wanted.orphaned).await?;
+            known.orphaned.clear();
+            let left = self.take_back(&wanted.orphaned, &mut refused).await?;
+            known.orphaned = wanted.orphaned.difference(&left).cloned().collect();
+        } else if known.orphaned.len() > wanted.orphaned.len() {
+            known.orphaned.clone_from(&wanted.orphaned);
         }
-        known.orphaned.clone_from(&wanted.orphaned);
-        let mut refused = None;
         for (name, announcement) in &wanted.own {
-            let owner = wanted.owner.as_deref();
-            match self.put(held, name, announcement, owner).await {
-                Ok(()) => {}
-                Err(error @ Error::Api(_)) => refused = refused.or(Some(error)),
-                Err(error) => return Err(error),
+            // One that is still another Node's could not be deleted.
+            if held.get(name).is_none_or(|held| held.owner == wanted.owner) {
+                let owner = wanted.owner.as_deref();
+                refused.note(self.put(held, name, announcement, owner).await)?;
             }
         }
-        refused.map_or(Ok(()), Err)
+        refused.0.map_or(Ok(()), Err)
     }
 
-    /// Deletes those of these objects that there are, whosever they are.
-    async fn take_back(&self, orphaned: &BTreeSet<String>) -> Result<(), Error> {
-        for object in self.objects.list(None).await? {
-            if orphaned.contains(&object.name) {
-                self.delete(&object.name, Some(&object.uid)).await?;
+    /// Deletes those of these objects that there are, whosever they are, and returns those that could not be.
+    async fn take_back(
+        &self,
+        orphaned: &BTreeSet<String>,
+        refused: &mut Refused,
+    ) -> Result<BTreeSet<String>, Error> {
+        let all = match self.objects.list(None).await {
+            Ok(all) => all,
+            refusal => {
+                refused.note(refusal.map(drop))?;
+                return Ok(orphaned.clone());
+            }
+        };
+        let mut left = BTreeSet::new();
+        for object in all {
+            if orphaned.contains(&object.name)
+                && !refused.note(self.delete(&object.name, Some(&object.uid)).await)?
+            {
+                left.insert(object.name);
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     async fn put(

@@ -12,6 +12,8 @@ use super::*;
 #[derive(Default)]
 struct Memory {
     objects: Mutex<BTreeMap<String, Found>>,
+    /// Objects that must not be deleted.
+    kept: BTreeSet<&'static str>,
     /// Writes, and uids that were given.
     writes: Mutex<usize>,
 }
@@ -75,6 +77,9 @@ impl Objects for Memory {
         self.written();
         let mut objects = self.objects.lock().unwrap();
         let object = objects.get(name).ok_or(refusal(404, "NotFound"))?;
+        if self.kept.contains(name) {
+            return Err(refusal(403, "Forbidden"));
+        }
         if uid.is_some_and(|uid| uid != object.uid) {
             return Err(refusal(409, "Conflict"));
         }
@@ -83,9 +88,12 @@ impl Objects for Memory {
     }
 }
 
-fn scribe() -> Scribe<Memory> {
+fn scribe(kept: &[&'static str]) -> Scribe<Memory> {
     Scribe {
-        objects: Memory::default(),
+        objects: Memory {
+            kept: kept.iter().copied().collect(),
+            ..Memory::default()
+        },
         node: "a".to_owned(),
     }
 }
@@ -118,7 +126,7 @@ fn shown(name: &str, owner: &str) -> (String, Option<String>, bool) {
 
 #[test]
 fn what_is_right_is_not_written_again() {
-    let (scribe, mut known, now) = (scribe(), Known::default(), Instant::now());
+    let (scribe, mut known, now) = (scribe(&[]), Known::default(), Instant::now());
     let wanted = wanted("n1", &["l2-1"]);
     assert!(bring(&scribe, &mut known, &wanted, now));
     assert_eq!(scribe.objects.all(), [shown("l2-1", "n1")]);
@@ -129,7 +137,7 @@ fn what_is_right_is_not_written_again() {
 
 #[test]
 fn an_object_that_a_node_object_of_before_owns_is_replaced() {
-    let (scribe, now) = (scribe(), Instant::now());
+    let (scribe, now) = (scribe(&[]), Instant::now());
     let mut known = Known::default();
     bring(&scribe, &mut known, &wanted("n1", &["l2-1"]), now);
     let anew = wanted("n2", &["l2-1"]);
@@ -143,7 +151,7 @@ fn an_object_that_a_node_object_of_before_owns_is_replaced() {
 
 #[test]
 fn an_object_that_somebody_deleted_comes_back_however_much_changes_meanwhile() {
-    let (scribe, start) = (scribe(), Instant::now());
+    let (scribe, start) = (scribe(&[]), Instant::now());
     let mut known = Known::default();
     bring(&scribe, &mut known, &wanted("n1", &["l2-1"]), start);
     scribe.objects.objects.lock().unwrap().clear();
@@ -158,4 +166,21 @@ fn an_object_that_somebody_deleted_comes_back_however_much_changes_meanwhile() {
     let changing = wanted("n1", &["l2-1"]);
     assert!(bring(&scribe, &mut known, &changing, start + AUDIT));
     assert_eq!(scribe.objects.all(), [shown("l2-1", "n1")]);
+}
+
+#[test]
+fn an_object_that_may_not_be_deleted_keeps_no_other_from_being_written() {
+    let (scribe, now) = (scribe(&["l2-1", "l2-9"]), Instant::now());
+    let mut known = Known::default();
+    let before = wanted("n1", &["l2-1", "l2-2", "l2-8", "l2-9"]);
+    assert!(bring(&scribe, &mut known, &before, now));
+    let mut next = wanted("n1", &["l2-3"]);
+    next.orphaned = ["l2-8".to_owned(), "l2-9".to_owned()].into();
+    let left = ["l2-1", "l2-3", "l2-9"].map(|name| shown(name, "n1"));
+    for _ in 0..2 {
+        assert!(!bring(&scribe, &mut known, &next, now), "it is told");
+        assert_eq!(scribe.objects.all(), left);
+    }
+    // It is tried again.
+    assert!(!known.orphaned.contains("l2-9"));
 }
