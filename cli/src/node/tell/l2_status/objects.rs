@@ -13,6 +13,9 @@ use serde_json::json;
 
 use super::Announcement;
 
+/// The API server takes no longer value of a label, but names of nodes of up to 253 bytes.
+const LABEL: usize = 63;
+
 /// An object as it was found.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
@@ -66,7 +69,7 @@ impl ApiObjects {
 
 impl Objects for ApiObjects {
     async fn list(&self, of: Option<&str>) -> Result<Vec<Found>, Error> {
-        let label = of.map(|node| format!("{NODE}={node}"));
+        let label = of.map(|node| format!("{NODE}={}", label(node)));
         let params = ListParams {
             label_selector: label,
             ..ListParams::default()
@@ -148,7 +151,7 @@ fn object(
     let mut object = DynamicObject::new(name, &l2_status::resource()).data(json!({ "spec": {} }));
     object.metadata.owner_references = owner.map(|owner| vec![owner]);
     let labels = [
-        (NODE, node.to_owned()),
+        (NODE, label(node)),
         (SERVICE_NAME, announcement.service.name.clone()),
         (SERVICE_NAMESPACE, announcement.service.namespace.clone()),
     ];
@@ -157,12 +160,38 @@ fn object(
     object
 }
 
+/// The name of a node as the value of a label: where it is too long, its beginning and a number that is made of all of it.
+fn label(node: &str) -> String {
+    if node.len() <= LABEL {
+        return node.to_owned();
+    }
+    // FNV-1a: objects of an earlier build must be found again.
+    let hash = node.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let beginning = &node[..node.floor_char_boundary(LABEL - 17)];
+    format!("{beginning}-{hash:016x}")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use ferrolb_api::ObjectKey;
 
     use super::*;
+
+    #[test]
+    fn the_name_of_a_node_is_its_label_or_what_fits_of_it_with_a_number() {
+        assert_eq!(label("node-1"), "node-1");
+        assert_eq!(label(&"n".repeat(63)), "n".repeat(63));
+        let (a, b) = (
+            format!("{}.a", "n".repeat(62)),
+            format!("{}.b", "n".repeat(62)),
+        );
+        assert_eq!((label(&a).len(), label(&b).len()), (63, 63));
+        assert_ne!(label(&a), label(&b));
+        assert_eq!(label(&a), label(&a));
+    }
 
     #[test]
     fn an_object_that_is_found_says_what_it_was_made_of() {

@@ -12,7 +12,7 @@ use kube::{Client, Error};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::objects::{ApiObjects, Objects};
+use super::objects::{ApiObjects, Found, Objects};
 use super::{Announcement, Wanted};
 
 #[cfg(test)]
@@ -232,7 +232,12 @@ impl<O: Objects> Scribe<O> {
     /// What this node wrote, in this life or before.
     async fn list(&self) -> Result<HeldByName, Error> {
         let found = self.objects.list(Some(&self.node)).await?;
-        let held = found.into_iter().map(|object| {
+        // Two long names may have the same label.
+        let is_own = |object: &Found| match &object.shown {
+            Some((node, _)) => node.is_empty() || *node == self.node,
+            None => true,
+        };
+        let held = found.into_iter().filter(is_own).map(|object| {
             let shown = object.shown.filter(|(node, _)| *node == self.node);
             let held = Held {
                 uid: object.uid,

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use ferrolb_api::ObjectKey;
 use kube::core::Status;
 
-use super::super::objects::Found;
 use super::*;
 
 /// An API server's objects, by name.
@@ -183,4 +182,17 @@ fn an_object_that_may_not_be_deleted_keeps_no_other_from_being_written() {
     }
     // It is tried again.
     assert!(!known.orphaned.contains("l2-9"));
+}
+
+#[test]
+fn an_object_of_another_node_with_the_same_label_is_left_alone() {
+    let (scribe, now) = (scribe(&[]), Instant::now());
+    let mut known = Known::default();
+    bring(&scribe, &mut known, &wanted("n1", &["l2-1"]), now);
+    let mut objects = scribe.objects.objects.lock().unwrap();
+    objects.get_mut("l2-1").unwrap().shown.as_mut().unwrap().0 = "b".to_owned();
+    drop(objects);
+    let nothing = wanted("n1", &[]);
+    assert!(bring(&scribe, &mut Known::default(), &nothing, now));
+    assert_eq!(scribe.objects.all().len(), 1);
 }
