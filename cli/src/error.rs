@@ -42,6 +42,9 @@ pub(crate) enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    /// An API server that is asked once, or what stands in its place, gives no good answer.
+    #[error("{server}: {why}")]
+    ApiServer { server: String, why: String },
     /// A node runs already with this state or socket.
     #[error("another node uses {path}; stop it first, or give this one its own --socket and --state", path = path.display())]
     InUse { path: PathBuf },

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
-use ferrolb_api::cluster::{Access, chain};
+use ferrolb_api::cluster::{Access, failure};
 use ferrolb_api::crd::l2_status::{self, L2Status};
 use ferrolb_api::family::Family;
 use ferrolb_api::object::Object;
@@ -32,6 +32,8 @@ use crate::node::observed::Observed;
 
 /// How long the API server may take for its first answer, and then for all lists.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether a list was refused.
+const GLANCE: Duration = Duration::from_millis(200);
 /// What the nodes call themselves in events.
 const TELLER: &str = "ferrolb-node";
 
@@ -51,19 +53,18 @@ async fn gather(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, E
         ..Access::default()
     };
     let connection = access.connect().await.map_err(Error::failed)?;
-    let silent = |why: &str| {
-        Error::Failed(format!(
-            "the API server {} does not answer: {why}",
-            connection.server
-        ))
+    let failed = |why: String| Error::ApiServer {
+        server: connection.server.clone(),
+        why,
     };
     // The source below waits for a server that comes back; whoever asks here wants to know at once.
     match tokio::time::timeout(PATIENCE, connection.client.apiserver_version()).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err(silent(&chain(&error))),
-        Err(_) => return Err(silent("it takes too long")),
+        Ok(Err(error)) => return Err(failed(failure(&error, "get /version"))),
+        Err(_) => return Err(failed("it does not answer: it takes too long".to_owned())),
     }
-    let first = lists(&connection.client, &args.namespace).await?;
+    let first = lists(&connection.client, &args.namespace).await;
+    let first = first.map_err(|missing| failed(missing.join("; ")))?;
     let mut found = Found {
         server: connection.server.clone(),
         ..Found::default()
@@ -79,7 +80,7 @@ async fn gather(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, E
             object: "ServiceL2Status".to_owned(),
             message: format!(
                 "who announces what is not known: {}; where the kind is missing, apply the definition of it that `ferrolb crds` prints",
-                chain(&error)
+                failure(&error, "list servicel2statuses.metallb.io")
             ),
             ..Problem::default()
         }),
@@ -90,7 +91,7 @@ async fn gather(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, E
             object: "Event".to_owned(),
             message: format!(
                 "why an address is not announced is not known: {}",
-                chain(&error)
+                failure(&error, "list events")
             ),
             ..Problem::default()
         }),
@@ -99,17 +100,27 @@ async fn gather(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, E
     Ok(compose(first, found, class))
 }
 
-async fn lists(client: &Client, namespace: &str) -> Result<Batch, Error> {
+/// All lists, or what is missing.
+async fn lists(client: &Client, namespace: &str) -> Result<Batch, Vec<String>> {
     let mut watched = Watched::new(Resources::Node);
     namespace.clone_into(&mut watched.namespace);
     let mut source = ClusterSource::new(client, &watched);
-    match tokio::time::timeout(PATIENCE, source.next()).await {
-        Ok(Some(first)) => Ok(first),
-        _ => Err(Error::Failed(format!(
-            "the API server does not give all lists: {}",
-            source.waits_for().join("; ")
-        ))),
+    let began = Instant::now();
+    let mut refused = Vec::new();
+    while began.elapsed() < PATIENCE {
+        match tokio::time::timeout(GLANCE, source.next()).await {
+            Ok(Some(first)) => return Ok(first),
+            Ok(None) => break,
+            Err(_) => {}
+        }
+        // Nobody gives a right meanwhile; those that are asked for at the same time are told together.
+        let now = source.refusals();
+        if !now.is_empty() && now == refused {
+            return Err(refused);
+        }
+        refused = now;
     }
+    Err(source.waits_for())
 }
 
 fn announcers(objects: Vec<DynamicObject>) -> BTreeMap<ObjectKey, Vec<(String, L2Status)>> {

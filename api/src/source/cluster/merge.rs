@@ -28,14 +28,27 @@ pub(super) enum News {
     Applied(ObjectKey, Box<Decoded>),
     /// An object is gone.
     Deleted(ObjectKey),
-    /// The API server refused; it is asked again.
+    /// The API server has an error; it is asked again.
     Failed(String),
+    /// It does not allow it; it is asked again, as somebody may give the right.
+    Refused(String),
     /// It did not answer. How that shows differs from one attempt to the next, so what was said first stands.
     Away(String),
     /// It has not failed for a while.
     Recovered,
     /// The API server does not know the kind; counts as an empty list where nothing was ever listed.
     Unknown(String),
+}
+
+/// Why a watch has nothing to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The API server is away.
+    Away,
+    /// It does not allow it.
+    Refused,
+    /// Anything else.
+    Other,
 }
 
 #[derive(Debug)]
@@ -45,8 +58,8 @@ struct Watch {
     /// The list that is being received.
     list: Option<BTreeMap<ObjectKey, Box<Decoded>>>,
     ready: bool,
-    /// What is wrong, and whether that is an API server that is away.
-    fault: Option<(String, bool)>,
+    /// What is wrong.
+    fault: Option<(String, Cause)>,
     problems: BTreeMap<ObjectKey, Vec<Problem>>,
 }
 
@@ -115,18 +128,22 @@ impl Merge {
             }
             News::Failed(why) => {
                 watch.list = None;
-                watch.fault = Some((why, false));
+                watch.fault = Some((why, Cause::Other));
+            }
+            News::Refused(why) => {
+                watch.list = None;
+                watch.fault = Some((why, Cause::Refused));
             }
             News::Away(why) => {
                 watch.list = None;
-                let known = watch.fault.take().filter(|(_, away)| *away);
-                watch.fault = known.or(Some((why, true)));
+                let known = watch.fault.take().filter(|(_, c)| *c == Cause::Away);
+                watch.fault = known.or(Some((why, Cause::Away)));
             }
             News::Recovered => watch.fault = None,
             News::Unknown(why) => {
                 watch.list = None;
                 watch.ready = true;
-                watch.fault = Some((why, false));
+                watch.fault = Some((why, Cause::Other));
             }
         }
         self.problems_changed |= told || before != (watch.fault.clone(), watch.problems.len());
@@ -161,6 +178,16 @@ impl Merge {
             None => format!("{}: no complete list yet", w.kind),
         };
         waiting.map(sentence).collect()
+    }
+
+    /// Those of them that no patience helps against: a right is missing.
+    pub(super) fn refusals(&self) -> Vec<String> {
+        let waiting = self.watches.iter().filter(|w| !w.ready);
+        let refused = waiting.filter_map(|w| match &w.fault {
+            Some((why, Cause::Refused)) => Some(format!("{}: {why}", w.kind)),
+            _ => None,
+        });
+        refused.collect()
     }
 
     fn problems(&self) -> Vec<Problem> {

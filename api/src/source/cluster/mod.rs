@@ -92,6 +92,11 @@ impl ClusterSource {
         self.merge.waits_for()
     }
 
+    /// Those of them that wait for a right that is missing. [`next`](Source::next) waits for somebody to give it.
+    pub fn refusals(&self) -> Vec<String> {
+        self.merge.refusals()
+    }
+
     fn complain(&mut self) {
         let waits = self.merge.waits_for();
         if self.told.as_ref() != Some(&waits) {

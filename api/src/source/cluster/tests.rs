@@ -86,6 +86,16 @@ fn nothing_is_delivered_before_every_watch_has_its_first_list() {
 }
 
 #[test]
+fn a_missing_right_is_told_from_what_passes_by_itself_until_it_is_given() {
+    let mut merge = merge();
+    merge.hear(SERVICES, News::Refused("not allowed".into()));
+    merge.hear(NODES, News::Failed("overloaded".into()));
+    assert_eq!(merge.refusals(), ["Service: not allowed"]);
+    list(&mut merge, &[]);
+    assert_eq!(merge.refusals(), Vec::<String>::new());
+}
+
+#[test]
 fn the_first_batch_is_given_even_if_there_is_nothing() {
     let mut merge = merge();
     list(&mut merge, &[]);

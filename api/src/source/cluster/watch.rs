@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use kube::core::ApiResource;
+use kube::core::{ApiResource, Status};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Error as WatchError, Event};
@@ -14,7 +14,7 @@ use super::Right;
 use super::merge::News;
 use super::object::Watched;
 use crate::ObjectKey;
-use crate::cluster::chain;
+use crate::cluster::{chain, refusal};
 use crate::decode::{self, METALLB_NAMESPACE};
 use crate::object::Kind;
 
@@ -174,7 +174,8 @@ pub(super) async fn follow(
             Err(error) => {
                 failing = true;
                 let why = sentence(&error, &resource);
-                if code(&error) == Some(404) {
+                let code = answer(&error).map(|status| status.code);
+                if code == Some(404) {
                     let since = *unknown.get_or_insert_with(Instant::now);
                     if since.elapsed() >= UNKNOWN_FOR {
                         News::Unknown(why)
@@ -183,7 +184,8 @@ pub(super) async fn follow(
                     }
                 } else {
                     unknown = None;
-                    match code(&error) {
+                    match code {
+                        Some(401 | 403) => News::Refused(why),
                         Some(_) => News::Failed(why),
                         None => News::Away(why),
                     }
@@ -235,13 +237,13 @@ fn key(object: &Watched) -> ObjectKey {
     ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// The status code of an answer that refuses.
-fn code(error: &WatchError) -> Option<u16> {
+/// The answer, where there is one that refuses.
+fn answer(error: &WatchError) -> Option<&Status> {
     match error {
         WatchError::InitialListFailed(kube::Error::Api(status))
         | WatchError::WatchStartFailed(kube::Error::Api(status))
-        | WatchError::WatchFailed(kube::Error::Api(status)) => Some(status.code),
-        WatchError::WatchError(status) => Some(status.code),
+        | WatchError::WatchFailed(kube::Error::Api(status))
+        | WatchError::WatchError(status) => Some(status),
         _ => None,
     }
 }
@@ -253,28 +255,29 @@ fn sentence(error: &WatchError, resource: &Resource) -> String {
         "" => plural.clone(),
         group => format!("{plural}.{group}"),
     };
-    match code(error) {
-        Some(401) => {
-            "the API server does not accept these credentials: renew the token or the kubeconfig"
-                .to_owned()
+    let Some(status) = answer(error) else {
+        let why = match error {
+            WatchError::InitialListFailed(inner)
+            | WatchError::WatchStartFailed(inner)
+            | WatchError::WatchFailed(inner) => chain(inner),
+            other => chain(other),
+        };
+        return format!("the API server does not answer ({why}); all stays as it is until it does");
+    };
+    match status.code {
+        401 | 403 => {
+            let place = resource.namespace.as_ref();
+            let place = place.map(|n| format!(" in namespace {n}"));
+            let place = place.unwrap_or_default();
+            refusal(status, &format!("list and watch {of_group}{place}"))
         }
-        Some(403) => format!(
-            "not allowed to list and watch {of_group}{}: give this user that right (deploy/kustomize/base/rbac.yaml has it)",
-            resource
-                .namespace
-                .as_ref()
-                .map(|n| format!(" in namespace {n}"))
-                .unwrap_or_default()
-        ),
-        Some(404) => format!(
+        404 => format!(
             "the API server does not know {of_group}: apply the definitions that `ferrolb crds` prints, if you use them"
         ),
-        Some(410) => {
-            "the API server has forgotten what changed meanwhile: listing again".to_owned()
-        }
+        410 => "the API server has forgotten what changed meanwhile: listing again".to_owned(),
         _ => format!(
-            "the API server does not answer ({}); all stays as it is until it does",
-            chain(error)
+            "the API server has an error instead of an answer ({}); all stays as it is until it has one",
+            refusal(status, "")
         ),
     }
 }
