@@ -1,5 +1,8 @@
 //! The command line.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -89,28 +92,31 @@ Examples:
 A subfolder of the manifests folder names the namespace of the objects in it that name none.
 A key is made with: (umask 077; head -c 32 /dev/urandom > /etc/ferrolb.key)";
 
-/// The way to a cluster's API, and what of it concerns ferrolb.
+/// Heading of what is about a cluster.
+const CLUSTER: &str = "Cluster";
+
+/// The way to a cluster's API, and what of it concerns ferrolb. Each has its heading by itself: one for all of them would stand above
+/// what follows them, too.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Cluster")]
 pub(crate) struct ClusterArgs {
     /// Address and credentials of the API server [default: --server, or what every pod is given]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = CLUSTER, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
     /// Context of the kubeconfig [default: its current one]
-    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    #[arg(long, help_heading = CLUSTER, value_name = "NAME", requires = "kubeconfig")]
     pub(crate) context: Option<String>,
 
     /// URL of the API server, with the credentials of the pod: where its ClusterIP needs this very proxy
-    #[arg(long, value_name = "URL", env = "FERROLB_SERVER")]
+    #[arg(long, help_heading = CLUSTER, value_name = "URL", env = "FERROLB_SERVER")]
     pub(crate) server: Option<String>,
 
     /// Namespace of the IPAddressPools, L2Advertisements and of MetalLB's ConfigMap `config`
-    #[arg(long, value_name = "NAME", default_value = ferrolb_api::decode::METALLB_NAMESPACE)]
+    #[arg(long, help_heading = CLUSTER, value_name = "NAME", default_value = ferrolb_api::decode::METALLB_NAMESPACE)]
     pub(crate) namespace: String,
 
     /// Serve Services of this loadBalancerClass only [default: those without one]
-    #[arg(long, value_name = "CLASS")]
+    #[arg(long, help_heading = CLUSTER, value_name = "CLASS")]
     pub(crate) lb_class: Option<String>,
 }
 
@@ -136,7 +142,7 @@ impl ClusterArgs {
 #[command(after_help = NODE_EXAMPLES)]
 pub(crate) struct NodeArgs {
     /// Folder of Kubernetes YAML that says what to serve, instead of a cluster's API; followed while running
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context", "namespace"])]
     pub(crate) manifests: Option<PathBuf>,
 
     #[command(flatten)]

@@ -1,0 +1,31 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use super::*;
+
+#[test]
+fn what_is_about_a_cluster_and_nothing_else_stands_under_that_heading() {
+    for name in ["node", "controller"] {
+        let program = Cli::command();
+        let command = program.find_subcommand(name).unwrap();
+        let under = command
+            .get_arguments()
+            .filter(|a| a.get_help_heading() == Some(CLUSTER));
+        let under: Vec<&str> = under.filter_map(|a| a.get_long()).collect();
+        let expected = ["kubeconfig", "context", "server", "namespace", "lb-class"];
+        assert_eq!(under, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_namespace_of_the_pools_is_refused_where_a_folder_says_it() {
+    let with = |more: &[&'static str]| {
+        let line = ["ferrolb", "node", "--manifests", "m", "--state", "s"];
+        Cli::try_parse_from(line.iter().chain(more))
+    };
+    assert!(with(&[]).is_ok());
+    let error = with(&["--namespace", "lb"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
+    assert_eq!(error.exit_code(), 2);
+}
