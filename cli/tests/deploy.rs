@@ -78,32 +78,35 @@ fn granted() -> BTreeSet<Grant> {
             for subject in binding["subjects"].as_array().unwrap() {
                 assert_eq!(subject["kind"], "ServiceAccount");
                 assert_eq!(subject["namespace"], SYSTEM);
-                for rule in role["rules"].as_array().unwrap() {
-                    let mut names = texts(&rule["resourceNames"]);
-                    if names.is_empty() {
-                        names.push(String::new());
-                    }
-                    for group in texts(&rule["apiGroups"]) {
-                        for resource in texts(&rule["resources"]) {
-                            for name in &names {
-                                for verb in texts(&rule["verbs"]) {
-                                    grants.insert((
-                                        text(&subject["name"]),
-                                        namespace.clone(),
-                                        group.clone(),
-                                        resource.clone(),
-                                        name.clone(),
-                                        verb,
-                                    ));
-                                }
-                            }
-                        }
-                    }
+                for [group, resource, name, verb] in allowed(role) {
+                    let account = text(&subject["name"]);
+                    grants.insert((account, namespace.clone(), group, resource, name, verb));
                 }
             }
         }
     }
     grants
+}
+
+/// Group, resource, name and verb of every single thing that a role allows.
+fn allowed(role: &Value) -> BTreeSet<[String; 4]> {
+    let mut all = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        let mut names = texts(&rule["resourceNames"]);
+        if names.is_empty() {
+            names.push(String::new());
+        }
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                for name in &names {
+                    for verb in texts(&rule["verbs"]) {
+                        all.insert([group.clone(), resource.clone(), name.clone(), verb]);
+                    }
+                }
+            }
+        }
+    }
+    all
 }
 
 #[test]
@@ -180,6 +183,25 @@ fn the_rights_are_those_that_are_used() {
     assert_eq!(granted(), used);
     let any = |g: &&Grant| [&g.2, &g.3, &g.4, &g.5].iter().any(|t| t.contains('*'));
     assert_eq!(granted().iter().find(any), None);
+}
+
+#[test]
+fn who_may_only_look_may_ask_what_the_status_of_a_cluster_asks() {
+    let mut asked: BTreeSet<[String; 4]> = BTreeSet::new();
+    for right in rights(&Settings::new(Resources::Node)) {
+        let name = right.name.unwrap_or_default();
+        for verb in ["list", "watch"] {
+            let (group, resource) = (right.group.clone(), right.resource.clone());
+            asked.insert([group, resource, name.clone(), verb.to_owned()]);
+        }
+    }
+    for (group, resource) in [("metallb.io", "servicel2statuses"), ("", "events")] {
+        asked.insert([group, resource, "", "list"].map(str::to_owned));
+    }
+    let roles = of_kind("ClusterRole");
+    let mut view = roles.iter();
+    let view = view.find(|r| r["metadata"]["name"] == "ferrolb-view");
+    assert_eq!(allowed(view.unwrap()), asked);
 }
 
 #[test]
