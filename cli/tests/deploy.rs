@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use ferrolb_api::decode::METALLB_NAMESPACE;
 use ferrolb_api::source::cluster::{Resources, Settings, rights};
@@ -14,6 +15,7 @@ use serde_json::Value;
 type Grant = (String, String, String, String, String, String);
 
 const SYSTEM: &str = "ferrolb-system";
+const FERROLB: &str = env!("CARGO_BIN_EXE_ferrolb");
 
 fn base() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "../deploy/kustomize/base"]
@@ -111,10 +113,7 @@ fn allowed(role: &Value) -> BTreeSet<[String; 4]> {
 
 #[test]
 fn the_definitions_are_those_that_the_program_prints() {
-    let printed = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
-        .arg("crds")
-        .output()
-        .unwrap();
+    let printed = Command::new(FERROLB).arg("crds").output().unwrap();
     assert!(printed.status.success());
     let file = read("crds.yaml");
     let (header, rest) = file.split_once('\n').unwrap();
@@ -204,6 +203,47 @@ fn who_may_only_look_may_ask_what_the_status_of_a_cluster_asks() {
     assert_eq!(allowed(view.unwrap()), asked);
 }
 
+/// The program takes the arguments and variables of a container, and all that it then lacks is a cluster.
+fn starts(container: &Value) {
+    let words = texts(&container["args"]);
+    let help = run(Command::new(FERROLB).args([&words[0], "--help"]));
+    let listed = container["env"].as_array().into_iter().flatten();
+    for variable in listed.map(|v| text(&v["name"])) {
+        // That one is read without an option.
+        let known = variable == "POD_NAMESPACE" || help.1.contains(&format!("[env: {variable}="));
+        assert!(known, "{variable}: {}", help.1);
+    }
+    // The state is made where it is missing, which comes before the first look at the cluster: not on this machine.
+    let here = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&words[0]);
+    let moved = words.iter().map(|word| match word.split_once('=') {
+        Some(("--state", path)) => format!("--state={}{path}", here.display()),
+        _ => word.clone(),
+    });
+    // FERROLB_SERVER is optional, and without it no credentials that a machine has lead anywhere.
+    let (code, said) = run(Command::new(FERROLB).args(moved).env_clear());
+    assert_eq!(code, Some(1), "{words:?}: {said}");
+    assert!(said.contains("no way to the API server is known"), "{said}");
+}
+
+/// How a run that must be short ends, and what it says.
+fn run(command: &mut Command) -> (Option<i32>, String) {
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(30) {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
 #[test]
 fn what_the_pods_refer_to_is_there() {
     let accounts: Vec<String> = of_kind("ServiceAccount")
@@ -226,14 +266,7 @@ fn what_the_pods_refer_to_is_there() {
         assert_eq!(context["readOnlyRootFilesystem"], true);
         assert_eq!(context["allowPrivilegeEscalation"], false);
         assert_eq!(texts(&context["capabilities"]["drop"]), ["ALL"]);
-        let words = texts(&container["args"]);
-        let parsed = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
-            .args(&words)
-            .arg("--help")
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&parsed.stderr);
-        assert!(parsed.status.success(), "{words:?}: {errors}");
+        starts(container);
     }
     let key = &of_kind("DaemonSet")[0]["spec"]["template"]["spec"]["volumes"];
     let secrets: Vec<String> = key
@@ -244,4 +277,19 @@ fn what_the_pods_refer_to_is_there() {
         .filter(|name| !name.is_empty())
         .collect();
     assert_eq!(secrets, ["ferrolb-members"]);
+}
+
+#[test]
+fn the_hosts_sysctls_are_where_the_node_looks_for_them() {
+    let pod = &of_kind("DaemonSet")[0]["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let find = |list: &Value, field: &str, wanted: &Value| {
+        let mut found = list.as_array().unwrap().iter();
+        let found = found.find(|entry| entry[field] == *wanted);
+        found.unwrap_or_else(|| panic!("no {wanted}")).clone()
+    };
+    let variable = find(&container["env"], "name", &"FERROLB_NET_SYSCTLS".into());
+    let mount = find(&container["volumeMounts"], "mountPath", &variable["value"]);
+    let volume = find(&pod["volumes"], "name", &mount["name"]);
+    assert_eq!(volume["hostPath"]["path"], "/proc/sys/net");
 }
