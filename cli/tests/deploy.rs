@@ -168,6 +168,7 @@ fn the_rights_are_those_that_are_used() {
                 &["list", "watch"],
             );
         }
+        // What is written; the cluster tier finds all of it, and no more, in the log of the API server (rights.rs).
         uses("", "events.k8s.io", "events", "", &["create", "patch"]);
         if which == Resources::Controller {
             uses("", "", "services/status", "", &["patch"]);

@@ -11,6 +11,8 @@ mod install;
 mod outage;
 #[path = "cluster/plane.rs"]
 mod plane;
+#[path = "cluster/rights.rs"]
+mod rights;
 #[path = "cluster/scene.rs"]
 mod scene;
 #[path = "cluster/story.rs"]
