@@ -93,7 +93,8 @@ impl Node {
 
     /// Starts `ferrolb node` in it, or starts it again.
     pub fn start_agent(&mut self, setup: &AgentSetup) {
-        let mut command = setup.confined.clone();
+        let mut command = setup.environment(self);
+        command.extend(setup.confined.iter().cloned());
         command.push(ferrolb().display().to_string());
         command.extend(setup.arguments(self));
         let (program, arguments) = command.split_first().expect("it is not empty");
@@ -163,8 +164,19 @@ impl Node {
 pub enum AgentSource {
     /// A folder of manifests; the nodes know each other by a list.
     Manifests(PathBuf),
-    /// An API server, by a kubeconfig, with the arguments that the DaemonSet gives.
-    Api(PathBuf, Vec<String>),
+    /// An API server, as the DaemonSet says it.
+    Api(InCluster),
+}
+
+/// What a DaemonSet gives the nodes.
+#[derive(Debug, Clone)]
+pub struct InCluster {
+    /// The arguments.
+    pub arguments: Vec<String>,
+    /// Variables: name, value.
+    pub variables: Vec<(String, String)>,
+    /// Variables that are the node's name.
+    pub names: Vec<String>,
 }
 
 /// What all nodes of an installation share.
@@ -184,7 +196,7 @@ pub struct AgentSetup {
     pub proxy: String,
     /// More arguments.
     pub extra: Vec<String>,
-    /// A command that confines the node as its pod would be, or nothing.
+    /// A command that gives the node the files that a pod has and confines it as its pod would be, or nothing.
     pub confined: Vec<String>,
 }
 
@@ -214,26 +226,36 @@ impl AgentSetup {
         }
     }
 
+    /// The words before a command that give it the variables of one node.
+    fn environment(&self, node: &Node) -> Vec<String> {
+        let AgentSource::Api(given) = &self.source else {
+            return Vec::new();
+        };
+        let variables = given.variables.iter().map(|(n, v)| format!("{n}={v}"));
+        let names = given.names.iter().map(|n| format!("{n}={}", node.name));
+        std::iter::once("/usr/bin/env".to_owned())
+            .chain(variables)
+            .chain(names)
+            .collect()
+    }
+
     /// The command line of one node.
     pub fn arguments(&self, node: &Node) -> Vec<String> {
         let shown = |path: &Path| path.display().to_string();
         let mut arguments = match &self.source {
             AgentSource::Manifests(_) => vec!["node".to_owned()],
-            AgentSource::Api(_, given) => given.clone(),
+            AgentSource::Api(given) => given.arguments.clone(),
         };
         let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-        match &self.source {
-            AgentSource::Manifests(folder) => {
-                option("--manifests", shown(folder));
-                for (name, address) in &self.members {
-                    option("--member", format!("{name}={address}"));
-                }
+        if let AgentSource::Manifests(folder) = &self.source {
+            option("--manifests", shown(folder));
+            for (name, address) in &self.members {
+                option("--member", format!("{name}={address}"));
             }
-            AgentSource::Api(kubeconfig, _) => option("--kubeconfig", shown(kubeconfig)),
+            option("--service-cidr", SERVICE_CIDR.to_owned());
+            option("--node-name", node.name.clone());
         }
-        option("--service-cidr", SERVICE_CIDR.to_owned());
         option("--state", shown(&node.folder(self).join("state")));
-        option("--node-name", node.name.clone());
         option("--key-file", shown(&self.key_file));
         option("--proxy", self.proxy.clone());
         option("--socket", shown(&node.socket(self)));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::confine::confinement;
+use super::pod::{self, arguments, text};
 use super::{Cluster, NGINX_PORTS, NODES};
 use crate::lan::{Host, Lan};
 use crate::manifests::Manifests;
@@ -73,11 +74,21 @@ impl Cluster {
         let kubelet = Kubelet::start(&plane, &all, pods_servers(folder.path(), Arc::clone(&web)));
         let manifests = Manifests::examples(&folder.path().join("manifests"));
         let mut setup = AgentSetup::new(folder.path(), manifests.path(), &nodes, proxy);
-        let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "node", relay.address());
         let template = template(&plane, "daemonset", "ferrolb-node");
-        setup.source = AgentSource::Api(kubeconfig, arguments(&template));
-        setup.confined = confinement(&template);
-        setup.config = Some(manifests.path().join("kube-proxy-config.yaml"));
+        let mut given = pod::given(&template, relay.address());
+        if proxy != "none" {
+            // The KubeProxyConfiguration names a kubeconfig of the host, which goes before the server; this one goes before both.
+            setup.config = Some(manifests.path().join("kube-proxy-config.yaml"));
+            let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "node", relay.address());
+            let kubeconfig = kubeconfig.display().to_string();
+            given
+                .arguments
+                .extend(["--kubeconfig".to_owned(), kubeconfig]);
+        }
+        setup.source = AgentSource::Api(given);
+        let account = text(&template["spec"]["serviceAccountName"]);
+        setup.confined = pod::credentials(&plane, folder.path(), NAMESPACE, &account);
+        setup.confined.extend(confinement(&template));
         if wait::slowness() > 1 {
             let scale = wait::slowness().to_string();
             setup.extra.extend(["--timer-scale".to_owned(), scale]);
@@ -257,16 +268,4 @@ fn template(plane: &Plane, kind: &str, name: &str) -> Value {
     let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/{kind}s/{name}");
     let mut object = plane.get(&path).expect("the installation has it");
     object["spec"]["template"].take()
-}
-
-/// The arguments that a workload of the installation gives its only container, without those that name places of a machine.
-fn arguments(template: &Value) -> Vec<String> {
-    let given = &template["spec"]["containers"][0]["args"];
-    let given = given.as_array().into_iter().flatten();
-    let given: Vec<String> = given
-        .filter_map(|a| a.as_str().map(str::to_owned))
-        .collect();
-    let places = ["--state=", "--key-file=", "--socket=", "--config="];
-    let is_place = |argument: &String| places.iter().any(|p| argument.starts_with(p));
-    given.into_iter().filter(|a| !is_place(a)).collect()
 }

@@ -3,6 +3,7 @@
 
 mod api;
 mod confine;
+mod pod;
 
 pub use self::api::{Api, NAMESPACE};
 
