@@ -1,9 +1,11 @@
-//! The rights to write that the installation gives are those that the daemons use, by the API server's own log.
+//! The rights that the installation gives are enough and no more: those to write by the API server's own log, those to look by looking.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use ferrolb_tests::client::arp;
 use ferrolb_tests::cluster::NAMESPACE;
+use ferrolb_tests::paths::ferrolb;
 use ferrolb_tests::rows::WEB;
 use ferrolb_tests::wait;
 use serde_json::Value;
@@ -101,4 +103,38 @@ fn every_right_to_write_is_used_and_none_is_missing() {
         .map(|e| (&e.user.username, &e.verb, e.resource()))
         .collect();
     assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn who_may_only_look_sees_the_status_of_the_cluster() {
+    needs!("who_may_only_look_sees_the_status_of_the_cluster");
+    let story = Story::begin();
+    story.has_announcers();
+    story.kubectl(&["create", "serviceaccount", "viewer"]);
+    story.kubectl(&[
+        "create",
+        "clusterrolebinding",
+        "viewer",
+        "--clusterrole=ferrolb-view",
+        "--serviceaccount=default:viewer",
+    ]);
+    let plane = &story.plane;
+    let kubeconfig = plane.service_account_kubeconfig("default", "viewer", plane.server());
+    wait::expect("the status, as soon as the binding is known", SOON, || {
+        let output = Command::new(ferrolb())
+            .args(["status", "-o", "json", "--kubeconfig"])
+            .arg(&kubeconfig)
+            .output()
+            .unwrap();
+        let status: Value = serde_json::from_slice(&output.stdout)
+            .map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?;
+        let services = status["services"].as_array().unwrap();
+        let mut web = services.iter().filter(|s| s["name"] == "web-svc-lb");
+        let seen = web.next().is_some_and(|s| s["reason"] == "Announced");
+        if seen && status["problems"] == serde_json::json!([]) {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
+    });
 }
