@@ -61,24 +61,7 @@ fn every_right_to_write_is_used_and_none_is_missing() {
     let of = |account: &str| format!("system:serviceaccount:{NAMESPACE}:{account}");
     let granted: BTreeSet<Write> = accounts.iter().flat_map(|a| granted(&story, a)).collect();
     assert!(granted.len() >= 7, "{granted:?}");
-    // What is given, announced and told twice: the second event of a kind changes the first.
-    let turn = |kind: &str| {
-        let patch = serde_json::json!({"spec": {"type": kind}}).to_string();
-        story.kubectl(&["patch", "svc", "web-svc-lb", "-p", &patch]);
-    };
-    story.has_announcers();
-    turn("ClusterIP");
-    wait::expect("nobody announces it", SOON, || {
-        let told = story.told_announcers();
-        match arp(&story.cluster.client.netns, WEB) {
-            macs if macs.is_empty() && !told.contains_key("default/web-svc-lb") => Ok(()),
-            macs => Err(format!("{macs:?}, {told:?}")),
-        }
-    });
-    turn("LoadBalancer");
-    story.has_addresses();
-    story.has_announcers();
-    wait::expect("every right is used", SOON, || {
+    let unused = || {
         let mut unused = granted.clone();
         for account in accounts {
             for write in story.plane.writes(&of(account)) {
@@ -89,11 +72,34 @@ fn every_right_to_write_is_used_and_none_is_missing() {
                 }
             }
         }
-        if unused.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{unused:?}"))
+        unused
+    };
+    let turn = |kind: &str| {
+        let patch = serde_json::json!({"spec": {"type": kind}}).to_string();
+        story.kubectl(&["patch", "svc", "web-svc-lb", "-p", &patch]);
+    };
+    story.has_announcers();
+    // What is given, announced and told again: an event that repeats changes the first. It repeats once one of the three nodes
+    // announces the address for the second time, which the third turn brings about at the latest.
+    for _ in 0..3 {
+        turn("ClusterIP");
+        wait::expect("nobody announces it", SOON, || {
+            let told = story.told_announcers();
+            match arp(&story.cluster.client.netns, WEB) {
+                macs if macs.is_empty() && !told.contains_key("default/web-svc-lb") => Ok(()),
+                macs => Err(format!("{macs:?}, {told:?}")),
+            }
+        });
+        turn("LoadBalancer");
+        story.has_addresses();
+        story.has_announcers();
+        if unused().is_empty() {
+            break;
         }
+    }
+    wait::expect("every right is used", SOON, || match unused() {
+        unused if unused.is_empty() => Ok(()),
+        unused => Err(format!("{unused:?}")),
     });
     let audit = story.plane.audit();
     let refused: Vec<_> = audit
