@@ -18,6 +18,18 @@ const LISTED: [(&str, &str); 3] = [
     ("node", "nodes"),
 ];
 
+/// Since there were so many writes and events, no Service was written but this one, and there are no more events than about it.
+fn only_about(story: &Story, name: &str, writes: usize, events: usize) {
+    let all = story.writes();
+    let new = all[writes..].iter().map(|w| &w.object_ref);
+    let others: Vec<_> = new
+        .filter(|o| o.resource == "services" && o.name != name)
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    let more = story.events() - events;
+    assert!(more <= 6, "{more} events more");
+}
+
 #[test]
 fn a_restart_of_the_controller_changes_and_writes_nothing() {
     needs!("a_restart_of_the_controller_changes_and_writes_nothing");
@@ -44,18 +56,7 @@ fn a_restart_of_the_controller_changes_and_writes_nothing() {
         story.kubectl(&["delete", "svc", "probe"]);
     }
     story.has_addresses();
-    let writes = story.writes();
-    let others = writes[before..].iter().map(|w| &w.object_ref);
-    let others: Vec<_> = others
-        .filter(|o| o.resource == "services" && o.name != "probe")
-        .collect();
-    assert!(others.is_empty(), "{others:?}");
-    // Those about the probe, and no more.
-    assert!(
-        story.events() - events <= 6,
-        "{} events more",
-        story.events() - events
-    );
+    only_about(&story, "probe", before, events);
 }
 
 #[test]
@@ -99,16 +100,5 @@ fn an_api_server_that_is_away_for_a_minute_and_forgets_the_past_changes_nothing(
     // Only the new one's announcer had to be told.
     let told = story.writes_of_announcers() - told;
     assert!(told <= 2, "{told} writes about announcers");
-    let writes = story.writes();
-    let new: Vec<_> = writes[before..].iter().map(|w| &w.object_ref).collect();
-    let others: Vec<_> = new
-        .iter()
-        .filter(|o| o.resource == "services" && o.name != "later")
-        .collect();
-    assert!(others.is_empty(), "{others:?}");
-    assert!(
-        story.events() - events <= 6,
-        "{} events more",
-        story.events() - events
-    );
+    only_about(&story, "later", before, events);
 }
