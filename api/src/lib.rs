@@ -1,23 +1,22 @@
 //! What Kubernetes says, in ferrolb's words: the kinds, the slim views of them that the daemons use, who may use which
-//! endpoint, the vocabulary of reasons, and the sources that changes come from.
+//! endpoint, the vocabulary of reasons, and the changes that a source delivers.
 //!
 //! Nothing here decides on an address, a node or a packet.
 
 pub mod annotations;
-pub mod cluster;
+pub mod change;
 pub mod crd;
-pub mod decode;
 pub mod endpoints;
 pub mod family;
 pub mod key;
 pub mod legacy;
 pub mod object;
+pub mod problem;
 pub mod proxy_config;
+pub mod quote;
 pub mod reason;
-pub mod source;
 pub mod traffic;
 pub mod view;
-pub mod yaml;
 
 pub use family::Family;
 pub use key::ObjectKey;

@@ -1,13 +1,9 @@
 //! KubeProxyConfiguration v1alpha1: the fields that a proxy in IPVS mode acts on, with kube-proxy's defaults.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-
-use crate::object::Object;
-use crate::source::Problem;
-use crate::source::files::document;
 
 /// What the proxy takes from a KubeProxyConfiguration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,38 +32,24 @@ pub struct ProxyConfig {
     pub mode: String,
 }
 
-impl ProxyConfig {
-    /// Reads a KubeProxyConfiguration as kube-proxy's `--config` has it; the problems are those that it works with.
-    pub fn parse(text: &str) -> Result<(Self, Vec<Problem>), Problem> {
-        Self::parse_file("", text)
-    }
-
-    /// [`Self::parse`] with the name of the file for messages.
-    pub fn parse_file(file: &str, text: &str) -> Result<(Self, Vec<Problem>), Problem> {
-        match read_text(file, text) {
-            (Some(config), problems) => Ok((config, problems)),
-            (None, problems) => Err(problems.into_iter().next().unwrap_or_default()),
+impl Default for ProxyConfig {
+    /// kube-proxy's defaults, with the scheduler that it takes in IPVS mode.
+    fn default() -> Self {
+        Self {
+            cluster_cidrs: Vec::new(),
+            scheduler: "rr".into(),
+            exclude_cidrs: Vec::new(),
+            masquerade_all: false,
+            ipvs_timeouts: [Duration::ZERO; 3],
+            conntrack_max: (32_768, 131_072),
+            conntrack_timeouts: [
+                Duration::from_secs(24 * 60 * 60),
+                Duration::from_secs(60 * 60),
+            ],
+            bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            hostname_override: None,
+            kubeconfig: None,
+            mode: String::new(),
         }
     }
-}
-
-fn read_text(file: &str, text: &str) -> (Option<ProxyConfig>, Vec<Problem>) {
-    let read = document::read(file, "", text);
-    let mut problems = read.problems;
-    for object in read.objects {
-        if let Object::ProxyConfig(config) = object.object {
-            return (Some(*config), problems);
-        }
-    }
-    if problems.is_empty() {
-        problems.push(Problem {
-            origin: file.to_owned(),
-            field: "kind".into(),
-            message:
-                "there is no KubeProxyConfiguration in it: give kube-proxy's configuration file"
-                    .into(),
-            ..Problem::default()
-        });
-    }
-    (None, problems)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use ferrolb_api::cluster::Access;
+use ferrolb_source::cluster::access::Access;
 use ipnet::IpNet;
 
 /// A bare-metal Kubernetes load balancer with an integrated service proxy.
@@ -112,7 +112,7 @@ pub(crate) struct ClusterArgs {
     pub(crate) server: Option<String>,
 
     /// Namespace of the IPAddressPools, L2Advertisements and of MetalLB's ConfigMap `config`
-    #[arg(long, help_heading = CLUSTER, value_name = "NAME", default_value = ferrolb_api::decode::METALLB_NAMESPACE)]
+    #[arg(long, help_heading = CLUSTER, value_name = "NAME", default_value = ferrolb_source::decode::METALLB_NAMESPACE)]
     pub(crate) namespace: String,
 
     /// Serve Services of this loadBalancerClass only [default: those without one]
@@ -276,7 +276,7 @@ pub(crate) struct StatusArgs {
     pub(crate) context: Option<String>,
 
     /// Namespace of the cluster's pools and of MetalLB's ConfigMap `config`
-    #[arg(long, value_name = "NAME", default_value = ferrolb_api::decode::METALLB_NAMESPACE)]
+    #[arg(long, value_name = "NAME", default_value = ferrolb_source::decode::METALLB_NAMESPACE)]
     pub(crate) namespace: String,
 
     /// The loadBalancerClass that is served there [default: Services without one]

@@ -1,11 +1,11 @@
 //! `ferrolb controller`: the cluster's API as source, the controller's loop, and its writer, wired together.
 
 use clap::Args;
-use ferrolb_api::cluster::{AccessError, Connection};
-use ferrolb_api::source::cluster::{ClusterSource, Resources, Settings as SourceSettings};
 use ferrolb_controller::cluster::api::KubeWriter;
 use ferrolb_controller::cluster::{key, run};
 use ferrolb_controller::state::Settings;
+use ferrolb_source::cluster::access::{AccessError, Connection};
+use ferrolb_source::cluster::{ClusterSource, Resources, Settings as SourceSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 

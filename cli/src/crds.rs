@@ -1,6 +1,7 @@
 //! `ferrolb crds`.
 
 use ferrolb_api::crd::definition;
+use ferrolb_source::yaml;
 
 use crate::error::{Error, print};
 
@@ -11,5 +12,9 @@ Example:
 They take MetalLB's objects of these kinds as they are. Where MetalLB's own definitions are installed, leave those.";
 
 pub(crate) fn main() -> Result<(), Error> {
-    print(definition::yaml().map_err(Error::failed)?.as_bytes())
+    print(
+        yaml::documents(&definition::all())
+            .map_err(Error::failed)?
+            .as_bytes(),
+    )
 }

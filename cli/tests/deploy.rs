@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ferrolb_api::decode::METALLB_NAMESPACE;
-use ferrolb_api::source::cluster::{Resources, Settings, rights};
-use ferrolb_api::yaml;
+use ferrolb_source::cluster::{Resources, Settings, rights};
+use ferrolb_source::decode::METALLB_NAMESPACE;
+use ferrolb_source::yaml;
 use serde_json::Value;
 
 /// Subject, namespace of the binding, group, resource, name, verb; an empty namespace or name is all of them.

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::Problem;
 
 use crate::allocator::Allocator;
 use crate::assignment::Assignments;

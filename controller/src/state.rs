@@ -5,8 +5,9 @@ use std::mem;
 use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::source::{Change, Problem};
+use ferrolb_api::problem::Problem;
 use ferrolb_api::view::Service;
 use ipnet::IpNet;
 

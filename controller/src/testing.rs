@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Change;
 use ferrolb_api::crd::{AddressRange, IpAddressPool, LabelSelector, ServiceAllocation};
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::source::Change;
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy};
 

@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Change;
 use ferrolb_api::object::Object;
 use ferrolb_api::proxy_config::ProxyConfig;
-use ferrolb_api::source::Change;
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{
     Endpoint, EndpointPort, EndpointSlice, Protocol, Service, ServicePort, ServiceType, TargetPort,

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ferrolb_api::ObjectKey;
-use ferrolb_api::source::Batch;
+use ferrolb_api::change::Batch;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Change;
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::proxy_config::ProxyConfig;
-use ferrolb_api::source::Change;
 use ferrolb_api::view::{Node, Service};
 
 use crate::config::Config;

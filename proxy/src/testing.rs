@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Change;
 use ferrolb_api::object::Object;
 use ferrolb_api::proxy_config::ProxyConfig;
-use ferrolb_api::source::Change;
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{
     Endpoint, EndpointPort, EndpointSlice, IngressAddress, Node, Protocol, Service, ServicePort,

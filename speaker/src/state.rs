@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Change;
 use ferrolb_api::crd::{IpAddressPool, L2Advertisement};
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::legacy::LegacyConfig;
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::source::Change;
 use ferrolb_api::view::{Node, Service};
 
 /// Which addresses have to be decided on again.

@@ -10,11 +10,6 @@ pub fn all() -> [Value; 3] {
     [pool(), advertisement(), l2_status()]
 }
 
-/// The definitions as YAML, one document each.
-pub fn yaml() -> Result<String, serde_yaml::ser::Error> {
-    serde_yaml::to_string_multiple(&all())
-}
-
 fn pool() -> Value {
     let allocation = json!({
         "type": "object",
@@ -203,18 +198,6 @@ fn selectors(what: &str) -> Value {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::yaml;
-
-    #[test]
-    fn the_yaml_reads_back_as_the_definitions() {
-        let text = yaml().unwrap();
-        let documents: Vec<Value> = text
-            .split("---\n")
-            .filter(|d| !d.trim().is_empty())
-            .map(|d| yaml::value(d).unwrap())
-            .collect();
-        assert_eq!(documents, all());
-    }
 
     #[test]
     fn the_kinds_are_those_that_are_watched_and_the_one_that_is_written() {

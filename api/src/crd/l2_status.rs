@@ -1,8 +1,8 @@
 //! `ServiceL2Status` (metallb.io/v1beta1): which node announces a Service. The one kind that is written and not read by the daemons; it
 //! is there for those who ask the API.
 
-use kube::core::{ApiResource, DynamicObject};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::ObjectKey;
 use crate::family::Family;
@@ -37,9 +37,9 @@ pub struct Interface {
 }
 
 impl L2Status {
-    /// What an object says; `None` where it has no status that can be read.
-    pub fn of(object: &DynamicObject) -> Option<Self> {
-        serde_json::from_value(object.data.get("status")?.clone()).ok()
+    /// What an object (its fields beside the metadata) says; `None` where it has no status that can be read.
+    pub fn of(object: &Value) -> Option<Self> {
+        serde_json::from_value(object.get("status")?.clone()).ok()
     }
 
     /// Which Service.
@@ -53,16 +53,5 @@ pub fn name(uid: &str, family: Family) -> String {
     match family {
         Family::V4 => format!("l2-{uid}"),
         Family::V6 => format!("l2-{uid}-v6"),
-    }
-}
-
-/// The kind, for requests.
-pub fn resource() -> ApiResource {
-    ApiResource {
-        group: "metallb.io".to_owned(),
-        version: "v1beta1".to_owned(),
-        api_version: "metallb.io/v1beta1".to_owned(),
-        kind: "ServiceL2Status".to_owned(),
-        plural: "servicel2statuses".to_owned(),
     }
 }

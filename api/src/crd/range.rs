@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::AddressRange;
 use crate::Family;
-use crate::decode::raw::quoted;
+use crate::quote::quoted;
 
 /// Why a text is not a range of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::endpoints::EndpointIndex;
+use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::{Batch, Change, Problem};
 use ferrolb_api::view::Service;
 use ferrolb_controller::agreement::machine::View;
 use ferrolb_controller::agreement::table::Name;

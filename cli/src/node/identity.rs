@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ferrolb_api::change::Change;
 use ferrolb_api::object::Object;
 use ferrolb_api::proxy_config::ProxyConfig;
-use ferrolb_api::source::Change;
 use ferrolb_api::view::Node;
 
 use crate::args::{Member, NodeArgs};

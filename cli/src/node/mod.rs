@@ -17,26 +17,27 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use authority::Authority;
+use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::proxy_config::ProxyConfig;
-use ferrolb_api::source::cluster::{ClusterSource, Resources, Settings as ClusterSettings};
-use ferrolb_api::source::files::{FilesSource, Settings as FilesSettings};
-use ferrolb_api::source::{Change, Source};
 use ferrolb_controller::state::Settings;
 use ferrolb_controller::store::DirStore;
+use ferrolb_source::Source;
+use ferrolb_source::cluster::{ClusterSource, Resources, Settings as ClusterSettings};
+use ferrolb_source::files::{FilesSource, Settings as FilesSettings};
 use ipnet::{IpNet, Ipv4Net};
 use kube::Client;
-use tracing::{info, warn};
-
-use crate::args::NodeArgs;
-use crate::error::Error;
-use crate::lock::StateLock;
-use authority::Authority;
 use observed::Observed;
 use standalone::Standalone;
 use tell::Desk;
 use tell::events::publish::Publisher;
 use tell::l2_status::write::Writer;
+use tracing::{info, warn};
+
+use crate::args::NodeArgs;
+use crate::error::Error;
+use crate::lock::StateLock;
 
 /// Where `ferrolb status` looks for a node.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/ferrolb/node.sock";
@@ -212,7 +213,7 @@ impl<Src> GivenConfig<Src> {
 }
 
 impl<Src: Source> Source for GivenConfig<Src> {
-    async fn next(&mut self) -> Option<ferrolb_api::source::Batch> {
+    async fn next(&mut self) -> Option<ferrolb_api::change::Batch> {
         let mut batch = self.source.next().await?;
         if self.replaces {
             batch.changes.retain(|c| match c {
@@ -232,7 +233,8 @@ fn read_config(path: &Path) -> Result<ProxyConfig, Error> {
         source,
     })?;
     let (config, problems) =
-        ProxyConfig::parse_file(&path.display().to_string(), &text).map_err(Error::failed)?;
+        ferrolb_source::proxy_config::parse_file(&path.display().to_string(), &text)
+            .map_err(Error::failed)?;
     for problem in problems {
         warn!("{problem}");
     }

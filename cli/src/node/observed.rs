@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::{Batch, Change, Problem};
 use ferrolb_api::view::Service;
 use ferrolb_controller::agreement::machine::View;
 use ferrolb_controller::agreement::table::Name;
@@ -198,7 +199,7 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
 
     fn shown(documents: &[&str]) -> (Effects, BTreeMap<ObjectKey, Standing>) {
         let text = documents.join("---\n");
-        let read = ferrolb_api::source::files::document::read("test.yaml", "default", &text);
+        let read = ferrolb_source::files::document::read("test.yaml", "default", &text);
         assert!(read.problems.is_empty(), "{:?}", read.problems);
         let objects = read.objects.into_iter();
         let batch = Batch {

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use ferrolb_api::change::Batch;
 use ferrolb_api::proxy_config::ProxyConfig;
-use ferrolb_api::source::Batch;
 use ferrolb_proxy::config::Config as ProxySettings;
 use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};
 use ferrolb_proxy::kernel::sysctl::Conntrack;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::endpoints::EndpointIndex;
+use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::Problem;
 use ferrolb_proxy::snapshot::Snapshot as ProxySnapshot;
 use ferrolb_speaker::snapshot::{Address, Snapshot as SpeakerSnapshot};
 

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
-use ferrolb_api::source::{Batch, Change, Source};
+use ferrolb_api::change::{Batch, Change};
 use ferrolb_controller::agreement::machine::View;
+use ferrolb_source::Source;
 use ferrolb_speaker::message::NodeName;
 use ferrolb_speaker::snapshot::{Snapshot as SpeakerSnapshot, Status};
 use tokio::signal::unix::{Signal, SignalKind, signal};

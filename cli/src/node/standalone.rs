@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::{Batch, Change, Problem};
 use ferrolb_api::view::Service;
 use ferrolb_controller::agreement::machine::{Action, Event, Machine, View};
 use ferrolb_controller::agreement::table::{Ballot, Name, Table, Version};

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::{Batch, Change};
 use ferrolb_api::view::Service;
 use ferrolb_controller::agreement::machine::View;
 use ferrolb_controller::state::Settings;
@@ -34,7 +34,7 @@ spec:
 ";
 
 fn objects(text: &str) -> Vec<Change> {
-    let read = ferrolb_api::source::files::document::read("test.yaml", "default", text);
+    let read = ferrolb_source::files::document::read("test.yaml", "default", text);
     assert!(read.problems.is_empty(), "{:?}", read.problems);
     read.objects
         .into_iter()
@@ -190,7 +190,7 @@ fn a_request_that_makes_no_sense_is_told_once_with_its_field() {
         "type: LoadBalancer",
         "type: LoadBalancer\n  loadBalancerIP: 172.17.255.300",
     );
-    let read = ferrolb_api::source::files::document::read("web.yaml", "default", &text);
+    let read = ferrolb_source::files::document::read("web.yaml", "default", &text);
     assert_eq!(read.problems.len(), 1, "{:?}", read.problems);
     let broken = Batch {
         changes: read
@@ -216,7 +216,7 @@ fn a_pipe_in_the_manifests_folder_holds_nothing_up() {
     let (tell, told) = std::sync::mpsc::channel();
     let folder = dir.clone();
     std::thread::spawn(move || {
-        use ferrolb_api::source::files::scan::{Limits, Scanner};
+        use ferrolb_source::files::scan::{Limits, Scanner};
         tell.send(Scanner::new(folder, Limits::default()).scan())
     });
     let scan = told

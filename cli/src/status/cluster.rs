@@ -11,14 +11,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
-use ferrolb_api::cluster::{Access, failure};
+use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::crd::l2_status::{self, L2Status};
 use ferrolb_api::family::Family;
 use ferrolb_api::object::Object;
+use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::cluster::{ClusterSource, Resources, Settings as Watched};
-use ferrolb_api::source::{Batch, Change, Problem, Source};
 use ferrolb_controller::state::Settings;
+use ferrolb_source::Source;
+use ferrolb_source::cluster::access::{Access, failure};
+use ferrolb_source::cluster::{ClusterSource, Resources, Settings as Watched, l2_status_kind};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
@@ -72,7 +74,7 @@ async fn gather(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, E
     let api = Api::namespaced_with(
         connection.client.clone(),
         &args.namespace,
-        &l2_status::resource(),
+        &l2_status_kind(),
     );
     match api.list(&ListParams::default()).await {
         Ok(list) => found.announcers = announcers(list.items),
@@ -126,7 +128,7 @@ async fn lists(client: &Client, namespace: &str) -> Result<Batch, Vec<String>> {
 fn announcers(objects: Vec<DynamicObject>) -> BTreeMap<ObjectKey, Vec<(String, L2Status)>> {
     let mut announcers: BTreeMap<ObjectKey, Vec<(String, L2Status)>> = BTreeMap::new();
     for object in objects {
-        if let Some(status) = L2Status::of(&object).filter(|status| !status.node.is_empty()) {
+        if let Some(status) = L2Status::of(&object.data).filter(|status| !status.node.is_empty()) {
             let of_service = announcers.entry(status.service()).or_default();
             of_service.push((object.name_any(), status));
         }

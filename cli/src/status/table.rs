@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use ferrolb_api::source::Problem;
+use ferrolb_api::problem::Problem;
 
 use super::view::{ClusterStatus, NodeStatus, ServiceStatus};
 

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::Problem;
 
 use super::table::render;
 use super::view::{

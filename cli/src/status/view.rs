@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::Problem;
 use serde::{Deserialize, Serialize};
 
 /// Everything that `status` shows.

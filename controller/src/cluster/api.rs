@@ -9,7 +9,7 @@ pub mod events;
 use std::time::Duration;
 
 use ferrolb_api::annotations::{ALLOCATED_FROM, PREFIXES};
-use ferrolb_api::cluster::chain;
+use ferrolb_source::cluster::access::chain;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Batch;
 use ferrolb_api::object::Kind;
+use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::{Batch, Problem};
 use tracing::{info, warn};
 
 use super::adopt::{adopt, is_ours};

@@ -6,8 +6,8 @@ mod pools;
 mod properties;
 mod requests;
 
+use ferrolb_api::change::Change;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::Change;
 use ferrolb_api::view::Protocol;
 use ferrolb_api::view::service::DualStack;
 

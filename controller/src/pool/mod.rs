@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ferrolb_api::crd::IpAddressPool;
-use ferrolb_api::source::Problem;
+use ferrolb_api::problem::Problem;
 
 /// A pool as some object offers it, with what a message about it must name.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Change;
 use ferrolb_api::legacy::LegacyConfig;
 use ferrolb_api::object::Object;
-use ferrolb_api::source::Change;
 use proptest::prelude::*;
 
 use super::eligible::{automatic, may_use};

@@ -5,8 +5,8 @@ mod order;
 
 use std::net::SocketAddr;
 
+use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::source::Change;
 use ferrolb_api::view::Protocol;
 
 use crate::desired::ipvs;

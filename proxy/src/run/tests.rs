@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::source::{Batch, Change};
 use ferrolb_api::view::TrafficPolicy;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::source::Change;
 
 use super::State;
 use crate::testing::{config, ip, node, proxy_config, served, service};

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::annotations::ServiceAnnotations;
+use ferrolb_api::change::Change;
 use ferrolb_api::crd::{AddressRange, IpAddressPool, L2Advertisement, LabelSelector};
 use ferrolb_api::legacy::LegacyConfig;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::Change;
 use ferrolb_api::view::{
     Endpoint, EndpointSlice, IngressAddress, Node, Service, ServiceType, TrafficPolicy,
 };

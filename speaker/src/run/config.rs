@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ferrolb_api::source::Batch;
+use ferrolb_api::change::Batch;
 use tokio::sync::{mpsc, watch};
 
 use crate::link::Patterns;

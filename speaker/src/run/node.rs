@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ferrolb_api::source::Batch;
+use ferrolb_api::change::Batch;
 
 use super::complaint::Complaints;
 use super::config::Config;

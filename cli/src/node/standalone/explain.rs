@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::Problem;
 use ferrolb_controller::assignment::{Assignment, overlay};
 use ferrolb_controller::store::Store;
 

@@ -58,7 +58,7 @@ endpoints: [{addresses: [10.244.1.11], conditions: {ready: true}}]
 ";
 
 fn shown(found: Found) -> ClusterStatus {
-    let read = ferrolb_api::source::files::document::read("test.yaml", "default", OBJECTS);
+    let read = ferrolb_source::files::document::read("test.yaml", "default", OBJECTS);
     assert!(read.problems.is_empty(), "{:?}", read.problems);
     let first = Batch {
         changes: read

@@ -9,7 +9,7 @@ use super::super::queue::AT_ONCE;
 use super::world::World;
 use crate::testing::*;
 
-fn pools() -> Vec<ferrolb_api::source::Change> {
+fn pools() -> Vec<ferrolb_api::change::Change> {
     vec![put_pool(pool("default", "10.0.0.1-10.0.9.9"))]
 }
 
@@ -99,7 +99,7 @@ async fn one_who_undoes_what_was_written_meets_ever_longer_pauses() {
                 ip: ip("192.0.2.1"),
                 vip: true,
             }];
-            let change = ferrolb_api::source::Change::Upsert(ferrolb_api::object::Object::Service(
+            let change = ferrolb_api::change::Change::Upsert(ferrolb_api::object::Object::Service(
                 Box::new(theirs.clone()),
             ));
             if server.services.insert(key("a/1"), theirs.clone()) != Some(theirs) {

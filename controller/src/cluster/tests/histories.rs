@@ -3,6 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use ferrolb_api::change::Change;
+use ferrolb_api::reason::Reason;
+use ferrolb_api::view::service::DualStack;
+use ferrolb_api::view::{Protocol, Service};
 use proptest::prelude::*;
 
 use super::super::core::Core;
@@ -12,10 +16,6 @@ use super::world::{Server, batch};
 use crate::desired::desired;
 use crate::state::Settings;
 use crate::testing::*;
-use ferrolb_api::reason::Reason;
-use ferrolb_api::source::Change;
-use ferrolb_api::view::service::DualStack;
-use ferrolb_api::view::{Protocol, Service};
 
 #[derive(Debug, Clone)]
 enum Step {

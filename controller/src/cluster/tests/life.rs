@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use ferrolb_api::change::Change;
 use ferrolb_api::legacy::LegacyConfig;
 use ferrolb_api::object::Object;
-use ferrolb_api::source::{Change, Problem};
+use ferrolb_api::problem::Problem;
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{IngressAddress, Protocol};
 

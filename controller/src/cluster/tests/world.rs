@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::source::{Batch, Change, Problem, Source};
+use ferrolb_api::problem::Problem;
 use ferrolb_api::view::{IngressAddress, Service, ServiceType};
+use ferrolb_source::Source;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
-use ferrolb_api::source::Change;
+use ferrolb_api::change::Change;
 use ferrolb_api::view::Protocol;
 use proptest::prelude::*;
 

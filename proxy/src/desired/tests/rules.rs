@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::reason::Reason;
-use ferrolb_api::source::Change;
 use ferrolb_api::view::{Protocol, ServiceType, TrafficPolicy};
 
 use crate::kernel::memory::Outcome;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::source::Change;
 use ferrolb_api::view::{IngressAddress, Protocol, Service, ServiceType, TrafficPolicy};
 use proptest::prelude::*;
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use ferrolb_api::change::Change;
 use ferrolb_api::object::Kind;
-use ferrolb_api::source::Change;
 use ferrolb_api::view::{Protocol, Service, TrafficPolicy};
 
 use crate::desired::Touched;

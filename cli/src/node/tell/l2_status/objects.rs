@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-use ferrolb_api::crd::l2_status;
 use ferrolb_api::crd::l2_status::{Interface, L2Status, NODE, SERVICE_NAME, SERVICE_NAMESPACE};
+use ferrolb_source::cluster::l2_status_kind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{
     DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
@@ -62,7 +62,7 @@ pub(super) struct ApiObjects(Api<DynamicObject>);
 
 impl ApiObjects {
     pub(super) fn new(client: Client, namespace: &str) -> Self {
-        let kind = l2_status::resource();
+        let kind = l2_status_kind();
         Self(Api::namespaced_with(client, namespace, &kind))
     }
 }
@@ -116,7 +116,7 @@ impl Objects for ApiObjects {
 }
 
 fn found(object: DynamicObject) -> Option<Found> {
-    let shown = L2Status::of(&object).map(|status| {
+    let shown = L2Status::of(&object.data).map(|status| {
         let announcement = Announcement {
             service: status.service(),
             interfaces: status.interfaces.into_iter().map(|i| i.name).collect(),
@@ -148,7 +148,7 @@ fn object(
         uid: uid.to_owned(),
         ..OwnerReference::default()
     });
-    let mut object = DynamicObject::new(name, &l2_status::resource()).data(json!({ "spec": {} }));
+    let mut object = DynamicObject::new(name, &l2_status_kind()).data(json!({ "spec": {} }));
     object.metadata.owner_references = owner.map(|owner| vec![owner]);
     let labels = [
         (NODE, label(node)),

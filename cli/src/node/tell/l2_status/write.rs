@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ferrolb_api::cluster::chain;
+use ferrolb_source::cluster::access::chain;
 use kube::{Client, Error};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};

@@ -1,0 +1,267 @@
+//! What the watches say, merged into batches: pure.
+//!
+//! | what is seen | what follows |
+//! |---|---|
+//! | some watch has not delivered its first list | nothing yet (the barrier) |
+//! | a list begins again (410 Gone, a lost connection) | what is known stays until the list is complete; then the difference counts, at once |
+//! | an object cannot be read | its last good state stays, and a problem says so |
+//! | a watch fails, or its kind is not there any more | nothing is removed, however long; a problem says so |
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::change::{Batch, Change};
+use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::problem::Problem;
+
+use crate::decode::Decoded;
+
+/// One thing that a watch says.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A complete list begins.
+    ListBegins,
+    /// An object of that list.
+    Listed(ObjectKey, Box<Decoded>),
+    /// The list is complete.
+    ListEnds,
+    /// An object is new or changed.
+    Applied(ObjectKey, Box<Decoded>),
+    /// An object is gone.
+    Deleted(ObjectKey),
+    /// The API server has an error; it is asked again.
+    Failed(String),
+    /// It does not allow it; it is asked again, as somebody may give the right.
+    Refused(String),
+    /// It did not answer. How that shows differs from one attempt to the next, so what was said first stands.
+    Away(String),
+    /// It has not failed for a while.
+    Recovered,
+    /// The API server does not know the kind; counts as an empty list where nothing was ever listed.
+    Unknown(String),
+}
+
+/// Why a watch has nothing to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The API server is away.
+    Away,
+    /// It does not allow it.
+    Refused,
+    /// Anything else.
+    Other,
+}
+
+#[derive(Debug)]
+struct Watch {
+    kind: Kind,
+    known: BTreeMap<ObjectKey, Object>,
+    /// The list that is being received.
+    list: Option<BTreeMap<ObjectKey, Box<Decoded>>>,
+    ready: bool,
+    /// What is wrong.
+    fault: Option<(String, Cause)>,
+    problems: BTreeMap<ObjectKey, Vec<Problem>>,
+}
+
+/// What is known of every watch, and what of it was not delivered yet.
+#[derive(Debug)]
+pub(super) struct Merge {
+    watches: Vec<Watch>,
+    /// By identity, so that of several changes of one object the last counts.
+    pending: BTreeMap<(Kind, ObjectKey), Option<Object>>,
+    problems_changed: bool,
+    began: bool,
+}
+
+impl Merge {
+    /// One watch for each kind, in this order.
+    pub(super) fn new(kinds: impl IntoIterator<Item = Kind>) -> Self {
+        let watch = |kind| Watch {
+            kind,
+            known: BTreeMap::new(),
+            list: None,
+            ready: false,
+            fault: None,
+            problems: BTreeMap::new(),
+        };
+        Self {
+            watches: kinds.into_iter().map(watch).collect(),
+            pending: BTreeMap::new(),
+            problems_changed: false,
+            began: false,
+        }
+    }
+
+    /// Takes in what the watch of this number says.
+    pub(super) fn hear(&mut self, number: usize, news: News) {
+        let Some(watch) = self.watches.get_mut(number) else {
+            return;
+        };
+        let before = (watch.fault.clone(), watch.problems.len());
+        let mut told = false;
+        match news {
+            News::ListBegins => watch.list = Some(BTreeMap::new()),
+            News::Listed(key, decoded) => {
+                watch.list.get_or_insert_default().insert(key, decoded);
+            }
+            News::ListEnds => {
+                let list = watch.list.take().unwrap_or_default();
+                watch.fault = None;
+                watch.ready = true;
+                let gone = watch.known.keys().chain(watch.problems.keys());
+                let gone: Vec<ObjectKey> =
+                    gone.filter(|k| !list.contains_key(k)).cloned().collect();
+                for key in gone {
+                    told |= watch.remove(key, &mut self.pending);
+                }
+                for (key, decoded) in list {
+                    told |= watch.take(key, *decoded, &mut self.pending);
+                }
+            }
+            News::Applied(key, decoded) => {
+                watch.fault = None;
+                told = watch.take(key, *decoded, &mut self.pending);
+            }
+            News::Deleted(key) => {
+                watch.fault = None;
+                told = watch.remove(key, &mut self.pending);
+            }
+            News::Failed(why) => {
+                watch.list = None;
+                watch.fault = Some((why, Cause::Other));
+            }
+            News::Refused(why) => {
+                watch.list = None;
+                watch.fault = Some((why, Cause::Refused));
+            }
+            News::Away(why) => {
+                watch.list = None;
+                let known = watch.fault.take().filter(|(_, c)| *c == Cause::Away);
+                watch.fault = known.or(Some((why, Cause::Away)));
+            }
+            News::Recovered => watch.fault = None,
+            News::Unknown(why) => {
+                watch.list = None;
+                watch.ready = true;
+                watch.fault = Some((why, Cause::Other));
+            }
+        }
+        self.problems_changed |= told || before != (watch.fault.clone(), watch.problems.len());
+    }
+
+    /// What is to be delivered now, if anything; the first batch is complete, and given even if it is empty.
+    pub(super) fn take(&mut self) -> Option<Batch> {
+        if !self.watches.iter().all(|w| w.ready) {
+            return None;
+        }
+        let first = !mem::replace(&mut self.began, true);
+        let pending = mem::take(&mut self.pending);
+        let change = |((kind, key), object): ((Kind, ObjectKey), Option<Object>)| match object {
+            Some(object) => Change::Upsert(object),
+            None => Change::Remove(kind, key),
+        };
+        let mut changes: Vec<Change> = pending.into_iter().map(change).collect();
+        changes.sort_by_key(Change::rank);
+        let problems = mem::take(&mut self.problems_changed).then(|| self.problems());
+        (first || !changes.is_empty() || problems.is_some()).then_some(Batch {
+            changes,
+            problems,
+            origins: Vec::new(),
+        })
+    }
+
+    /// What stands between the start and the first batch, a sentence for each watch.
+    pub(super) fn waits_for(&self) -> Vec<String> {
+        let waiting = self.watches.iter().filter(|w| !w.ready);
+        let sentence = |w: &Watch| match &w.fault {
+            Some((why, _)) => format!("{}: {why}", w.kind),
+            None => format!("{}: no complete list yet", w.kind),
+        };
+        waiting.map(sentence).collect()
+    }
+
+    /// Those of them that no patience helps against: a right is missing.
+    pub(super) fn refusals(&self) -> Vec<String> {
+        let waiting = self.watches.iter().filter(|w| !w.ready);
+        let refused = waiting.filter_map(|w| match &w.fault {
+            Some((why, Cause::Refused)) => Some(format!("{}: {why}", w.kind)),
+            _ => None,
+        });
+        refused.collect()
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let faults = self.watches.iter().filter_map(|w| {
+            Some(Problem {
+                object: w.kind.to_string(),
+                message: w.fault.as_ref()?.0.clone(),
+                ..Problem::default()
+            })
+        });
+        let of_objects = self
+            .watches
+            .iter()
+            .flat_map(|w| w.problems.values().flatten());
+        faults.chain(of_objects.cloned()).collect()
+    }
+}
+
+type Pending = BTreeMap<(Kind, ObjectKey), Option<Object>>;
+
+impl Watch {
+    /// Says whether its problems changed.
+    fn take(&mut self, key: ObjectKey, decoded: Decoded, pending: &mut Pending) -> bool {
+        let title = format!("{} {key}", self.kind);
+        let problem = |error: crate::decode::FieldError| Problem {
+            origin: String::new(),
+            object: title.clone(),
+            field: error.field,
+            message: error.message,
+        };
+        let problems: Vec<Problem> = match decoded {
+            Decoded::Good(object, notes) => {
+                self.upsert(key.clone(), *object, pending);
+                notes.into_iter().map(problem).collect()
+            }
+            Decoded::Broken(_, error) => vec![problem(error)],
+            Decoded::Ignored(note) => {
+                if self.known.remove(&key).is_some() {
+                    pending.insert((self.kind, key.clone()), None);
+                }
+                note.into_iter().map(problem).collect()
+            }
+        };
+        if problems.is_empty() {
+            return self.problems.remove(&key).is_some();
+        }
+        let before = self.problems.insert(key.clone(), problems);
+        before.as_ref() != self.problems.get(&key)
+    }
+
+    fn upsert(&mut self, key: ObjectKey, mut object: Object, pending: &mut Pending) {
+        let known = self.known.get(&key);
+        if known == Some(&object) {
+            return;
+        }
+        if let Object::LegacyConfig(config) = &mut object
+            && let Some(Object::LegacyConfig(earlier)) = known
+        {
+            config.inherit(earlier);
+            if known == Some(&object) {
+                return;
+            }
+        }
+        self.known.insert(key.clone(), object.clone());
+        pending.insert((self.kind, key), Some(object));
+    }
+
+    fn remove(&mut self, key: ObjectKey, pending: &mut Pending) -> bool {
+        let told = self.problems.remove(&key).is_some();
+        if self.known.remove(&key).is_some() {
+            pending.insert((self.kind, key), None);
+        }
+        told
+    }
+}

@@ -1,0 +1,320 @@
+//! One watch: what is asked for, the answers decoded, failures as sentences, and the time between two attempts.
+
+use std::time::{Duration, Instant};
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::object::Kind;
+use futures_util::StreamExt;
+use kube::core::{ApiResource, Status};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Config, Error as WatchError, Event};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::mpsc;
+
+use super::Right;
+use super::access::{chain, refusal};
+use super::merge::News;
+use super::object::Watched;
+use crate::decode::{self, METALLB_NAMESPACE};
+
+/// Which kinds are of interest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resources {
+    /// What decides who gets which address: Services, pools.
+    Controller,
+    /// What a node needs besides: EndpointSlices, Nodes, advertisements.
+    Node,
+}
+
+/// What to watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Which kinds.
+    pub resources: Resources,
+    /// Namespace of MetalLB's objects.
+    pub namespace: String,
+}
+
+impl Settings {
+    /// MetalLB's objects where MetalLB has them.
+    pub fn new(resources: Resources) -> Self {
+        Self {
+            resources,
+            namespace: METALLB_NAMESPACE.to_owned(),
+        }
+    }
+}
+
+/// One kind to watch.
+#[derive(Debug, Clone)]
+pub(super) struct Resource {
+    pub(super) kind: Kind,
+    resource: ApiResource,
+    /// The only namespace; `None`: all of them, or none where the kind has none.
+    namespace: Option<String>,
+    config: Config,
+    /// Namespace of MetalLB's objects.
+    metallb: String,
+}
+
+/// A connection that died silently is noticed after this.
+const WATCH_SECONDS: u32 = 120;
+
+pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
+    let one =
+        |kind, group: &str, version: &str, name: &str, plural: &str, namespaced: bool| Resource {
+            kind,
+            resource: ApiResource {
+                group: group.to_owned(),
+                version: version.to_owned(),
+                api_version: match group {
+                    "" => version.to_owned(),
+                    group => format!("{group}/{version}"),
+                },
+                kind: name.to_owned(),
+                plural: plural.to_owned(),
+            },
+            namespace: namespaced.then(|| settings.namespace.clone()),
+            config: Config::default().timeout(WATCH_SECONDS),
+            metallb: settings.namespace.clone(),
+        };
+    let metallb = "metallb.io";
+    let mut all = vec![
+        one(Kind::Service, "", "v1", "Service", "services", false),
+        one(
+            Kind::IpAddressPool,
+            metallb,
+            "v1beta1",
+            "IPAddressPool",
+            "ipaddresspools",
+            true,
+        ),
+    ];
+    let mut legacy = one(
+        Kind::LegacyConfig,
+        "",
+        "v1",
+        "ConfigMap",
+        "configmaps",
+        true,
+    );
+    // The right to read one ConfigMap is enough for a list with this selector.
+    legacy.config = legacy.config.fields("metadata.name=config");
+    all.push(legacy);
+    if settings.resources == Resources::Node {
+        let slices = "discovery.k8s.io";
+        let mut slices = one(
+            Kind::EndpointSlice,
+            slices,
+            "v1",
+            "EndpointSlice",
+            "endpointslices",
+            false,
+        );
+        // Headless Services are nothing for a proxy (kube-proxy's selector).
+        slices.config = slices.config.labels("!service.kubernetes.io/headless");
+        all.push(slices);
+        all.push(one(Kind::Node, "", "v1", "Node", "nodes", false));
+        all.push(one(
+            Kind::L2Advertisement,
+            metallb,
+            "v1beta1",
+            "L2Advertisement",
+            "l2advertisements",
+            true,
+        ));
+    }
+    all
+}
+
+/// A kind that the API server does not know may be one that it does not know *yet*: it starts with its own kinds.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// A watch that is resumed says nothing before the first change, so no failure for so long is what shows that it works: more
+/// than the longest time between two attempts and that of one connection.
+const RECOVERED: Duration = Duration::from_secs(25);
+
+/// Watches for as long as somebody listens.
+pub(super) async fn follow(
+    client: Client,
+    resource: Resource,
+    number: usize,
+    tell: mpsc::Sender<(usize, News)>,
+) {
+    let api: Api<Watched> = match &resource.namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource.resource),
+        None => Api::all_with(client, &resource.resource),
+    };
+    let events = watcher::watcher(api, resource.config.clone()).backoff(Patience::default());
+    let mut events = std::pin::pin!(events);
+    let mut unknown: Option<Instant> = None;
+    let mut failing = false;
+    loop {
+        let quiet = if failing { RECOVERED } else { Duration::MAX };
+        let event = match tokio::time::timeout(quiet, events.next()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            Err(_) => {
+                failing = false;
+                if tell.send((number, News::Recovered)).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let news = match event {
+            Ok(event) => {
+                // The watcher announces a list before it asks for it.
+                if !matches!(event, Event::Init) {
+                    unknown = None;
+                }
+                resource.news(event)
+            }
+            Err(error) => {
+                failing = true;
+                let why = sentence(&error, &resource);
+                let code = answer(&error).map(|status| status.code);
+                if code == Some(404) {
+                    let since = *unknown.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= UNKNOWN_FOR {
+                        News::Unknown(why)
+                    } else {
+                        News::Failed(why)
+                    }
+                } else {
+                    unknown = None;
+                    match code {
+                        Some(401 | 403) => News::Refused(why),
+                        Some(_) => News::Failed(why),
+                        None => News::Away(why),
+                    }
+                }
+            }
+        };
+        if tell.send((number, news)).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Resource {
+    pub(super) fn right(&self) -> Right {
+        let name = |fields: &String| fields.strip_prefix("metadata.name=").map(str::to_owned);
+        Right {
+            group: self.resource.group.clone(),
+            resource: self.resource.plural.clone(),
+            namespace: self.namespace.clone(),
+            name: self.config.field_selector.as_ref().and_then(name),
+        }
+    }
+
+    fn news(&self, event: Event<Watched>) -> News {
+        match event {
+            Event::Init => News::ListBegins,
+            Event::InitApply(object) => {
+                let (key, decoded) = self.decode(object);
+                News::Listed(key, decoded)
+            }
+            Event::InitDone => News::ListEnds,
+            Event::Apply(object) => {
+                let (key, decoded) = self.decode(object);
+                News::Applied(key, decoded)
+            }
+            Event::Delete(object) => News::Deleted(key(&object)),
+        }
+    }
+
+    fn decode(&self, object: Watched) -> (ObjectKey, Box<decode::Decoded>) {
+        let key = key(&object);
+        let tree = object.tree(&self.resource);
+        let decoded = decode::object_with(&tree, "default", &self.metallb);
+        (key, Box::new(decoded))
+    }
+}
+
+fn key(object: &Watched) -> ObjectKey {
+    ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// The answer, where there is one that refuses.
+fn answer(error: &WatchError) -> Option<&Status> {
+    match error {
+        WatchError::InitialListFailed(kube::Error::Api(status))
+        | WatchError::WatchStartFailed(kube::Error::Api(status))
+        | WatchError::WatchFailed(kube::Error::Api(status))
+        | WatchError::WatchError(status) => Some(status),
+        _ => None,
+    }
+}
+
+/// What went wrong and what to do.
+fn sentence(error: &WatchError, resource: &Resource) -> String {
+    let plural = &resource.resource.plural;
+    let of_group = match resource.resource.group.as_str() {
+        "" => plural.clone(),
+        group => format!("{plural}.{group}"),
+    };
+    let Some(status) = answer(error) else {
+        let why = match error {
+            WatchError::InitialListFailed(inner)
+            | WatchError::WatchStartFailed(inner)
+            | WatchError::WatchFailed(inner) => chain(inner),
+            other => chain(other),
+        };
+        return format!("the API server does not answer ({why}); all stays as it is until it does");
+    };
+    match status.code {
+        401 | 403 => {
+            let place = resource.namespace.as_ref();
+            let place = place.map(|n| format!(" in namespace {n}"));
+            let place = place.unwrap_or_default();
+            refusal(status, &format!("list and watch {of_group}{place}"))
+        }
+        404 => format!(
+            "the API server does not know {of_group}: apply the definitions that `ferrolb crds` prints, if you use them"
+        ),
+        410 => "the API server has forgotten what changed meanwhile: listing again".to_owned(),
+        _ => format!(
+            "the API server has an error instead of an answer ({}); all stays as it is until it has one",
+            refusal(status, "")
+        ),
+    }
+}
+
+/// The time between two attempts: doubled from half a second up to eight, with up to a quarter more by chance, so that the
+/// nodes of a cluster do not come all at once when it is back. Anew after a quiet minute.
+#[derive(Debug, Default)]
+struct Patience {
+    failures: u32,
+    last: Option<Instant>,
+}
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self
+            .last
+            .is_some_and(|last| now - last > Duration::from_secs(60))
+        {
+            self.failures = 0;
+        }
+        self.last = Some(now);
+        let base = Duration::from_millis(500) * 2_u32.pow(self.failures.min(4));
+        self.failures += 1;
+        // A hasher of the standard library has a key of its own in every process and place.
+        let chance = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now);
+        let quarter = u64::try_from(base.as_millis() / 4)
+            .unwrap_or(u64::MAX)
+            .max(1);
+        Some(base + Duration::from_millis(chance % quarter))
+    }
+}
+
+impl Backoff for Patience {
+    /// Called before every attempt to list, whatever comes of it: a watcher announces a list before it asks for it. So only a
+    /// quiet minute counts.
+    fn reset(&mut self) {}
+}

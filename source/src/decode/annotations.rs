@@ -1,0 +1,130 @@
+//! What a Service asks for: MetalLB's annotations and `spec.loadBalancerIP`.
+//!
+//! A request that makes no sense is noted and kept in [`ServiceAnnotations::invalid`]; it costs the Service nothing else.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ferrolb_api::annotations::{ALLOCATED_FROM, PREFIXES, ServiceAnnotations};
+use ferrolb_api::quote::quoted;
+
+use super::FieldError;
+use super::raw::ip;
+
+/// Two addresses in their longest form, a comma and room for blanks.
+const LONGEST_LIST: usize = 200;
+/// A name, as Kubernetes bounds names.
+const LONGEST_NAME: usize = 253;
+/// A sharing key is compared as it is; it travels to the other nodes.
+const LONGEST_KEY: usize = 1024;
+
+/// The request of a Service.
+pub(super) struct Request {
+    pub(super) annotations: ServiceAnnotations,
+    pub(super) load_balancer_ip: Option<IpAddr>,
+    pub(super) notes: Vec<FieldError>,
+}
+
+/// Reads the request; only the first thing wrong is noted.
+pub(super) fn decode(map: &BTreeMap<String, String>, load_balancer_ip: Option<&str>) -> Request {
+    let mut request = Request {
+        annotations: ServiceAnnotations::default(),
+        load_balancer_ip: None,
+        notes: Vec::new(),
+    };
+    let pool = find(map, "address-pool", LONGEST_NAME);
+    let key = find(map, "allow-shared-ip", LONGEST_KEY);
+    let list = find(map, "loadBalancerIPs", LONGEST_LIST);
+    // It asks for nothing, so nothing is wrong with the request where it makes no sense.
+    let from = find(map, ALLOCATED_FROM, LONGEST_NAME).ok().flatten();
+    request.annotations.allocated_from = from.map(|(_, v)| v.to_owned());
+    request.annotations.pool = request.take(pool).map(|(_, v)| v.to_owned());
+    request.annotations.sharing_key = request.take(key).map(|(_, v)| v.to_owned());
+    let requested = request
+        .take(list)
+        .map(|(field, v)| (v, addresses(&field, v), field));
+    let single = load_balancer_ip.filter(|t| !t.trim().is_empty());
+    if let (Some((value, _, field)), Some(single)) = (&requested, single) {
+        request.refuse(FieldError::new(
+            field.clone(),
+            format!(
+                "addresses are requested twice, here ({}) and in spec.loadBalancerIP ({}): remove one",
+                quoted(value),
+                quoted(single)
+            ),
+        ));
+    }
+    if let Some((_, addresses, _)) = requested {
+        match addresses {
+            Ok(addresses) => request.annotations.requested = addresses,
+            Err(error) => request.refuse(error),
+        }
+    }
+    if let Some(single) = single {
+        match ip("spec.loadBalancerIP", single) {
+            Ok(ip) => request.load_balancer_ip = Some(ip),
+            Err(error) => request.refuse(error),
+        }
+    }
+    request
+}
+
+impl Request {
+    fn take<T>(&mut self, found: Result<Option<T>, FieldError>) -> Option<T> {
+        found.unwrap_or_else(|error| {
+            self.refuse(error);
+            None
+        })
+    }
+
+    fn refuse(&mut self, error: FieldError) {
+        if self.annotations.invalid.is_none() {
+            self.annotations.invalid = Some(error.to_string());
+            self.notes.push(error);
+        }
+    }
+}
+
+/// An annotation under either prefix, with its path; an empty one is not there.
+fn find<'m>(
+    map: &'m BTreeMap<String, String>,
+    name: &str,
+    longest: usize,
+) -> Result<Option<(String, &'m str)>, FieldError> {
+    for prefix in PREFIXES {
+        let key = format!("{prefix}{name}");
+        let Some(value) = map.get(&key).map(|v| v.trim()).filter(|v| !v.is_empty()) else {
+            continue;
+        };
+        let field = format!("metadata.annotations[{key}]");
+        if value.len() > longest || value.chars().any(char::is_control) {
+            return Err(FieldError::new(
+                field,
+                format!(
+                    "{} is too long or not plain text: use at most {longest} bytes",
+                    quoted(value)
+                ),
+            ));
+        }
+        return Ok(Some((field, value)));
+    }
+    Ok(None)
+}
+
+fn addresses(field: &str, list: &str) -> Result<Vec<IpAddr>, FieldError> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for text in list.split(',') {
+        let address = ip(field, text)?;
+        if addresses.iter().any(|a| a.is_ipv4() == address.is_ipv4()) {
+            return Err(FieldError::new(
+                field,
+                format!(
+                    "{} asks for two addresses of one family: ask for one of each at most",
+                    quoted(list)
+                ),
+            ));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}

@@ -1,0 +1,253 @@
+//! From a tree of values, as YAML or JSON gives it, to the views.
+//!
+//! Each kind has a file with its slim raw form (serde, only the fields that are used) and what makes a view of it. A wrong
+//! type, an unknown word or a number out of its range is an error with the path of the field; what is merely of no use to
+//! ferrolb is ignored. An object is good or not as a whole, with two exceptions, which leave a note: a request for addresses
+//! that makes no sense does not cost a Service its ClusterIP, and one bad pool of MetalLB's old ConfigMap not the others.
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::object::{Kind, Object};
+use serde_json::Value;
+
+pub(crate) mod annotations;
+pub(crate) mod duration;
+pub(crate) mod endpoints;
+pub(crate) mod legacy;
+pub(crate) mod node;
+pub(crate) mod pod;
+pub(crate) mod pool;
+pub(crate) mod proxy_config;
+pub(crate) mod raw;
+pub(crate) mod selector;
+pub(crate) mod service;
+
+#[cfg(test)]
+mod tests;
+
+/// What is wrong with one field of an object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct FieldError {
+    /// Path of the field (`spec.ports[0].port`).
+    pub field: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl FieldError {
+    pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// What an object turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decoded {
+    /// An object that ferrolb reads, and what is wrong in it without making it unusable.
+    Good(Box<Object>, Vec<FieldError>),
+    /// An object that cannot be used. Its identity is known as far as it could be read.
+    Broken(Option<(Kind, ObjectKey)>, FieldError),
+    /// Of no concern to ferrolb; the note says so where its owner might think otherwise.
+    Ignored(Option<FieldError>),
+}
+
+/// How an object is called in messages: `Kind namespace/name`, as far as it can be read.
+pub fn title(value: &Value, default_namespace: &str) -> String {
+    let kind = text(value, "/kind").unwrap_or("object");
+    let namespace = match kind {
+        "Node" | "KubeProxyConfiguration" => "",
+        _ => text(value, "/metadata/namespace").unwrap_or(default_namespace),
+    };
+    match text(value, "/metadata/name") {
+        Some(name) => {
+            let title = format!("{kind} {}", ObjectKey::new(namespace, name));
+            title.chars().take(400).collect()
+        }
+        None => kind.chars().take(100).collect(),
+    }
+}
+
+/// Where MetalLB 0.9 looks for its configuration by default.
+pub const METALLB_NAMESPACE: &str = "metallb-system";
+
+/// Decodes one object; namespaced kinds that name no namespace are in `default_namespace`.
+pub fn object(value: &Value, default_namespace: &str) -> Decoded {
+    object_with(value, default_namespace, METALLB_NAMESPACE)
+}
+
+/// The same where the ConfigMap of MetalLB 0.9 is in another namespace.
+pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &str) -> Decoded {
+    let broken =
+        |field: &str, message: String| Decoded::Broken(None, FieldError::new(field, message));
+    if !value.is_object() {
+        return broken(
+            "",
+            "this is not a Kubernetes object: write one with apiVersion, kind and metadata".into(),
+        );
+    }
+    let Some(kind_name) = text(value, "/kind") else {
+        return broken("kind", "is missing: say what the object is".into());
+    };
+    let Some(api_version) = text(value, "/apiVersion") else {
+        return broken(
+            "apiVersion",
+            "is missing: say which version of the kind this is".into(),
+        );
+    };
+    let kind = match kind(kind_name, api_version) {
+        Ok(Some(kind)) => kind,
+        Ok(None) => return Decoded::Ignored(ignored_note(kind_name, api_version)),
+        Err(error) => return Decoded::Broken(None, error),
+    };
+    let key = match key(value, kind, default_namespace) {
+        Ok(key) => key,
+        Err(error) => return Decoded::Broken(None, error),
+    };
+    let decoded = match kind {
+        Kind::Service => service::decode(value, key.clone())
+            .map(|(s, notes)| (Object::Service(Box::new(s)), notes)),
+        Kind::EndpointSlice => match endpoints::decode(value, key.clone()) {
+            Ok(Some(slice)) => Ok((Object::EndpointSlice(slice), Vec::new())),
+            Ok(None) => return Decoded::Ignored(None),
+            Err(error) => Err(error),
+        },
+        Kind::Node => node::decode(value, key.clone()).map(|n| (Object::Node(n), Vec::new())),
+        Kind::Pod => pod::decode(value, key.clone()).map(|p| (Object::Pod(p), Vec::new())),
+        Kind::IpAddressPool => {
+            pool::decode_pool(value, key.clone()).map(|p| (Object::IpAddressPool(p), Vec::new()))
+        }
+        Kind::L2Advertisement => pool::decode_advertisement(value, key.clone())
+            .map(|a| (Object::L2Advertisement(a), Vec::new())),
+        Kind::LegacyConfig => match legacy::decode(value, key.clone(), metallb_namespace) {
+            Ok(Some((config, notes))) => Ok((Object::LegacyConfig(config), notes)),
+            Ok(None) => return Decoded::Ignored(None),
+            Err(error) => Err(error),
+        },
+        Kind::ProxyConfig => proxy_config::decode(value)
+            .map(|(config, notes)| (Object::ProxyConfig(Box::new(config)), notes)),
+    };
+    match decoded {
+        Ok((object, notes)) => Decoded::Good(Box::new(object), notes),
+        Err(error) => Decoded::Broken(Some((kind, key)), error),
+    }
+}
+
+/// The items of a `List`, each with `apiVersion` and `kind` (a typed list leaves them out); `None` where it is no list.
+pub fn items(value: &mut Value) -> Option<Vec<Value>> {
+    let kind = text(value, "/kind")?.strip_suffix("List")?.to_owned();
+    let version = text(value, "/apiVersion").map(str::to_owned);
+    let items = match value.get_mut("items")?.take() {
+        Value::Array(items) => items,
+        Value::Null => Vec::new(),
+        _ => return None,
+    };
+    let named = |mut item: Value| {
+        if let Some(fields) = item.as_object_mut()
+            && !kind.is_empty()
+        {
+            fields.entry("kind").or_insert_with(|| kind.clone().into());
+            if let Some(version) = &version {
+                fields
+                    .entry("apiVersion")
+                    .or_insert_with(|| version.clone().into());
+            }
+        }
+        item
+    };
+    Some(items.into_iter().map(named).collect())
+}
+
+fn text<'v>(value: &'v Value, pointer: &str) -> Option<&'v str> {
+    value.pointer(pointer)?.as_str().filter(|s| !s.is_empty())
+}
+
+/// The kind that a name in a group and version is; `None` for what is not read at all.
+fn kind(name: &str, api_version: &str) -> Result<Option<Kind>, FieldError> {
+    let (kind, group, version) = match name {
+        "Service" => (Kind::Service, "", "v1"),
+        "Node" => (Kind::Node, "", "v1"),
+        "Pod" => (Kind::Pod, "", "v1"),
+        "ConfigMap" => (Kind::LegacyConfig, "", "v1"),
+        "EndpointSlice" => (Kind::EndpointSlice, "discovery.k8s.io", "v1"),
+        "IPAddressPool" => (Kind::IpAddressPool, "metallb.io", "v1beta1"),
+        "L2Advertisement" => (Kind::L2Advertisement, "metallb.io", "v1beta1"),
+        "KubeProxyConfiguration" => (Kind::ProxyConfig, "kubeproxy.config.k8s.io", "v1alpha1"),
+        _ => return Ok(None),
+    };
+    let (given_group, given_version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    if given_group != group {
+        return Ok(None);
+    }
+    if given_version != version {
+        let wanted = if group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{group}/{version}")
+        };
+        return Err(FieldError::new(
+            "apiVersion",
+            format!(
+                "{name} is read as {wanted}, not as {}: change the version",
+                ferrolb_api::quote::quoted(api_version)
+            ),
+        ));
+    }
+    Ok(Some(kind))
+}
+
+/// Kinds whose owner may expect that they do something.
+fn ignored_note(kind: &str, api_version: &str) -> Option<FieldError> {
+    let message = match (kind, api_version.split('/').next()) {
+        ("Endpoints", Some("v1")) => {
+            "Endpoints are not read: write a discovery.k8s.io/v1 EndpointSlice"
+        }
+        ("AddressPool", Some("metallb.io")) => {
+            "AddressPool is not read: write a metallb.io/v1beta1 IPAddressPool and an L2Advertisement"
+        }
+        ("BGPPeer" | "BGPAdvertisement" | "BFDProfile" | "Community", Some("metallb.io")) => {
+            "this kind is not used: addresses are announced at layer 2 only, by an L2Advertisement"
+        }
+        _ => return None,
+    };
+    Some(FieldError::new("kind", message))
+}
+
+fn key(value: &Value, kind: Kind, default_namespace: &str) -> Result<ObjectKey, FieldError> {
+    if kind == Kind::ProxyConfig {
+        return Ok(ObjectKey::new("", "kube-proxy"));
+    }
+    let name = match value.pointer("/metadata/name") {
+        Some(Value::String(name)) if !name.is_empty() => name,
+        Some(Value::Null | Value::String(_)) | None => {
+            return Err(FieldError::new(
+                "metadata.name",
+                "is missing: name the object",
+            ));
+        }
+        Some(_) => {
+            return Err(FieldError::new(
+                "metadata.name",
+                "is not a string: put it in quotes",
+            ));
+        }
+    };
+    raw::check_name("metadata.name", name, 253)?;
+    if kind == Kind::Node {
+        return Ok(ObjectKey::new("", name));
+    }
+    let namespace = match value.pointer("/metadata/namespace") {
+        Some(Value::String(namespace)) if !namespace.is_empty() => namespace,
+        Some(Value::Null | Value::String(_)) | None => default_namespace,
+        Some(_) => {
+            return Err(FieldError::new(
+                "metadata.namespace",
+                "is not a string: put it in quotes",
+            ));
+        }
+    };
+    raw::check_name("metadata.namespace", namespace, 63)?;
+    Ok(ObjectKey::new(namespace, name))
+}

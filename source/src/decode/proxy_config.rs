@@ -1,0 +1,240 @@
+//! KubeProxyConfiguration v1alpha1. Fields that only other modes or other programs use are accepted; those that kube-proxy
+//! types are typed here too, so that a wrong type is an error and not a default.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_api::quote::quoted;
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::raw::{ip, net, one_of, typed};
+use super::{FieldError, duration};
+
+/// The schedulers of Linux (net/netfilter/ipvs).
+const SCHEDULERS: [&str; 14] = [
+    "rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "twos",
+];
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Raw {
+    bind_address: Option<String>,
+    hostname_override: Option<String>,
+    #[serde(rename = "clusterCIDR")]
+    cluster_cidr: Option<String>,
+    mode: Option<String>,
+    client_connection: ClientConnection,
+    iptables: Option<IpTables>,
+    ipvs: Option<Ipvs>,
+    conntrack: Option<Conntrack>,
+    #[serde(rename = "featureGates")]
+    _feature_gates: Option<BTreeMap<String, bool>>,
+    #[serde(rename = "healthzBindAddress")]
+    _healthz: Option<String>,
+    #[serde(rename = "metricsBindAddress")]
+    _metrics: Option<String>,
+    #[serde(rename = "nodePortAddresses")]
+    _node_port_addresses: Option<Vec<String>>,
+    #[serde(rename = "oomScoreAdj")]
+    _oom_score_adj: Option<i32>,
+    #[serde(rename = "portRange")]
+    _port_range: Option<String>,
+    #[serde(rename = "configSyncPeriod")]
+    config_sync_period: Option<String>,
+    #[serde(rename = "detectLocalMode")]
+    _detect_local_mode: Option<String>,
+    #[serde(rename = "enableProfiling")]
+    _enable_profiling: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ClientConnection {
+    kubeconfig: Option<String>,
+    #[serde(rename = "acceptContentTypes")]
+    _accept: Option<String>,
+    #[serde(rename = "contentType")]
+    _content_type: Option<String>,
+    #[serde(rename = "qps")]
+    _qps: Option<f32>,
+    #[serde(rename = "burst")]
+    _burst: Option<i32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct IpTables {
+    masquerade_all: Option<bool>,
+    #[serde(rename = "masqueradeBit")]
+    _masquerade_bit: Option<i32>,
+    sync_period: Option<String>,
+    min_sync_period: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Ipvs {
+    scheduler: Option<String>,
+    #[serde(rename = "excludeCIDRs")]
+    exclude_cidrs: Option<Vec<String>>,
+    #[serde(rename = "strictARP")]
+    _strict_arp: Option<bool>,
+    sync_period: Option<String>,
+    min_sync_period: Option<String>,
+    tcp_timeout: Option<String>,
+    tcp_fin_timeout: Option<String>,
+    udp_timeout: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Conntrack {
+    max_per_core: Option<i64>,
+    min: Option<i64>,
+    tcp_established_timeout: Option<String>,
+    tcp_close_wait_timeout: Option<String>,
+    #[serde(rename = "tcpBeLiberal")]
+    _tcp_be_liberal: Option<bool>,
+    udp_timeout: Option<String>,
+    udp_stream_timeout: Option<String>,
+}
+
+/// Decodes a KubeProxyConfiguration.
+pub(super) fn decode(value: &Value) -> Result<(ProxyConfig, Vec<FieldError>), FieldError> {
+    let raw: Raw = typed(value)?;
+    let mut config = ProxyConfig::default();
+    let mut notes = Vec::new();
+    let some = |text: Option<String>| text.filter(|t| !t.is_empty());
+    if let Some(text) = some(raw.bind_address) {
+        config.bind_address = ip("bindAddress", &text)?;
+    }
+    config.hostname_override = some(raw.hostname_override);
+    config.kubeconfig = some(raw.client_connection.kubeconfig);
+    config.mode = raw.mode.unwrap_or_default();
+    match config.mode.as_str() {
+        "ipvs" => {}
+        "" | "iptables" | "nftables" => notes.push(FieldError::new(
+            "mode",
+            format!(
+                "{} is not followed: ferrolb always works with IPVS, write ipvs",
+                quoted(&config.mode)
+            ),
+        )),
+        other => return Err(one_of("mode", other, "ipvs")),
+    }
+    config.cluster_cidrs = cluster_cidrs(raw.cluster_cidr.as_deref().unwrap_or_default())?;
+    if let Some(iptables) = raw.iptables {
+        config.masquerade_all = iptables.masquerade_all.unwrap_or(false);
+        time("iptables.syncPeriod", iptables.sync_period, Duration::ZERO)?;
+        time(
+            "iptables.minSyncPeriod",
+            iptables.min_sync_period,
+            Duration::ZERO,
+        )?;
+    }
+    time("configSyncPeriod", raw.config_sync_period, Duration::ZERO)?;
+    if let Some(ipvs) = raw.ipvs {
+        read_ipvs(ipvs, &mut config)?;
+    }
+    if let Some(conntrack) = raw.conntrack {
+        read_conntrack(conntrack, &mut config)?;
+    }
+    Ok((config, notes))
+}
+
+fn cluster_cidrs(list: &str) -> Result<Vec<IpNet>, FieldError> {
+    let mut cidrs: Vec<IpNet> = Vec::new();
+    for text in list.split(',').map(str::trim).filter(|t| !t.is_empty()) {
+        let cidr = net("clusterCIDR", text)?;
+        if cidrs
+            .iter()
+            .any(|c| c.addr().is_ipv4() == cidr.addr().is_ipv4())
+        {
+            return Err(FieldError::new(
+                "clusterCIDR",
+                format!(
+                    "{} has two ranges of one family: use one per family",
+                    quoted(list)
+                ),
+            ));
+        }
+        cidrs.push(cidr);
+    }
+    Ok(cidrs)
+}
+
+fn read_ipvs(ipvs: Ipvs, config: &mut ProxyConfig) -> Result<(), FieldError> {
+    if let Some(scheduler) = ipvs.scheduler.filter(|s| !s.is_empty()) {
+        if !SCHEDULERS.contains(&scheduler.as_str()) {
+            return Err(one_of("ipvs.scheduler", &scheduler, &SCHEDULERS.join(", ")));
+        }
+        config.scheduler = scheduler;
+    }
+    for (i, text) in ipvs.exclude_cidrs.unwrap_or_default().iter().enumerate() {
+        config
+            .exclude_cidrs
+            .push(net(format!("ipvs.excludeCIDRs[{i}]"), text)?);
+    }
+    time("ipvs.syncPeriod", ipvs.sync_period, Duration::ZERO)?;
+    time("ipvs.minSyncPeriod", ipvs.min_sync_period, Duration::ZERO)?;
+    config.ipvs_timeouts = [
+        time("ipvs.tcpTimeout", ipvs.tcp_timeout, Duration::ZERO)?,
+        time("ipvs.tcpFinTimeout", ipvs.tcp_fin_timeout, Duration::ZERO)?,
+        time("ipvs.udpTimeout", ipvs.udp_timeout, Duration::ZERO)?,
+    ];
+    Ok(())
+}
+
+fn read_conntrack(conntrack: Conntrack, config: &mut ProxyConfig) -> Result<(), FieldError> {
+    let (max_per_core, min) = config.conntrack_max;
+    config.conntrack_max = (
+        count("conntrack.maxPerCore", conntrack.max_per_core, max_per_core)?,
+        count("conntrack.min", conntrack.min, min)?,
+    );
+    let [established, close_wait] = config.conntrack_timeouts;
+    config.conntrack_timeouts = [
+        time(
+            "conntrack.tcpEstablishedTimeout",
+            conntrack.tcp_established_timeout,
+            established,
+        )?,
+        time(
+            "conntrack.tcpCloseWaitTimeout",
+            conntrack.tcp_close_wait_timeout,
+            close_wait,
+        )?,
+    ];
+    time(
+        "conntrack.udpTimeout",
+        conntrack.udp_timeout,
+        Duration::ZERO,
+    )?;
+    time(
+        "conntrack.udpStreamTimeout",
+        conntrack.udp_stream_timeout,
+        Duration::ZERO,
+    )?;
+    Ok(())
+}
+
+fn time(field: &str, text: Option<String>, default: Duration) -> Result<Duration, FieldError> {
+    match text {
+        Some(text) => duration::parse(field, &text),
+        None => Ok(default),
+    }
+}
+
+fn count(field: &str, number: Option<i64>, default: u32) -> Result<u32, FieldError> {
+    match number {
+        None => Ok(default),
+        Some(number) => u32::try_from(number).map_err(|_| {
+            FieldError::new(
+                field,
+                format!("{number} is out of range: use 0 to {}", u32::MAX),
+            )
+        }),
+    }
+}

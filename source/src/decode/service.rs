@@ -1,0 +1,171 @@
+//! The Service.
+
+mod addresses;
+mod ports;
+
+use std::collections::BTreeMap;
+
+use addresses::{Status, cluster_ips, external_ips, ingress};
+use ferrolb_api::ObjectKey;
+use ferrolb_api::view::service::DualStack;
+use ferrolb_api::view::{Service, ServiceType, TrafficPolicy};
+use ports::{Port, optional_port, ports};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::raw::{Raw, net, one_of, strings, typed};
+use super::{FieldError, annotations};
+
+/// Labels by which a Service is another proxy's.
+const FOREIGN: [&str; 2] = [
+    "service.kubernetes.io/service-proxy-name",
+    "service.kubernetes.io/headless",
+];
+/// Kubernetes' default and bound of the affinity timeout.
+const AFFINITY_SECONDS: i64 = 10_800;
+const AFFINITY_MAX: i64 = 86_400;
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    r#type: Option<String>,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    #[serde(rename = "clusterIPs")]
+    cluster_ips: Option<Vec<String>>,
+    #[serde(rename = "externalIPs")]
+    external_ips: Option<Vec<String>>,
+    #[serde(rename = "loadBalancerIP")]
+    load_balancer_ip: Option<String>,
+    load_balancer_class: Option<String>,
+    load_balancer_source_ranges: Option<Vec<String>>,
+    ports: Option<Vec<Port>>,
+    selector: Option<BTreeMap<String, Option<String>>>,
+    external_traffic_policy: Option<String>,
+    internal_traffic_policy: Option<String>,
+    session_affinity: Option<String>,
+    session_affinity_config: Option<AffinityConfig>,
+    ip_family_policy: Option<String>,
+    health_check_node_port: Option<i64>,
+    publish_not_ready_addresses: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AffinityConfig {
+    #[serde(rename = "clientIP")]
+    client_ip: Option<ClientIp>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClientIp {
+    timeout_seconds: Option<i64>,
+}
+
+/// Decodes a Service; the notes are about its request for addresses.
+pub(super) fn decode(
+    value: &Value,
+    key: ObjectKey,
+) -> Result<(Service, Vec<FieldError>), FieldError> {
+    let raw: Raw<Spec, Status> = typed(value)?;
+    let mut metadata = raw.metadata.unwrap_or_default();
+    let spec = raw.spec.unwrap_or_default();
+    let service_type = service_type(spec.r#type.as_deref())?;
+    let (headless, cluster_ips) = cluster_ips(&spec)?;
+    let labels = metadata.labels();
+    let request = annotations::decode(&metadata.annotations(), spec.load_balancer_ip.as_deref());
+    let (ingress, ingress_is_mixed) = ingress(raw.status.unwrap_or_default())?;
+    let service = Service {
+        uid: metadata.uid(),
+        service_type,
+        headless,
+        cluster_ips,
+        external_ips: external_ips(spec.external_ips.unwrap_or_default())?,
+        ingress,
+        ingress_is_mixed,
+        load_balancer_ip: request.load_balancer_ip,
+        load_balancer_class: spec.load_balancer_class.filter(|c| !c.is_empty()),
+        source_ranges: spec
+            .load_balancer_source_ranges
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+            .map(|(i, text)| net(format!("spec.loadBalancerSourceRanges[{i}]"), text))
+            .collect::<Result<_, _>>()?,
+        ports: ports(
+            spec.ports.unwrap_or_default(),
+            headless || service_type == ServiceType::ExternalName,
+        )?,
+        selector: strings(spec.selector),
+        external_policy: policy("spec.externalTrafficPolicy", spec.external_traffic_policy)?,
+        internal_policy: policy("spec.internalTrafficPolicy", spec.internal_traffic_policy)?,
+        affinity_seconds: affinity(
+            spec.session_affinity.as_deref(),
+            spec.session_affinity_config,
+        )?,
+        dual_stack: match spec.ip_family_policy.as_deref() {
+            None | Some("" | "SingleStack") => DualStack::Single,
+            Some("PreferDualStack") => DualStack::Prefer,
+            Some("RequireDualStack") => DualStack::Require,
+            Some(other) => {
+                return Err(one_of(
+                    "spec.ipFamilyPolicy",
+                    other,
+                    "SingleStack, PreferDualStack or RequireDualStack",
+                ));
+            }
+        },
+        health_check_node_port: optional_port(
+            "spec.healthCheckNodePort".into(),
+            spec.health_check_node_port,
+        )?,
+        publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
+        foreign_proxy: FOREIGN.iter().any(|label| labels.contains_key(*label)),
+        labels,
+        annotations: request.annotations,
+        key,
+    };
+    Ok((service, request.notes))
+}
+
+fn service_type(text: Option<&str>) -> Result<ServiceType, FieldError> {
+    match text {
+        None | Some("" | "ClusterIP") => Ok(ServiceType::ClusterIP),
+        Some("NodePort") => Ok(ServiceType::NodePort),
+        Some("LoadBalancer") => Ok(ServiceType::LoadBalancer),
+        Some("ExternalName") => Ok(ServiceType::ExternalName),
+        Some(other) => Err(one_of(
+            "spec.type",
+            other,
+            "ClusterIP, NodePort, LoadBalancer or ExternalName",
+        )),
+    }
+}
+
+fn policy(field: &str, text: Option<String>) -> Result<TrafficPolicy, FieldError> {
+    match text.as_deref() {
+        None | Some("" | "Cluster") => Ok(TrafficPolicy::Cluster),
+        Some("Local") => Ok(TrafficPolicy::Local),
+        Some(other) => Err(one_of(field, other, "Cluster or Local")),
+    }
+}
+
+fn affinity(text: Option<&str>, config: Option<AffinityConfig>) -> Result<Option<u32>, FieldError> {
+    match text {
+        None | Some("" | "None") => return Ok(None),
+        Some("ClientIP") => {}
+        Some(other) => return Err(one_of("spec.sessionAffinity", other, "None or ClientIP")),
+    }
+    let seconds = config
+        .and_then(|c| c.client_ip)
+        .and_then(|c| c.timeout_seconds)
+        .unwrap_or(AFFINITY_SECONDS);
+    match u32::try_from(seconds) {
+        Ok(s) if s > 0 && seconds <= AFFINITY_MAX => Ok(Some(s)),
+        _ => Err(FieldError::new(
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+            format!("{seconds} is out of range: use 1 to {AFFINITY_MAX}"),
+        )),
+    }
+}

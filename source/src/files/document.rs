@@ -1,0 +1,232 @@
+//! The text of one file, as objects and problems: documents are told apart, lists opened, each object decoded.
+//!
+//! A document that is not YAML spoils itself alone, not its file: the separator is a line of `---`, which nothing inside a
+//! document may look like (YAML 1.2, 9.1.2).
+
+use std::collections::BTreeMap;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::problem::Problem;
+use serde_json::Value;
+
+use super::locate::line_of;
+use crate::decode::{self, Decoded, FieldError};
+use crate::yaml;
+
+/// Documents and list items of one file; the rest of a longer file is not read.
+pub const MOST_OBJECTS: usize = 50_000;
+/// Problems of one file whose exact line is looked for.
+const MOST_LOCATED: usize = 20;
+/// How deep lists may hold lists.
+const DEEPEST_LIST: usize = 3;
+
+/// An object of a file, and what is wrong in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The object.
+    pub object: Object,
+    /// `file:line` of its document.
+    pub origin: String,
+}
+
+/// What a file says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Read {
+    /// Good objects, in the order of the file.
+    pub objects: Vec<Found>,
+    /// Objects that are there but broken: what they were before stays.
+    pub broken: Vec<(Kind, ObjectKey)>,
+    /// Something in it could not even be identified: it may be any object that the file had before.
+    pub unknown: bool,
+    /// All that is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads the text of `file` (its name for messages); objects that name no namespace are in `namespace`.
+pub fn read(file: &str, namespace: &str, text: &str) -> Read {
+    let mut read = Read::default();
+    let mut seen = BTreeMap::new();
+    let mut left = MOST_OBJECTS;
+    for (line, document) in documents(text) {
+        if left == 0 {
+            read.unknown = true;
+            read.problems.push(Problem {
+                origin: format!("{file}:{line}"),
+                message: format!("more than {MOST_OBJECTS} objects are in one file: split it"),
+                ..Problem::default()
+            });
+            break;
+        }
+        let mut reader = Reader {
+            file,
+            namespace,
+            line,
+            document,
+            read: &mut read,
+            seen: &mut seen,
+            left: &mut left,
+        };
+        match yaml::value(document) {
+            Ok(Value::Null) => {}
+            Ok(value) => reader.take(value, "", 0),
+            Err(error) => {
+                let at = line + error.line.unwrap_or(1).saturating_sub(1);
+                read.unknown = true;
+                read.problems.push(Problem {
+                    origin: format!("{file}:{at}"),
+                    message: format!("this is not valid YAML: {error}; what it said before stays"),
+                    ..Problem::default()
+                });
+            }
+        }
+    }
+    read
+}
+
+struct Reader<'r> {
+    file: &'r str,
+    namespace: &'r str,
+    line: usize,
+    document: &'r str,
+    read: &'r mut Read,
+    seen: &'r mut BTreeMap<(Kind, ObjectKey), String>,
+    left: &'r mut usize,
+}
+
+impl Reader<'_> {
+    /// Takes in an object or a list at `path` of the document.
+    fn take(&mut self, mut value: Value, path: &str, depth: usize) {
+        if depth < DEEPEST_LIST
+            && let Some(items) = decode::items(&mut value)
+        {
+            for (i, item) in items.into_iter().enumerate() {
+                self.take(item, &join(path, &format!("items[{i}]")), depth + 1);
+            }
+            return;
+        }
+        if *self.left == 0 {
+            self.read.unknown = true;
+            return;
+        }
+        *self.left -= 1;
+        let title = decode::title(&value, self.namespace);
+        match decode::object(&value, self.namespace) {
+            Decoded::Good(object, notes) => {
+                for note in notes {
+                    self.problem(&title, path, note);
+                }
+                self.good(*object, &title, path);
+            }
+            Decoded::Broken(identity, error) => {
+                self.problem(&title, path, error);
+                match identity {
+                    Some(identity) => self.read.broken.push(identity),
+                    None => self.read.unknown = true,
+                }
+            }
+            Decoded::Ignored(note) => {
+                tracing::debug!(file = self.file, object = title, "not read");
+                if let Some(note) = note {
+                    self.problem(&title, path, note);
+                }
+            }
+        }
+    }
+
+    fn good(&mut self, object: Object, title: &str, path: &str) {
+        let identity = (object.kind(), object.key());
+        match self.seen.get(&identity) {
+            Some(first) => {
+                let origin = self.origin(path);
+                let message = format!("the same object is at {first}, which is used: remove one");
+                self.read.problems.push(Problem {
+                    origin,
+                    object: title.to_owned(),
+                    field: String::new(),
+                    message,
+                });
+            }
+            None => {
+                let origin = self.origin("");
+                self.seen.insert(identity, origin.clone());
+                self.read.objects.push(Found { object, origin });
+            }
+        }
+    }
+
+    fn problem(&mut self, title: &str, path: &str, error: FieldError) {
+        let field = join(path, &error.field);
+        self.read.problems.push(Problem {
+            origin: self.origin(&field),
+            object: title.to_owned(),
+            field: error.field,
+            message: error.message,
+        });
+    }
+
+    /// The place of a field, or of the document as a whole, which costs nothing. So that a file full of errors is not read
+    /// again for each of them, only the first ones are told with the line of the field.
+    fn origin(&self, path: &str) -> String {
+        let within = if path.is_empty() || self.read.problems.len() >= MOST_LOCATED {
+            first_line(self.document)
+        } else {
+            line_of(self.document, path)
+        };
+        format!("{}:{}", self.file, self.line + within - 1)
+    }
+}
+
+fn join(path: &str, field: &str) -> String {
+    match (path.is_empty(), field.is_empty()) {
+        (true, _) => field.to_owned(),
+        (_, true) => path.to_owned(),
+        _ => format!("{path}.{field}"),
+    }
+}
+
+/// The first line, from 1, that says something.
+fn first_line(document: &str) -> usize {
+    let says = |line: &str| {
+        let line = line.trim();
+        !line.is_empty() && !line.starts_with('#') && line != "---"
+    };
+    document.lines().position(says).map_or(1, |i| i + 1)
+}
+
+/// The documents of a text, each with the number of its first line.
+fn documents(text: &str) -> Vec<(usize, &str)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut documents = Vec::new();
+    let (mut begin, mut begin_line, mut offset) = (0, 1, 0);
+    // Directives (%YAML) belong to the document whose separator follows them.
+    let mut only_directives = true;
+    for (i, line) in text.split_inclusive('\n').enumerate() {
+        let separator = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        if separator && !only_directives {
+            if let Some(document) = text.get(begin..offset) {
+                documents.push((begin_line, document));
+            }
+            (begin, begin_line) = (offset, i + 1);
+        }
+        let trimmed = line.trim_end();
+        if separator {
+            only_directives = false;
+        } else if trimmed == "..." {
+            only_directives = true;
+            if let Some(document) = text.get(begin..offset) {
+                documents.push((begin_line, document));
+            }
+            (begin, begin_line) = (offset + line.len(), i + 2);
+        } else if !trimmed.is_empty() && !trimmed.starts_with(['%', '#']) {
+            only_directives = false;
+        }
+        offset += line.len();
+    }
+    if let Some(document) = text.get(begin..) {
+        documents.push((begin_line, document));
+    }
+    documents
+}

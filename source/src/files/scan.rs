@@ -1,0 +1,257 @@
+//! What is in the folder now. A file that did not change since it was last read is not read again.
+//!
+//! A ConfigMap mounted by the kubelet is a folder of links into `..data`, itself a link that is swapped: links to files are
+//! followed, and whatever begins with a dot is passed over.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ferrolb_api::problem::Problem;
+
+use super::document::{self, Read};
+use crate::decode::raw::check_name;
+
+/// Bounds of what is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one file.
+    pub file_bytes: u64,
+    /// Files in all.
+    pub files: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            file_bytes: 16 << 20,
+            files: 10_000,
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scan {
+    /// The folder could not be read at all, and why.
+    pub missing: Option<String>,
+    /// What each file says, by its path within the folder.
+    pub files: BTreeMap<String, Arc<Read>>,
+    /// Folders within the folder (path with a slash at the end; empty: the folder itself) of which not all could be seen.
+    pub blind: Vec<String>,
+    /// What is wrong beside the contents of files.
+    pub problems: Vec<Problem>,
+}
+
+/// By these a change of a file is seen without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Known {
+    stamp: Stamp,
+    /// It had changed so shortly before it was read that a further write may have left the stamp as it is.
+    fresh: bool,
+    read: Arc<Read>,
+}
+
+/// The clock of a file system may tick as slowly as a jiffy, that of a network one slower.
+const FRESH: Duration = Duration::from_millis(1500);
+
+/// Reads the folder again and again.
+#[derive(Debug)]
+pub struct Scanner {
+    dir: PathBuf,
+    limits: Limits,
+    known: BTreeMap<String, Known>,
+}
+
+impl Scanner {
+    /// A scanner of a folder.
+    pub fn new(dir: PathBuf, limits: Limits) -> Self {
+        Self {
+            dir,
+            limits,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// What is there now.
+    pub fn scan(&mut self) -> Scan {
+        let mut scan = Scan::default();
+        match list(&self.dir) {
+            Err(error) => {
+                scan.missing = Some(format!("{}: {error}", self.dir.display()));
+                return scan;
+            }
+            Ok(names) => self.folder("", "default", names, &mut scan),
+        }
+        self.known.retain(|path, _| scan.files.contains_key(path));
+        scan
+    }
+
+    /// Takes in the files of one folder, `prefix` being its path with a slash.
+    fn folder(&mut self, prefix: &str, namespace: &str, names: Vec<String>, scan: &mut Scan) {
+        for name in names {
+            let path = format!("{prefix}{name}");
+            let full = self.dir.join(&path);
+            match std::fs::metadata(&full) {
+                Ok(metadata) if metadata.is_dir() => self.subfolder(path, &full, prefix, scan),
+                _ if !is_manifest(&name) => {}
+                Ok(metadata) => self.file(path, &full, &metadata, namespace, scan),
+                // A link that leads nowhere, perhaps for this moment only.
+                Err(error) => unreadable(path, &error, scan),
+            }
+        }
+    }
+
+    fn subfolder(&mut self, path: String, full: &Path, prefix: &str, scan: &mut Scan) {
+        let mut problem = |message: String| {
+            scan.problems.push(Problem {
+                origin: path.clone(),
+                message,
+                ..Problem::default()
+            });
+        };
+        if !prefix.is_empty() {
+            problem("a folder within a subfolder is not read: move its files up".into());
+        } else if std::fs::symlink_metadata(full).is_ok_and(|m| m.is_symlink()) {
+            problem("a link to a folder is not followed: make it a folder of its own".into());
+        } else if let Err(error) = check_name("", &path, 63) {
+            problem(format!("a subfolder is a namespace, and {}", error.message));
+        } else {
+            match list(full) {
+                Ok(names) => self.folder(&format!("{path}/"), &path, names, scan),
+                // Gone since its parent was listed: the next look will tell.
+                Err(error) => {
+                    problem(format!(
+                        "this folder cannot be read: {error}; what its files said before stays"
+                    ));
+                    scan.blind.push(format!("{path}/"));
+                }
+            }
+        }
+    }
+
+    fn file(
+        &mut self,
+        path: String,
+        full: &Path,
+        metadata: &Metadata,
+        namespace: &str,
+        scan: &mut Scan,
+    ) {
+        if scan.files.len() >= self.limits.files {
+            if !scan.blind.iter().any(String::is_empty) {
+                scan.blind.push(String::new());
+                scan.problems.push(Problem {
+                    origin: path,
+                    message: format!(
+                        "there are more than {} files: this one and those after it are not read",
+                        self.limits.files
+                    ),
+                    ..Problem::default()
+                });
+            }
+            return;
+        }
+        let stamp = Stamp::of(metadata);
+        if let Some(known) = self.known.get(&path)
+            && known.stamp == stamp
+            && !known.fresh
+        {
+            scan.files.insert(path, Arc::clone(&known.read));
+            return;
+        }
+        match read_text(full, self.limits.file_bytes) {
+            Ok(text) => {
+                let mut read = Arc::new(document::read(&path, namespace, &text));
+                // The same text again keeps the same value, so that it is seen at a glance that nothing changed.
+                if let Some(known) = self.known.get(&path)
+                    && known.read == read
+                {
+                    read = Arc::clone(&known.read);
+                }
+                scan.files.insert(path.clone(), Arc::clone(&read));
+                let fresh = metadata
+                    .modified()
+                    .ok()
+                    .and_then(|m| SystemTime::now().duration_since(m).ok())
+                    .is_none_or(|age| age < FRESH);
+                self.known.insert(path, Known { stamp, fresh, read });
+            }
+            Err(error) => unreadable(path, &error, scan),
+        }
+    }
+}
+
+fn unreadable(path: String, error: &io::Error, scan: &mut Scan) {
+    let read = Read {
+        unknown: true,
+        problems: vec![Problem {
+            origin: path.clone(),
+            message: format!("this file cannot be read: {error}; what it said before stays"),
+            ..Problem::default()
+        }],
+        ..Read::default()
+    };
+    scan.files.insert(path, Arc::new(read));
+}
+
+/// The names in a folder that are not hidden, in order.
+fn list(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        if let Ok(name) = entry?.file_name().into_string()
+            && !name.starts_with('.')
+        {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn is_manifest(name: &str) -> bool {
+    [".yaml", ".yml", ".json"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
+}
+
+fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    // A device would be read for ever, and opening a pipe waits until somebody writes to it.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let file = File::open(path)?;
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len > most) {
+        return Err(io::Error::other(format!(
+            "it has more than {most} bytes, split it"
+        )));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+}

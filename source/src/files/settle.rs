@@ -1,0 +1,268 @@
+//! What of a folder to believe: pure, with the clock as an argument.
+//!
+//! | what is seen | what follows |
+//! |---|---|
+//! | a new or changed object | it counts at once |
+//! | an object is broken | its last good state stays |
+//! | an object is missing, and its file has something unreadable | it stays: it may be that |
+//! | an object is missing | it is removed when it has been missing, and nothing else in the folder has changed, for a while |
+//! | the folder is missing | nothing is removed, however long |
+//! | an object is in two files | the first by path counts |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::change::{Batch, Change};
+use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::problem::Problem;
+
+use super::document::Found;
+use super::scan::Scan;
+
+type Identity = (Kind, ObjectKey);
+
+/// Constant change elsewhere in the folder holds a removal up for at most this many times the time it takes to settle.
+const PATIENCE: u32 = 5;
+/// Problems that are told; a folder full of errors has more.
+const MOST_PROBLEMS: usize = 1000;
+
+#[derive(Debug)]
+struct Delivered {
+    object: Object,
+    file: String,
+    /// Its place in the file.
+    origin: String,
+    /// Since when it is missing.
+    missing: Option<Instant>,
+}
+
+/// What was delivered of a folder, and what is about to go.
+#[derive(Debug)]
+pub struct Settle {
+    settle: Duration,
+    delivered: BTreeMap<Identity, Delivered>,
+    problems: Vec<Problem>,
+    /// Places to tell with the next batch.
+    moved: Vec<(Identity, String)>,
+    last: Option<Scan>,
+    /// When the folder last looked different.
+    changed: Option<Instant>,
+}
+
+impl Settle {
+    /// Nothing delivered yet; `settle` is how long an object must be missing before it is removed.
+    pub fn new(settle: Duration) -> Self {
+        Self {
+            settle,
+            delivered: BTreeMap::new(),
+            problems: Vec::new(),
+            moved: Vec::new(),
+            last: None,
+            changed: None,
+        }
+    }
+
+    /// What follows from a look at the folder; the first that finds it there always gives a batch, an empty one too.
+    pub fn step(&mut self, scan: &Scan, now: Instant) -> Option<Batch> {
+        let first = self.changed.is_none();
+        if let Some(error) = &scan.missing {
+            if first {
+                return None;
+            }
+            for delivered in self.delivered.values_mut() {
+                delivered.missing = None;
+            }
+            self.changed = Some(now);
+            self.last = None;
+            let mut problems = self.problems.clone();
+            problems.retain(|p| !is_missing(p));
+            problems.insert(0, missing(error));
+            return self.batch(false, Vec::new(), problems);
+        }
+        if self.last.as_ref() == Some(scan) {
+            if !self.delivered.values().any(|d| d.missing.is_some()) {
+                return None;
+            }
+        } else {
+            self.last = Some(scan.clone());
+            self.changed = Some(now);
+        }
+        let mut problems = scan.problems.clone();
+        problems.extend(scan.files.values().flat_map(|r| r.problems.iter().cloned()));
+        let mut changes = Vec::new();
+        let present = self.take_present(scan, &mut changes, &mut problems);
+        self.take_missing(scan, &present, now, &mut changes);
+        self.batch(first, changes, problems)
+    }
+
+    /// When a removal is due; look again then.
+    pub fn due(&self) -> Option<Instant> {
+        self.delivered
+            .values()
+            .filter_map(|d| d.missing)
+            .map(|since| self.goes(since))
+            .min()
+    }
+
+    /// When something missing since then goes.
+    fn goes(&self, since: Instant) -> Instant {
+        let quiet = self.changed.map_or(since, |c| c.max(since)) + self.settle;
+        quiet.min(since + self.settle * PATIENCE)
+    }
+
+    /// Takes in what is there; returns the identities that are spoken for.
+    fn take_present(
+        &mut self,
+        scan: &Scan,
+        changes: &mut Vec<Change>,
+        problems: &mut Vec<Problem>,
+    ) -> BTreeSet<Identity> {
+        let mut origins: BTreeMap<Identity, &str> = BTreeMap::new();
+        for (file, read) in &scan.files {
+            for identity in &read.broken {
+                // Broken where it comes from: another file's object of that name does not take over.
+                if self
+                    .delivered
+                    .get(identity)
+                    .is_some_and(|d| d.file == *file)
+                {
+                    origins.entry(identity.clone()).or_insert(file);
+                }
+            }
+            for found in &read.objects {
+                let identity = (found.object.kind(), found.object.key());
+                if let Some(earlier) = origins.get(&identity) {
+                    problems.push(twice(&identity, &found.origin, earlier));
+                    continue;
+                }
+                if let Some(change) = self.upsert(&identity, found, file) {
+                    changes.push(change);
+                }
+                origins.insert(identity, &found.origin);
+            }
+        }
+        let present: BTreeSet<Identity> = origins.into_keys().collect();
+        for identity in &present {
+            if let Some(delivered) = self.delivered.get_mut(identity) {
+                delivered.missing = None;
+            }
+        }
+        present
+    }
+
+    fn upsert(&mut self, identity: &Identity, found: &Found, file: &str) -> Option<Change> {
+        let known = self.delivered.get_mut(identity);
+        let mut object = std::borrow::Cow::Borrowed(&found.object);
+        if known.as_ref().is_none_or(|k| k.origin != found.origin) {
+            self.moved.push((identity.clone(), found.origin.clone()));
+        }
+        if let Object::LegacyConfig(config) = object.as_ref()
+            && !config.broken.is_empty()
+            && let Some(Object::LegacyConfig(earlier)) = known.as_ref().map(|d| &d.object)
+        {
+            let mut config = config.clone();
+            config.inherit(earlier);
+            object = std::borrow::Cow::Owned(Object::LegacyConfig(config));
+        }
+        if let Some(known) = known
+            && known.object == *object
+        {
+            if known.origin != found.origin {
+                known.file = file.to_owned();
+                known.origin.clone_from(&found.origin);
+            }
+            return None;
+        }
+        let object = object.into_owned();
+        self.delivered.insert(
+            identity.clone(),
+            Delivered {
+                object: object.clone(),
+                file: file.to_owned(),
+                origin: found.origin.clone(),
+                missing: None,
+            },
+        );
+        Some(Change::Upsert(object))
+    }
+
+    fn take_missing(
+        &mut self,
+        scan: &Scan,
+        present: &BTreeSet<Identity>,
+        now: Instant,
+        changes: &mut Vec<Change>,
+    ) {
+        let mut gone = Vec::new();
+        for (identity, delivered) in &mut self.delivered {
+            if present.contains(identity) {
+                continue;
+            }
+            let unsure = scan.files.get(&delivered.file).is_some_and(|r| r.unknown)
+                || scan
+                    .blind
+                    .iter()
+                    .any(|folder| delivered.file.starts_with(folder.as_str()));
+            delivered.missing = if unsure {
+                None
+            } else {
+                Some(delivered.missing.unwrap_or(now))
+            };
+            if let Some(since) = delivered.missing {
+                gone.push((identity.clone(), since));
+            }
+        }
+        for (identity, since) in gone {
+            if self.goes(since) <= now {
+                self.delivered.remove(&identity);
+                changes.push(Change::Remove(identity.0, identity.1));
+            }
+        }
+    }
+
+    fn batch(
+        &mut self,
+        first: bool,
+        mut changes: Vec<Change>,
+        mut problems: Vec<Problem>,
+    ) -> Option<Batch> {
+        changes.sort_by_key(Change::rank);
+        problems.sort();
+        problems.dedup();
+        problems.truncate(MOST_PROBLEMS);
+        let problems = (problems != self.problems).then_some(problems);
+        if let Some(problems) = &problems {
+            self.problems.clone_from(problems);
+        }
+        let origins = std::mem::take(&mut self.moved);
+        let news = !changes.is_empty() || problems.is_some() || !origins.is_empty();
+        (first || news).then_some(Batch {
+            changes,
+            problems,
+            origins,
+        })
+    }
+}
+
+const MISSING: &str = "the manifests folder cannot be read";
+
+fn missing(error: &str) -> Problem {
+    Problem {
+        message: format!("{MISSING}: {error}; all stays as it is until it is back"),
+        ..Problem::default()
+    }
+}
+
+fn is_missing(problem: &Problem) -> bool {
+    problem.message.starts_with(MISSING)
+}
+
+fn twice(identity: &Identity, origin: &str, earlier: &str) -> Problem {
+    Problem {
+        origin: origin.to_owned(),
+        object: format!("{} {}", identity.0, identity.1),
+        field: String::new(),
+        message: format!("the same object is in {earlier}, which is used: remove one"),
+    }
+}

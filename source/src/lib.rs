@@ -1,0 +1,22 @@
+//! Where changes come from: a folder of YAML ([`files`]) or a cluster's API ([`cluster`]), and the decoding of both.
+//!
+//! The barrier is in the contract: the first [`Batch`] of a source is complete. A source that has several parts (watches,
+//! files) delivers nothing until each of them has delivered its first full list, so that a consumer never sees Services
+//! before their endpoints and takes them for empty. A relist is delivered as the difference to what was known.
+
+use std::future::Future;
+
+use ferrolb_api::change::Batch;
+
+pub mod cluster;
+pub mod decode;
+pub mod files;
+pub mod proxy_config;
+pub mod synth;
+pub mod yaml;
+
+/// A source of changes.
+pub trait Source: Send {
+    /// The next batch; the first is the complete state of the source. `None` when the source has ended for good.
+    fn next(&mut self) -> impl Future<Output = Option<Batch>> + Send;
+}
