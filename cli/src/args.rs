@@ -174,7 +174,7 @@ pub(crate) struct NodeArgs {
     pub(crate) key_file: Option<PathBuf>,
 
     /// UDP port on which the members talk
-    #[arg(long, value_name = "PORT", default_value_t = 7947, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", default_value_t = ferrolb_node::config::DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
 
     /// Range that ClusterIPs come from, one per family; addresses in it that no Service has are refused [default: 10.96.0.0/12 with
@@ -200,12 +200,12 @@ pub(crate) struct NodeArgs {
         long,
         value_name = "DIR",
         env = "FERROLB_NET_SYSCTLS",
-        default_value = "/proc/sys/net"
+        default_value = ferrolb_node::config::DEFAULT_NET_SYSCTLS
     )]
     pub(crate) net_sysctls: PathBuf,
 
     /// Unix socket for `ferrolb status`
-    #[arg(long, value_name = "FILE", default_value = crate::node::DEFAULT_SOCKET)]
+    #[arg(long, value_name = "FILE", default_value = ferrolb_node::config::DEFAULT_SOCKET)]
     pub(crate) socket: PathBuf,
 
     /// Group whose members may use the socket besides root
@@ -264,7 +264,7 @@ Exit codes: 0 the node or the API server answered, 1 it did not.";
 #[command(after_help = STATUS_EXAMPLES)]
 pub(crate) struct StatusArgs {
     /// Unix socket of the node
-    #[arg(long, value_name = "FILE", default_value = crate::node::DEFAULT_SOCKET)]
+    #[arg(long, value_name = "FILE", default_value = ferrolb_node::config::DEFAULT_SOCKET)]
     pub(crate) socket: PathBuf,
 
     /// Ask the API of a cluster instead

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ferrolb_api::proxy_config::ProxyConfig;
-use ferrolb_controller::store::{DirStore, Store, StoreError};
+use ferrolb_node::lock::StateLock;
+use ferrolb_node::store::{DirStore, Store, StoreError};
 use ferrolb_proxy::config::Config;
 use ferrolb_proxy::kernel::Kernel;
 use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};
@@ -13,7 +14,6 @@ use ferrolb_speaker::cleanup::remove_leftovers;
 
 use crate::args::CleanupArgs;
 use crate::error::Error;
-use crate::lock::StateLock;
 
 pub(crate) fn main(args: &CleanupArgs) -> Result<(), Error> {
     let _lock = StateLock::take(&args.state)?;

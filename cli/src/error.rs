@@ -9,30 +9,9 @@ pub(crate) enum Error {
     /// The arguments contradict each other or lack something.
     #[error("{0}")]
     Usage(String),
-    /// A file or folder can't be used.
-    #[error("{path}: {source}", path = path.display())]
-    File {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    /// The socket for `status` can't be made.
-    #[error(
-        "the socket for `ferrolb status` cannot be made at {path}: {source}; run as root, or name another place with --socket",
-        path = path.display()
-    )]
-    Socket {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    /// The state folder can't be used.
-    #[error(
-        "the state folder {path} cannot be used: {source}; name one with --state that this user can write to",
-        path = path.display()
-    )]
-    State {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    /// A node cannot start, or ended.
+    #[error(transparent)]
+    Node(#[from] ferrolb_node::Error),
     /// The node's socket does not answer.
     #[error(
         "no node answers on {path}: {source}; is `ferrolb node` running with this --socket, and are you root or in its group? (A whole cluster: --kubeconfig FILE)",
@@ -45,9 +24,6 @@ pub(crate) enum Error {
     /// An API server that is asked once, or what stands in its place, gives no good answer.
     #[error("{server}: {why}")]
     ApiServer { server: String, why: String },
-    /// A node runs already with this state or socket.
-    #[error("another node uses {path}; stop it first, or give this one its own --socket and --state", path = path.display())]
-    InUse { path: PathBuf },
     /// Something of the daemons failed for good.
     #[error("{0}")]
     Failed(String),
@@ -57,7 +33,7 @@ impl Error {
     /// 2 for a mistake in the call, 1 for everything else.
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::Node(ferrolb_node::Error::Usage(_)) => 2,
             _ => 1,
         }
     }

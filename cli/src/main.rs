@@ -6,16 +6,14 @@ mod completions;
 mod controller;
 mod crds;
 mod error;
-mod lock;
 mod log;
 mod node;
 mod status;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Cli, Command};
+use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -1,5 +1,5 @@
-//! Builders for the tests of this crate.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! Builders for tests, of this crate and of those above it.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,20 +13,20 @@ use ferrolb_api::view::{Protocol, Service, ServicePort, ServiceType, TargetPort,
 
 use crate::state::{Settings, State};
 
-pub(crate) fn ip(text: &str) -> IpAddr {
+pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub(crate) fn ips(text: &str) -> Vec<IpAddr> {
+pub fn ips(text: &str) -> Vec<IpAddr> {
     text.split(',').filter(|t| !t.is_empty()).map(ip).collect()
 }
 
-pub(crate) fn key(text: &str) -> ObjectKey {
+pub fn key(text: &str) -> ObjectKey {
     let (namespace, name) = text.split_once('/').unwrap();
     ObjectKey::new(namespace, name)
 }
 
-pub(crate) fn labels(text: &str) -> BTreeMap<String, String> {
+pub fn labels(text: &str) -> BTreeMap<String, String> {
     text.split(',')
         .filter_map(|t| t.split_once('='))
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
@@ -36,7 +36,7 @@ pub(crate) fn labels(text: &str) -> BTreeMap<String, String> {
 /// A Service of type LoadBalancer with port 80/TCP.
 pub(crate) struct Builder(Service);
 
-pub(crate) fn service(name: &str) -> Builder {
+pub fn service(name: &str) -> Builder {
     Builder(Service {
         key: key(name),
         service_type: ServiceType::LoadBalancer,
@@ -47,10 +47,10 @@ pub(crate) fn service(name: &str) -> Builder {
 }
 
 impl Builder {
-    pub(crate) fn build(self) -> Service {
+    pub fn build(self) -> Service {
         self.0
     }
-    pub(crate) fn port(mut self, protocol: Protocol, port: u16) -> Self {
+    pub fn port(mut self, protocol: Protocol, port: u16) -> Self {
         self.0.ports = vec![ServicePort {
             name: String::new(),
             protocol,
@@ -60,55 +60,55 @@ impl Builder {
         }];
         self
     }
-    pub(crate) fn cluster_only(mut self) -> Self {
+    pub fn cluster_only(mut self) -> Self {
         self.0.service_type = ServiceType::ClusterIP;
         self
     }
-    pub(crate) fn headless(mut self) -> Self {
+    pub fn headless(mut self) -> Self {
         self.0.headless = true;
         self
     }
-    pub(crate) fn cluster_ip(mut self, text: &str) -> Self {
+    pub fn cluster_ip(mut self, text: &str) -> Self {
         self.0.cluster_ips = ips(text);
         self
     }
-    pub(crate) fn asks(mut self, text: &str) -> Self {
+    pub fn asks(mut self, text: &str) -> Self {
         self.0.load_balancer_ip = Some(ip(text));
         self
     }
-    pub(crate) fn annotated(mut self, text: &str) -> Self {
+    pub fn annotated(mut self, text: &str) -> Self {
         self.0.annotations.requested = ips(text);
         self
     }
-    pub(crate) fn pool(mut self, name: &str) -> Self {
+    pub fn pool(mut self, name: &str) -> Self {
         self.0.annotations.pool = Some(name.into());
         self
     }
-    pub(crate) fn shares(mut self, key: &str) -> Self {
+    pub fn shares(mut self, key: &str) -> Self {
         self.0.annotations.sharing_key = Some(key.into());
         self
     }
-    pub(crate) fn local(mut self, selector: &str) -> Self {
+    pub fn local(mut self, selector: &str) -> Self {
         self.0.external_policy = TrafficPolicy::Local;
         self.0.selector = labels(selector);
         self
     }
-    pub(crate) fn labelled(mut self, text: &str) -> Self {
+    pub fn labelled(mut self, text: &str) -> Self {
         self.0.labels = labels(text);
         self
     }
-    pub(crate) fn class(mut self, name: &str) -> Self {
+    pub fn class(mut self, name: &str) -> Self {
         self.0.load_balancer_class = Some(name.into());
         self
     }
-    pub(crate) fn dual(mut self, policy: DualStack) -> Self {
+    pub fn dual(mut self, policy: DualStack) -> Self {
         self.0.dual_stack = policy;
         self
     }
 }
 
 /// A pool from texts like `10.0.0.1-10.0.0.9,1::/124`.
-pub(crate) fn pool(name: &str, ranges: &str) -> IpAddressPool {
+pub fn pool(name: &str, ranges: &str) -> IpAddressPool {
     IpAddressPool {
         key: ObjectKey::new("metallb-system", name),
         ranges: ranges.split(',').map(range).collect(),
@@ -117,7 +117,7 @@ pub(crate) fn pool(name: &str, ranges: &str) -> IpAddressPool {
     }
 }
 
-pub(crate) fn range(text: &str) -> AddressRange {
+pub fn range(text: &str) -> AddressRange {
     if let Some((a, b)) = text.split_once('-') {
         return AddressRange {
             first: ip(a),
@@ -131,7 +131,7 @@ pub(crate) fn range(text: &str) -> AddressRange {
     }
 }
 
-pub(crate) fn pinned(
+pub fn pinned(
     mut pool: IpAddressPool,
     priority: u32,
     namespaces: &str,
@@ -157,23 +157,23 @@ pub(crate) fn pinned(
     pool
 }
 
-pub(crate) fn put_pool(pool: IpAddressPool) -> Change {
+pub fn put_pool(pool: IpAddressPool) -> Change {
     Change::Upsert(Object::IpAddressPool(pool))
 }
 
-pub(crate) fn drop_pool(name: &str) -> Change {
+pub fn drop_pool(name: &str) -> Change {
     Change::Remove(Kind::IpAddressPool, ObjectKey::new("metallb-system", name))
 }
 
-pub(crate) fn put(service: Builder) -> Change {
+pub fn put(service: Builder) -> Change {
     Change::Upsert(Object::Service(Box::new(service.build())))
 }
 
-pub(crate) fn drop_service(name: &str) -> Change {
+pub fn drop_service(name: &str) -> Change {
     Change::Remove(Kind::Service, key(name))
 }
 
-pub(crate) fn state(cidrs: &str, changes: impl IntoIterator<Item = Change>) -> State {
+pub fn state(cidrs: &str, changes: impl IntoIterator<Item = Change>) -> State {
     let mut state = State::new(Settings {
         class: None,
         service_cidrs: cidrs

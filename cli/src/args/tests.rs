@@ -29,3 +29,18 @@ fn a_namespace_of_the_pools_is_refused_where_a_folder_says_it() {
     assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
     assert_eq!(error.exit_code(), 2);
 }
+
+#[test]
+fn a_port_of_zero_is_refused() {
+    let line = [
+        "ferrolb",
+        "node",
+        "--manifests",
+        "m",
+        "--state",
+        "s",
+        "--port",
+        "0",
+    ];
+    assert_eq!(Cli::try_parse_from(line).unwrap_err().exit_code(), 2);
+}

@@ -18,6 +18,10 @@ use ferrolb_api::object::Object;
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
 use ferrolb_controller::state::Settings;
+use ferrolb_node::authority::{Authority, Standing};
+use ferrolb_node::observed::Observed;
+use ferrolb_node::report::service::{Programmed, count, status};
+use ferrolb_node::report::view::{AddressStatus, ClusterNode, ClusterStatus, ServiceStatus};
 use ferrolb_source::Source;
 use ferrolb_source::cluster::access::{Access, failure};
 use ferrolb_source::cluster::{ClusterSource, Resources, Settings as Watched, l2_status_kind};
@@ -25,12 +29,8 @@ use k8s_openapi::api::core::v1::Event;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 
-use super::service::{Programmed, count, status};
-use super::view::{AddressStatus, ClusterNode, ClusterStatus, ServiceStatus};
 use crate::args::StatusArgs;
 use crate::error::Error;
-use crate::node::authority::{Authority, Standing};
-use crate::node::observed::Observed;
 
 /// How long the API server may take for its first answer, and then for all lists.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,21 +1,19 @@
 //! `ferrolb status`: asks the node over its Unix socket, or a cluster's API, and prints what it knows.
 
 mod cluster;
-pub(crate) mod service;
 mod table;
 #[cfg(test)]
 mod tests;
-pub(crate) mod view;
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use ferrolb_node::report::view::NodeStatus;
 use serde::Serialize;
 
 use crate::args::{Output, StatusArgs};
 use crate::error::{Error, print};
-use view::NodeStatus;
 
 /// The most that is read of an answer, in bytes.
 const LIMIT: u64 = 256 << 20;

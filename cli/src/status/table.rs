@@ -4,8 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use ferrolb_api::problem::Problem;
-
-use super::view::{ClusterStatus, NodeStatus, ServiceStatus};
+use ferrolb_node::report::view::{ClusterStatus, NodeStatus, ServiceStatus};
 
 /// All that `status` prints without `-o json`.
 pub(crate) fn render(status: &NodeStatus) -> String {

@@ -2,11 +2,11 @@
 
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-
-use super::table::render;
-use super::view::{
+use ferrolb_node::report::view::{
     AddressStatus, EndpointCount, MemberStatus, NodeStatus, ServiceState, ServiceStatus,
 };
+
+use super::table::render;
 
 fn status() -> NodeStatus {
     NodeStatus {

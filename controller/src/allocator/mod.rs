@@ -19,17 +19,17 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cluster::ClusterIps;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::reason::Reason;
-
-use crate::assignment::{Assignment, Assignments};
-use crate::desired::{Desired, Outcome};
-use crate::state::{Dirty, State};
-use cluster::ClusterIps;
 use index::Index;
 use place::keeps;
 use request::{Source, list};
 use work::{Stand, Work};
+
+use crate::assignment::{Assignment, Assignments};
+use crate::desired::{Desired, Outcome};
+use crate::state::{Dirty, State};
 
 /// Assignments with the index that keeps deciding them cheap.
 #[derive(Debug)]

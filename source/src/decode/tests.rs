@@ -589,7 +589,8 @@ fn what_is_wrong_in_a_kube_proxy_configuration_is_told() {
             "c.yaml:3: KubeProxyConfiguration: mode: \"userspace\" is unknown: use ipvs",
         ),
     ] {
-        let problem = crate::proxy_config::parse_file("c.yaml", &format!("{PROXY}{line}\n")).unwrap_err();
+        let problem =
+            crate::proxy_config::parse_file("c.yaml", &format!("{PROXY}{line}\n")).unwrap_err();
         assert_eq!(problem.to_string(), expected);
     }
     let (config, problems) = crate::proxy_config::parse(PROXY).unwrap();

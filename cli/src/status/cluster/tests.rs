@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use ferrolb_node::report::view::ServiceState;
+
 use super::super::table::render_cluster;
-use super::super::view::ServiceState;
 use super::*;
 
 const OBJECTS: &str = "

@@ -1,0 +1,72 @@
+//! Who says which Service has which addresses: the members among themselves ([`super::standalone`]) or a cluster's API
+//! ([`super::observed`]). The daemons of a node cannot tell the two apart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::change::{Batch, Change};
+use ferrolb_api::endpoints::EndpointIndex;
+use ferrolb_api::problem::Problem;
+use ferrolb_api::reason::Reason;
+use ferrolb_api::view::Service;
+
+use crate::agreement::machine::View;
+use crate::agreement::table::Name;
+
+/// What a step leads to.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// For the speaker, as soon as it is known: members must find each other before they can agree.
+    pub speaker: Vec<Change>,
+    /// For the proxy: nothing before a table is in force, then all of it (which may be nothing).
+    pub proxy: Option<Vec<Change>>,
+    /// For other members.
+    pub send: Vec<(Name, Vec<u8>)>,
+}
+
+/// Why a Service has the addresses that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The Service with its agreed addresses.
+    pub service: Arc<Service>,
+    /// Pool of its load-balancer addresses.
+    pub pool: Option<String>,
+    /// Why.
+    pub reason: Reason,
+    /// The same as a sentence.
+    pub message: String,
+}
+
+/// Turns what a source says into what the daemons see.
+pub trait Authority {
+    /// Takes in what the source says.
+    fn source(&mut self, batch: Batch, now: Instant) -> Effects;
+
+    /// Takes in how this node sees the others.
+    fn view(&mut self, view: View, now: Instant) -> Effects;
+
+    /// Takes in what another member says.
+    fn received(&mut self, from: Name, bytes: Vec<u8>, now: Instant) -> Effects;
+
+    /// Lets time pass.
+    fn tick(&mut self, now: Instant) -> Effects;
+
+    /// The uid of a Service; empty where there is no API server to give one.
+    fn uid(&self, service: &ObjectKey) -> String;
+
+    /// The uid of this node's Node object, where there is an API server that gave it one.
+    fn node_uid(&self) -> Option<&str> {
+        None
+    }
+
+    /// Endpoints by Service.
+    fn endpoints(&self) -> &EndpointIndex;
+
+    /// Every Service with its addresses and why, for the status.
+    fn standings(&self) -> BTreeMap<ObjectKey, Standing>;
+
+    /// What is wrong with the input, with the pools and with what Services ask for.
+    fn problems(&self) -> Vec<Problem>;
+}

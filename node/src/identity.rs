@@ -1,0 +1,186 @@
+//! Who this node is and who the others are: from the command line, the KubeProxyConfiguration and the Node objects, in this order.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ferrolb_api::change::Change;
+use ferrolb_api::object::Object;
+use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_api::view::Node;
+
+use crate::config::Config;
+use crate::error::Error;
+
+/// This node among the known ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Name of this node.
+    pub(crate) me: String,
+    /// Its addresses, at most one per family.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Transport address of every known node by name, this one included.
+    pub(crate) members: BTreeMap<String, IpAddr>,
+}
+
+/// Finds out; `first` is the source's first batch.
+pub(crate) fn identify(
+    args: &Config,
+    config: Option<&ProxyConfig>,
+    host_name: &str,
+    first: &[Change],
+) -> Result<Identity, Error> {
+    let me = args
+        .node_name
+        .clone()
+        .or_else(|| config.and_then(|c| c.hostname_override.clone()))
+        .unwrap_or_else(|| host_name.to_ascii_lowercase());
+    let nodes = first.iter().filter_map(|c| match c {
+        Change::Upsert(Object::Node(node)) => Some(node),
+        _ => None,
+    });
+    let nodes: BTreeMap<&str, &Node> = nodes.map(|n| (n.name.as_str(), n)).collect();
+    let mut members = BTreeMap::new();
+    for (name, ip) in &args.members {
+        if members.insert(name.clone(), *ip).is_some() {
+            return Err(Error::Usage(format!("--member {name} is given twice")));
+        }
+    }
+    if members.is_empty() {
+        let known = nodes
+            .values()
+            .filter_map(|n| Some((n.name.clone(), *n.internal_ips.first()?)));
+        members.extend(known);
+    }
+    let mut addresses = args.node_ip.clone();
+    if addresses.is_empty() {
+        let own = nodes.get(me.as_str()).map(|n| &n.internal_ips);
+        addresses.extend(members.get(&me));
+        addresses.extend(own.into_iter().flatten());
+    }
+    one_per_family(&mut addresses);
+    let Some(first) = addresses.first().copied() else {
+        return Err(Error::Usage(format!(
+            "no address is known for this node ({me}): give --node-ip, a --member {me}=IP, or a Node object of that name with an InternalIP"
+        )));
+    };
+    if !members.is_empty() && !members.contains_key(&me) {
+        let names: Vec<_> = members.keys().map(String::as_str).collect();
+        return Err(Error::Usage(format!(
+            "this node ({me}) is not among the known ones ({}): give --node-name, or add it",
+            names.join(", ")
+        )));
+    }
+    members.entry(me.clone()).or_insert(first);
+    if members.len() > 1 && args.key_file.is_none() {
+        return Err(Error::Usage(
+            "more than one member is known, so they need a key: make one with `(umask 077; head -c 32 /dev/urandom > FILE)`, copy it to every \
+             node and give --key-file FILE"
+                .into(),
+        ));
+    }
+    Ok(Identity {
+        me,
+        addresses,
+        members,
+    })
+}
+
+/// Transport addresses for the speaker: none where the Node objects say them, so that it follows their changes.
+pub(crate) fn listed(args: &Config, identity: &Identity) -> BTreeMap<String, IpAddr> {
+    if args.members.is_empty() && identity.members.len() > 1 {
+        BTreeMap::new()
+    } else {
+        identity.members.clone()
+    }
+}
+
+/// Keeps the first of each family.
+fn one_per_family(addresses: &mut Vec<IpAddr>) {
+    let (mut v4, mut v6) = (false, false);
+    addresses.retain(|a| {
+        let seen = if a.is_ipv4() { &mut v4 } else { &mut v6 };
+        !std::mem::replace(seen, true)
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn named(name: &str) -> Config {
+        let mut config = Config::new("s");
+        config.node_name = Some(name.to_owned());
+        config
+    }
+
+    fn with_members(mut config: Config, members: &[(&str, &str)]) -> Config {
+        let members = members.iter();
+        config.members = members
+            .map(|(name, ip)| ((*name).to_owned(), ip.parse().unwrap()))
+            .collect();
+        config
+    }
+
+    fn node(name: &str, ip: &str) -> Change {
+        Change::Upsert(Object::Node(Node {
+            name: name.into(),
+            internal_ips: vec![ip.parse().unwrap()],
+            ..Node::default()
+        }))
+    }
+
+    #[test]
+    fn a_single_node_needs_only_its_address() {
+        let mut config = Config::new("s");
+        config.node_ip = vec!["192.0.2.1".parse().unwrap()];
+        let found = identify(&config, None, "Box", &[]).unwrap();
+        assert_eq!(found.me, "box");
+        assert_eq!(
+            found.members,
+            [("box".to_owned(), "192.0.2.1".parse().unwrap())].into()
+        );
+    }
+
+    #[test]
+    fn node_objects_are_the_members_where_none_is_listed() {
+        let nodes = [node("a", "192.0.2.1"), node("b", "192.0.2.2")];
+        let mut config = named("b");
+        config.key_file = Some("k".into());
+        let found = identify(&config, None, "box", &nodes).unwrap();
+        assert_eq!(found.members.len(), 2);
+        assert_eq!(found.addresses, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn several_members_without_a_key_are_refused_with_the_way_to_make_one() {
+        let error = identify(
+            &with_members(named("a"), &[("a", "192.0.2.1"), ("b", "192.0.2.2")]),
+            None,
+            "box",
+            &[],
+        );
+        assert!(error.unwrap_err().to_string().contains("/dev/urandom"));
+    }
+
+    #[test]
+    fn a_node_that_is_not_among_the_members_is_refused() {
+        let mut config = with_members(named("c"), &[("a", "192.0.2.1")]);
+        config.node_ip = vec!["192.0.2.3".parse().unwrap()];
+        let error = identify(&config, None, "box", &[]);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "this node (c) is not among the known ones (a): give --node-name, or add it"
+        );
+    }
+
+    #[test]
+    fn a_node_without_any_address_is_told_where_to_give_one() {
+        let error = identify(&named("c"), None, "box", &[]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("no address is known for this node (c): give --node-ip")
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! Starts the proxy and the speaker of a node and keeps the ends of their channels.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use ferrolb_api::change::Batch;
+use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_proxy::config::Config as ProxySettings;
+use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};
+use ferrolb_proxy::kernel::sysctl::Conntrack;
+use ferrolb_proxy::kernel::table::table;
+use ferrolb_proxy::snapshot::Snapshot as ProxySnapshot;
+use ferrolb_speaker::machine;
+use ferrolb_speaker::message::NodeName;
+use ferrolb_speaker::run::{Config as SpeakerSettings, Wiring};
+use ferrolb_speaker::snapshot::Snapshot as SpeakerSnapshot;
+use ferrolb_speaker::wire::key::Key;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use crate::config::{Config, ProxyMode};
+use crate::error::Error;
+use crate::identity::{Identity, listed};
+use crate::start::service_cidrs;
+
+/// Changes that wait for a daemon before the sender waits too.
+const QUEUE: usize = 64;
+
+/// What runs beside the loop of the node; the end of one is the end of all.
+pub(crate) type Tasks = JoinSet<Result<(), Error>>;
+
+/// The proxy of a node.
+pub(crate) struct ProxyPart {
+    pub(crate) batches: mpsc::Sender<Batch>,
+    pub(crate) snapshot: watch::Receiver<ProxySnapshot>,
+    pub(crate) stop: oneshot::Sender<()>,
+}
+
+/// The speaker of a node.
+pub(crate) struct SpeakerPart {
+    pub(crate) batches: mpsc::Sender<Batch>,
+    pub(crate) to_members: mpsc::Sender<(NodeName, Vec<u8>)>,
+    pub(crate) from_members: mpsc::Receiver<(NodeName, Vec<u8>)>,
+    pub(crate) snapshot: watch::Receiver<SpeakerSnapshot>,
+    pub(crate) stop: watch::Sender<bool>,
+}
+
+/// Both.
+pub(crate) struct Parts {
+    /// `None` beside another proxy.
+    pub(crate) proxy: Option<ProxyPart>,
+    pub(crate) speaker: SpeakerPart,
+}
+
+/// Starts them. Missing rights and a kernel without IPVS show here.
+pub(crate) async fn start(
+    args: &Config,
+    identity: &Identity,
+    config: ProxyConfig,
+    tasks: &mut Tasks,
+) -> Result<Parts, Error> {
+    let key = match &args.key_file {
+        Some(file) => {
+            warn_if_open(file);
+            Key::read(file).map_err(Error::failed)?
+        }
+        None => Key::random().map_err(Error::failed)?,
+    };
+    let (proxy, programmed) = match args.proxy {
+        ProxyMode::Ipvs => {
+            let (part, programmed) = proxy(args, identity, config, tasks).await?;
+            (Some(part), Some(programmed))
+        }
+        ProxyMode::None => (None, None),
+    };
+    let mut settings = SpeakerSettings::new(&identity.me, key);
+    settings.members = listed(args, identity);
+    settings.port = args.port;
+    settings.timers = machine::Config::default().scaled(args.timer_scale);
+    settings.leave_addresses = args.proxy == ProxyMode::Ipvs;
+    settings.class = args.class.clone();
+    if args.proxy == ProxyMode::None {
+        // The kernel does not answer for an announcer that is away, so nobody waits for it longer than for a crashed one.
+        settings.timers.hold = settings.timers.crash_hold;
+    }
+    Ok(Parts {
+        proxy,
+        speaker: speaker(settings, programmed, tasks),
+    })
+}
+
+/// A key that others can read protects nothing.
+fn warn_if_open(file: &Path) {
+    if std::fs::metadata(file).is_ok_and(|m| m.permissions().mode() & 0o077 != 0) {
+        warn!(
+            "{0}: other users may read this key; make it `chmod 600 {0}`",
+            file.display()
+        );
+    }
+}
+
+type Programmed = watch::Receiver<Option<BTreeSet<IpAddr>>>;
+
+async fn proxy(
+    args: &Config,
+    identity: &Identity,
+    config: ProxyConfig,
+    tasks: &mut Tasks,
+) -> Result<(ProxyPart, Programmed), Error> {
+    let mut settings = ProxySettings::new(&identity.me, config.clone());
+    settings.node_addresses.clone_from(&identity.addresses);
+    settings.service_cidrs = service_cidrs(args);
+    settings.audit = args.audit;
+    settings.bridged_pods = args.bridged_pods;
+    let mut linux = LinuxConfig::new(
+        args.state.clone(),
+        settings.marks.start..=settings.marks.end - 1,
+        table(),
+    );
+    linux.net_sysctls.clone_from(&args.net_sysctls);
+    for address in &identity.addresses {
+        match address {
+            IpAddr::V4(ip) => linux.node_v4 = Some(*ip),
+            IpAddr::V6(ip) => linux.node_v6 = Some(*ip),
+        }
+    }
+    linux.ipvs_timeouts = config.ipvs_timeouts;
+    linux.conntrack = conntrack(&config);
+    linux.exclude_cidrs.clone_from(&config.exclude_cidrs);
+    let kernel = LinuxKernel::new(linux).await.map_err(Error::failed)?;
+    let (batches, changes) = mpsc::channel(QUEUE);
+    let (tell_programmed, programmed) = watch::channel(None);
+    let (tell_snapshot, snapshot) = watch::channel(ProxySnapshot::default());
+    let (stop, stopped) = oneshot::channel();
+    tasks.spawn(async move {
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        ferrolb_proxy::run::run(
+            kernel,
+            settings,
+            changes,
+            tell_programmed,
+            tell_snapshot,
+            stopped,
+        )
+        .await
+        .map_err(Error::failed)
+    });
+    Ok((
+        ProxyPart {
+            batches,
+            snapshot,
+            stop,
+        },
+        programmed,
+    ))
+}
+
+fn conntrack(config: &ProxyConfig) -> Conntrack {
+    let (per_core, min) = config.conntrack_max;
+    let cores = std::thread::available_parallelism()
+        .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+    let [tcp_established, tcp_close_wait] = config.conntrack_timeouts;
+    Conntrack {
+        max: (per_core > 0).then(|| per_core.saturating_mul(cores).max(min)),
+        tcp_established,
+        tcp_close_wait,
+    }
+}
+
+fn speaker(
+    settings: SpeakerSettings,
+    programmed: Option<Programmed>,
+    tasks: &mut Tasks,
+) -> SpeakerPart {
+    let (batches, batches_in) = mpsc::channel(QUEUE);
+    let (to_members, opaque_out) = mpsc::channel(1024);
+    let (opaque_in, from_members) = mpsc::channel(1024);
+    let (tell_snapshot, snapshot) = watch::channel(SpeakerSnapshot::default());
+    let (stop, stopped) = watch::channel(false);
+    let wiring = Wiring {
+        batches: batches_in,
+        programmed,
+        opaque_out,
+        opaque_in,
+        snapshot: tell_snapshot,
+        stop: stopped,
+    };
+    tasks.spawn(async move {
+        ferrolb_speaker::run::run(settings, wiring)
+            .await
+            .map_err(Error::failed)
+    });
+    SpeakerPart {
+        batches,
+        to_members,
+        from_members,
+        snapshot,
+        stop,
+    }
+}

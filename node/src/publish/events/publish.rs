@@ -1,0 +1,65 @@
+//! Writes events to the API server, in order and without haste: they are for people, and one that cannot be written is not missed.
+
+use ferrolb_api::ObjectKey;
+use ferrolb_controller::cluster::api::events::{Events, Telling};
+use kube::Client;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::Event;
+
+/// What the nodes call themselves in events.
+const TELLER: &str = "ferrolb-node";
+/// Events that wait; more are dropped.
+const QUEUE: usize = 256;
+
+/// An event with the uid of its Service, by which `kubectl describe` finds it.
+type Addressed = (Event, String);
+
+/// Where events go.
+#[derive(Debug, Clone)]
+pub(crate) struct Publisher(mpsc::Sender<Addressed>);
+
+impl Publisher {
+    /// Starts to publish as this node.
+    pub(crate) fn start(client: Client, node: &str) -> Self {
+        let (events, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(publish(Events::new(client, TELLER, node), queue));
+        Self(events)
+    }
+
+    /// Publishes what fits into the queue.
+    pub(in crate::publish) fn send(&self, events: Vec<Event>, uid: impl Fn(&ObjectKey) -> String) {
+        for event in events {
+            let uid = uid(&event.service);
+            if self.0.try_send((event, uid)).is_err() {
+                debug!("an event was dropped: the API server is slow");
+            }
+        }
+    }
+}
+
+async fn publish(events: Events, mut queue: mpsc::Receiver<Addressed>) {
+    let mut refused = false;
+    while let Some((event, uid)) = queue.recv().await {
+        match events.publish(&telling(&event, &uid)).await {
+            Ok(()) => refused = false,
+            Err(error) if refused => debug!(%error, "an event was not written"),
+            Err(error) => {
+                refused = true;
+                warn!("events about Services cannot be written: {error}");
+            }
+        }
+    }
+}
+
+fn telling<'a>(event: &'a Event, uid: &'a str) -> Telling<'a> {
+    Telling {
+        service: &event.service,
+        uid,
+        warning: event.warning,
+        reason: &event.reason,
+        action: "Announce",
+        note: &event.note,
+    }
+}

@@ -1,0 +1,142 @@
+//! What a node says of itself, put together from what its parts know. Pure.
+
+pub mod service;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::endpoints::EndpointIndex;
+use ferrolb_api::problem::Problem;
+use ferrolb_api::reason::Reason;
+use ferrolb_proxy::snapshot::Snapshot as ProxySnapshot;
+use ferrolb_speaker::snapshot::{Address, Snapshot as SpeakerSnapshot};
+
+use crate::authority::Standing;
+use crate::report::service::{Programmed, count, status};
+use crate::report::view::{AddressStatus, MemberStatus, NodeStatus, ServiceStatus};
+
+/// What the parts know.
+pub(crate) struct Knowledge<'a> {
+    /// Name of this node.
+    pub(crate) me: &'a str,
+    /// `ipvs` or `none`.
+    pub(crate) proxy_mode: &'static str,
+    /// Services with their addresses.
+    pub(crate) standings: &'a BTreeMap<ObjectKey, Standing>,
+    /// What is wrong with the input.
+    pub(crate) problems: Vec<Problem>,
+    /// Endpoints.
+    pub(crate) slices: &'a EndpointIndex,
+    /// The proxy, where there is one.
+    pub(crate) proxy: Option<&'a ProxySnapshot>,
+    /// The speaker.
+    pub(crate) speaker: &'a SpeakerSnapshot,
+}
+
+/// The status of the node.
+pub(crate) fn report(known: &Knowledge<'_>) -> NodeStatus {
+    let addresses: BTreeMap<IpAddr, &Address> = known
+        .speaker
+        .addresses
+        .iter()
+        .map(|a| (a.address, a))
+        .collect();
+    let mut problems = known.problems.clone();
+    let of_parts = known.speaker.problems.iter().map(|p| ("speaker", p));
+    let of_proxy = known
+        .proxy
+        .into_iter()
+        .flat_map(|p| &p.errors)
+        .map(|e| ("proxy", e));
+    problems.extend(of_parts.chain(of_proxy).map(|(part, message)| Problem {
+        origin: part.to_owned(),
+        message: message.clone(),
+        ..Problem::default()
+    }));
+    for address in &known.speaker.addresses {
+        if let Some(mac) = &address.conflict {
+            problems.push(Problem {
+                origin: "speaker".to_owned(),
+                object: address.address.to_string(),
+                message: format!("{mac}, which is no member, claims this address too: find that host and give it another address"),
+                ..Problem::default()
+            });
+        }
+    }
+    NodeStatus {
+        node: known.me.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        proxy: known.proxy_mode.to_owned(),
+        settled: known.speaker.settled,
+        members: members(known.speaker),
+        services: known
+            .standings
+            .iter()
+            .map(|(key, standing)| service(known, &addresses, key, standing))
+            .collect(),
+        problems,
+    }
+}
+
+fn members(speaker: &SpeakerSnapshot) -> Vec<MemberStatus> {
+    let owned = |name: &str| {
+        let of = speaker
+            .addresses
+            .iter()
+            .filter(|a| a.owner.as_deref() == Some(name));
+        of.count()
+    };
+    let members = speaker.members.iter().map(|m| MemberStatus {
+        name: m.name.clone(),
+        state: format!("{:?}", m.status),
+        addresses: owned(&m.name),
+        elected: speaker.placer.as_deref() == Some(&m.name),
+    });
+    members.collect()
+}
+
+fn service(
+    known: &Knowledge<'_>,
+    addresses: &BTreeMap<IpAddr, &Address>,
+    key: &ObjectKey,
+    standing: &Standing,
+) -> ServiceStatus {
+    let mine = |name: &str| name == known.me;
+    let vips: Vec<AddressStatus> = standing
+        .service
+        .vips()
+        .map(|ip| {
+            let about = addresses.get(&ip);
+            let own = about.filter(|a| a.owner.as_deref().is_some_and(mine));
+            AddressStatus {
+                ip,
+                node: about.and_then(|a| a.owner.clone()),
+                interfaces: own.map(|a| a.interfaces.clone()).unwrap_or_default(),
+                reason: about.map_or(Reason::NotSettled, |a| a.reason),
+            }
+        })
+        .collect();
+    let programmed = match known.proxy {
+        None => Programmed::Unasked("another proxy serves it"),
+        Some(proxy) => {
+            let of = proxy.services.get(&key.to_string());
+            match of.is_some_and(|s| s.programmed) {
+                true => Programmed::Yes,
+                false => Programmed::No,
+            }
+        }
+    };
+    let orphan = |orphan: &AddressStatus| {
+        let text = format!(
+            "{} is announced by no node; this one: {}",
+            orphan.ip, orphan.reason
+        );
+        (orphan.reason, text)
+    };
+    let endpoints = count(known.slices, key, &standing.service, Some(known.me));
+    status(key, standing, vips, programmed, endpoints, orphan)
+}

@@ -1,0 +1,228 @@
+//! The loop of a node: it carries changes, messages and questions between its parts, and decides nothing.
+
+use std::time::{Duration, Instant};
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::change::{Batch, Change};
+use ferrolb_source::Source;
+use ferrolb_speaker::message::NodeName;
+use ferrolb_speaker::snapshot::{Snapshot as SpeakerSnapshot, Status};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tracing::info;
+
+use crate::agreement::machine::View;
+use crate::authority::{Authority, Effects};
+use crate::config::ProxyMode;
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::parts::{Parts, Tasks};
+use crate::publish::Desk;
+use crate::report::view::NodeStatus;
+use crate::report::{Knowledge, report};
+use crate::socket::Question;
+
+/// How often the agreement is let see that time passes.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A node and its parts.
+pub(crate) struct Node<Src, A> {
+    pub(crate) source: Src,
+    pub(crate) authority: A,
+    pub(crate) parts: Parts,
+    pub(crate) questions: mpsc::Receiver<Question>,
+    pub(crate) tasks: Tasks,
+    pub(crate) identity: Identity,
+    pub(crate) proxy: ProxyMode,
+    /// Where there is an API server to tell things.
+    pub(crate) desk: Option<Desk>,
+}
+
+/// Runs until a signal, or until a part fails. Then the speaker says goodbye; the datapath stays as it is.
+pub(crate) async fn run<Src: Source, A: Authority>(
+    mut node: Node<Src, A>,
+    first: Batch,
+) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::failed)?;
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+    let effects = node.authority.source(first, Instant::now());
+    node.first(effects).await?;
+    let ended = loop {
+        let effects = tokio::select! {
+            name = stopped(&mut terminate, &mut interrupt) => {
+                info!(signal = name, "stopping; what is programmed stays");
+                break Ok(());
+            }
+            Some(ended) = node.tasks.join_next() => break ended.map_err(Error::failed).flatten(),
+            Some(question) = node.questions.recv() => {
+                node.answer(question);
+                continue;
+            }
+            batch = node.source.next() => match batch {
+                Some(batch) => {
+                    node.touch();
+                    node.authority.source(batch, Instant::now())
+                }
+                None => break Ok(()),
+            },
+            Ok(()) = node.parts.speaker.snapshot.changed() => {
+                node.touch();
+                let view = view(&node.parts.speaker.snapshot.borrow_and_update());
+                node.authority.view(view, Instant::now())
+            }
+            Some((from, bytes)) = node.parts.speaker.from_members.recv() => {
+                node.authority.received(from.as_str().into(), bytes, Instant::now())
+            }
+            _ = tick.tick() => {
+                node.look(Instant::now());
+                node.authority.tick(Instant::now())
+            }
+        };
+        node.carry(effects).await?;
+    };
+    // A part that ended by itself is no longer there to be waited for.
+    match ended {
+        Ok(()) => node.stop().await,
+        failed => failed,
+    }
+}
+
+impl<Src: Source, A: Authority> Node<Src, A> {
+    /// The first batch goes to the speaker even if there is nothing in it: it says that the list is complete.
+    async fn first(&mut self, effects: Effects) -> Result<(), Error> {
+        if effects.speaker.is_empty() {
+            self.tell_speaker(Vec::new()).await?;
+        }
+        self.carry(effects).await
+    }
+
+    async fn carry(&mut self, effects: Effects) -> Result<(), Error> {
+        for (to, bytes) in effects.send {
+            // A full queue loses it, as the network may: the agreement repeats what was not heard.
+            let _ = self
+                .parts
+                .speaker
+                .to_members
+                .try_send((NodeName::from(&*to), bytes));
+        }
+        if !effects.speaker.is_empty() {
+            self.tell_speaker(effects.speaker).await?;
+        }
+        if let Some(changes) = effects.proxy
+            && let Some(proxy) = &self.parts.proxy
+        {
+            // A proxy that is gone is noticed where its end is awaited.
+            let _ = proxy.batches.send(of(changes)).await;
+        }
+        Ok(())
+    }
+
+    async fn tell_speaker(&self, changes: Vec<Change>) -> Result<(), Error> {
+        let _ = self.parts.speaker.batches.send(of(changes)).await;
+        Ok(())
+    }
+
+    fn answer(&self, question: Question) {
+        let text = serde_json::to_vec(&self.status()).unwrap_or_default();
+        // An asker that left needs no answer.
+        let _ = question.send(text);
+    }
+
+    fn touch(&mut self) {
+        if let Some(desk) = &mut self.desk {
+            desk.touch();
+        }
+    }
+
+    /// Tells what there is to tell, if it is time.
+    fn look(&mut self, now: Instant) {
+        let Some(mut desk) = self.desk.take() else {
+            return;
+        };
+        let programmed = self.parts.proxy.as_mut();
+        if programmed.is_some_and(|p| p.snapshot.has_changed().unwrap_or(false)) {
+            desk.touch();
+        }
+        if desk.is_due(now) {
+            if let Some(proxy) = &mut self.parts.proxy {
+                proxy.snapshot.mark_unchanged();
+            }
+            let uid = |key: &ObjectKey| self.authority.uid(key);
+            let owner = self.authority.node_uid();
+            desk.look(&self.status(), uid, owner, now);
+        }
+        self.desk = Some(desk);
+    }
+
+    fn status(&self) -> NodeStatus {
+        let standings = self.authority.standings();
+        let problems = self.authority.problems();
+        let proxy = self
+            .parts
+            .proxy
+            .as_ref()
+            .map(|p| p.snapshot.borrow().clone());
+        let knowledge = Knowledge {
+            me: &self.identity.me,
+            proxy_mode: self.proxy.name(),
+            standings: &standings,
+            problems,
+            slices: self.authority.endpoints(),
+            proxy: proxy.as_ref(),
+            speaker: &self.parts.speaker.snapshot.borrow(),
+        };
+        report(&knowledge)
+    }
+
+    /// Stops the parts and waits for them; what runs on for ever ends with the runtime.
+    async fn stop(mut self) -> Result<(), Error> {
+        self.parts.speaker.stop.send_replace(true);
+        let parts = 1 + self.parts.proxy.iter().len();
+        if let Some(proxy) = self.parts.proxy.take() {
+            let _ = proxy.stop.send(());
+        }
+        for _ in 0..parts {
+            match self.tasks.join_next().await {
+                Some(ended) => ended.map_err(Error::failed)??,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Changes alone: the parts hear nothing of problems.
+fn of(changes: Vec<Change>) -> Batch {
+    Batch {
+        changes,
+        ..Batch::default()
+    }
+}
+
+async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+/// How the agreement sees the members.
+fn view(snapshot: &SpeakerSnapshot) -> View {
+    let live = snapshot
+        .members
+        .iter()
+        .filter(|m| matches!(m.status, Status::Alive | Status::Held));
+    View {
+        placer: snapshot
+            .placer
+            .as_deref()
+            .filter(|_| snapshot.settled)
+            .map(Into::into),
+        known: snapshot.members.len(),
+        live: live.map(|m| m.name.as_str().into()).collect(),
+    }
+}

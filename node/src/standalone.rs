@@ -1,0 +1,317 @@
+//! The part of the API server that a node without one plays: Services get the addresses that the members agreed on, and
+//! the daemons see them as a cluster's API would show them.
+//!
+//! It drives the allocator and the agreement; the network and the clock stay outside, the disk is the [`Store`].
+
+mod explain;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::change::{Batch, Change};
+use ferrolb_api::endpoints::EndpointIndex;
+use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::problem::Problem;
+use ferrolb_api::reason::Reason;
+use ferrolb_api::view::Service;
+use ferrolb_controller::allocator::Allocator;
+use ferrolb_controller::assignment::overlay;
+use ferrolb_controller::state::{Settings, State};
+use tracing::{debug, error, info, warn};
+
+use crate::agreement::machine::{Action, Event, Machine, View};
+use crate::agreement::table::{Ballot, Name, Table, Version};
+use crate::authority::{Authority, Effects, Standing};
+use crate::store::{Store, StoreError};
+
+/// How long a newly elected member keeps the addresses of Services that its own copy of the manifests does not have yet.
+const KEEP_ABSENT: Duration = Duration::from_secs(10);
+
+/// Allocation and agreement of one node.
+pub(crate) struct Standalone<S> {
+    state: State,
+    allocator: Allocator,
+    agreement: Machine,
+    store: S,
+    agreed: Arc<Table>,
+    leading: Option<Ballot>,
+    keep_until: Option<Instant>,
+    /// Objects that the proxy must not see before the first table.
+    waiting: Option<BTreeMap<(Kind, ObjectKey), Object>>,
+    /// Endpoints, for the status.
+    endpoints: EndpointIndex,
+    /// Services as they were last shown.
+    shown: BTreeMap<ObjectKey, Arc<Service>>,
+    /// The source's first batch, complete by contract, has come.
+    began: bool,
+    problems: Vec<Problem>,
+    /// Where objects stand, by the name that problems give them.
+    origins: BTreeMap<String, String>,
+    /// Problems with Services, as they were logged.
+    told: BTreeMap<ObjectKey, Problem>,
+}
+
+impl<S: Store> Standalone<S> {
+    /// Starts from what the store has.
+    pub(crate) fn new(
+        me: &str,
+        boot: u64,
+        settings: Settings,
+        mut store: S,
+    ) -> Result<Self, StoreError> {
+        let saved = store.load()?.unwrap_or_default();
+        let agreement = Machine::new(me.into(), boot, saved);
+        let agreed = agreement.agreed().clone();
+        Ok(Self {
+            state: State::new(settings),
+            allocator: Allocator::new(agreed.assignments.clone()),
+            agreement,
+            store,
+            agreed,
+            leading: None,
+            keep_until: None,
+            waiting: Some(BTreeMap::new()),
+            endpoints: EndpointIndex::default(),
+            shown: BTreeMap::new(),
+            began: false,
+            problems: Vec::new(),
+            origins: BTreeMap::new(),
+            told: BTreeMap::new(),
+        })
+    }
+
+    /// Lets the allocator decide what is dirty, and logs what became wrong.
+    fn allocate(&mut self) {
+        let dirty = self.state.take_dirty();
+        for key in self.allocator.decide(&self.state, &dirty) {
+            let outcome = self.allocator.outcomes().get(&key);
+            // A request that makes no sense was told by the source that read it, with its field.
+            let told_by_source = |p: &Problem| {
+                self.problems.iter().any(|known| known.object == p.object)
+                    && outcome.is_some_and(|o| o.reason == Reason::InvalidRequest)
+            };
+            match outcome
+                .and_then(|o| o.problem(&key))
+                .filter(|p| !told_by_source(p))
+                .map(|p| self.placed(p))
+            {
+                Some(problem) if self.told.get(&key) != Some(&problem) => {
+                    warn!("{problem}");
+                    self.told.insert(key, problem);
+                }
+                Some(_) => {}
+                None => {
+                    self.told.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event, now: Instant) -> Effects {
+        let mut effects = Effects::default();
+        let mut changes = Vec::new();
+        self.run(event, now, &mut effects.send, &mut changes);
+        self.release(changes, effects)
+    }
+
+    /// Decides what is dirty, and proposes it where this node allocates.
+    fn decide(&mut self, now: Instant, mut changes: Vec<Change>) -> Effects {
+        let mut effects = Effects::default();
+        self.allocate();
+        if let Some(ballot) = self.leading.clone() {
+            let event = Event::Wanted {
+                ballot,
+                assignments: self.allocator.assignments().clone(),
+            };
+            self.run(event, now, &mut effects.send, &mut changes);
+        }
+        self.release(changes, effects)
+    }
+
+    /// Steps the agreement until it wants nothing more.
+    fn run(
+        &mut self,
+        event: Event,
+        now: Instant,
+        send: &mut Vec<(Name, Vec<u8>)>,
+        changes: &mut Vec<Change>,
+    ) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.agreement.step(event, now) {
+                match action {
+                    Action::Send { to, bytes } => send.push((to, bytes)),
+                    Action::Persist(saved) => events.push(match self.store.save(&saved) {
+                        Ok(()) => Event::Persisted,
+                        Err(error) => {
+                            error!("assignments can't be saved: {error}");
+                            Event::PersistFailed
+                        }
+                    }),
+                    Action::Agreed(table) => self.agree(table, changes),
+                    Action::Lead { ballot, base } => {
+                        info!("this node allocates addresses");
+                        self.leading = Some(ballot.clone());
+                        self.keep_until = Some(now + KEEP_ABSENT);
+                        self.state.keep_absent(true);
+                        self.allocator.rebase(&base.assignments);
+                        self.allocate();
+                        events.push(Event::Wanted {
+                            ballot,
+                            assignments: self.allocator.assignments().clone(),
+                        });
+                    }
+                    Action::Follow => self.leading = None,
+                    Action::Refused { from, why } => {
+                        debug!(%from, why, "message about assignments refused")
+                    }
+                }
+            }
+        }
+    }
+
+    fn agree(&mut self, table: Arc<Table>, changes: &mut Vec<Change>) {
+        let before = std::mem::replace(&mut self.agreed, table);
+        if self.leading.is_none() {
+            // Followers decide too, to say why; they go on from what is agreed.
+            self.allocator.rebase(&self.agreed.assignments);
+            self.allocate();
+        }
+        let (old, new) = (&before.assignments, &self.agreed.assignments);
+        let touched: BTreeSet<ObjectKey> = old
+            .keys()
+            .chain(new.keys())
+            .filter(|key| old.get(*key) != new.get(*key))
+            .cloned()
+            .collect();
+        for key in &touched {
+            if let Some(a) = self
+                .agreed
+                .assignments
+                .get(key)
+                .filter(|a| !a.addresses.is_empty())
+            {
+                info!(service = %key, addresses = ?a.addresses, pool = a.pool.as_deref(), "addresses assigned");
+            }
+            self.show(key, changes);
+        }
+    }
+
+    /// Adds what changed in the view of one Service.
+    fn show(&mut self, key: &ObjectKey, changes: &mut Vec<Change>) {
+        let Some(service) = self.state.services().get(key) else {
+            if self.shown.remove(key).is_some() {
+                changes.push(Change::Remove(Kind::Service, key.clone()));
+            }
+            return;
+        };
+        let view = Arc::new(overlay(service, self.agreed.assignments.get(key)));
+        if self.shown.get(key) != Some(&view) {
+            changes.push(Change::Upsert(Object::Service(Box::new((*view).clone()))));
+            self.shown.insert(key.clone(), view);
+        }
+    }
+
+    /// Lets changes go: to the speaker at once, to the proxy once a table is in force, all that waited with the first ones.
+    fn release(&mut self, changes: Vec<Change>, mut effects: Effects) -> Effects {
+        effects.speaker.clone_from(&changes);
+        let Some(waiting) = &mut self.waiting else {
+            effects.proxy = (!changes.is_empty()).then_some(changes);
+            return effects;
+        };
+        for change in changes {
+            match change {
+                Change::Upsert(object) => {
+                    waiting.insert((object.kind(), object.key()), object);
+                }
+                Change::Remove(kind, key) => {
+                    waiting.remove(&(kind, key));
+                }
+            }
+        }
+        if self.agreed.version != Version::default() && self.began {
+            let all = self.waiting.take().unwrap_or_default();
+            effects.proxy = Some(all.into_values().map(Change::Upsert).collect());
+        }
+        effects
+    }
+}
+
+impl<S: Store> Authority for Standalone<S> {
+    fn source(&mut self, batch: Batch, now: Instant) -> Effects {
+        if let Some(problems) = batch.problems {
+            for problem in problems.iter().filter(|p| !self.problems.contains(p)) {
+                warn!("{problem}");
+            }
+            self.problems = problems;
+        }
+        for ((kind, key), origin) in batch.origins {
+            self.origins.insert(format!("{kind} {key}"), origin);
+        }
+        self.began = true;
+        let before = self.state.problems().to_vec();
+        self.state.apply_all(&batch.changes);
+        let now_wrong = self.state.problems().iter().filter(|p| !before.contains(p));
+        for problem in now_wrong {
+            warn!("{}", self.placed(problem.clone()));
+        }
+        let mut changes = Vec::new();
+        for change in batch.changes {
+            if let Change::Remove(kind, key) = &change {
+                self.origins.remove(&format!("{kind} {key}"));
+            }
+            match change {
+                Change::Upsert(Object::Service(service)) => self.show(&service.key, &mut changes),
+                Change::Remove(Kind::Service, key) => self.show(&key, &mut changes),
+                Change::Upsert(Object::EndpointSlice(slice)) => {
+                    self.endpoints.upsert(slice.clone());
+                    changes.push(Change::Upsert(Object::EndpointSlice(slice)));
+                }
+                Change::Remove(Kind::EndpointSlice, key) => {
+                    self.endpoints.remove(&key);
+                    changes.push(Change::Remove(Kind::EndpointSlice, key));
+                }
+                other => changes.push(other),
+            }
+        }
+        self.decide(now, changes)
+    }
+
+    fn view(&mut self, view: View, now: Instant) -> Effects {
+        self.step(Event::View(view), now)
+    }
+
+    fn received(&mut self, from: Name, bytes: Vec<u8>, now: Instant) -> Effects {
+        self.step(Event::Received { from, bytes }, now)
+    }
+
+    fn tick(&mut self, now: Instant) -> Effects {
+        if self.keep_until.is_some_and(|until| now >= until) {
+            self.keep_until = None;
+            self.state.keep_absent(false);
+            return self.decide(now, Vec::new());
+        }
+        self.step(Event::Tick, now)
+    }
+
+    fn uid(&self, _service: &ObjectKey) -> String {
+        String::new()
+    }
+
+    fn endpoints(&self) -> &EndpointIndex {
+        &self.endpoints
+    }
+
+    fn standings(&self) -> BTreeMap<ObjectKey, Standing> {
+        self.explained()
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        self.all_problems()
+    }
+}

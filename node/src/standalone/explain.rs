@@ -1,0 +1,81 @@
+//! Why Services have the addresses that they have, and what is wrong: for the status and the log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::problem::Problem;
+use ferrolb_api::reason::Reason;
+use ferrolb_controller::assignment::{Assignment, overlay};
+
+use super::{Standalone, Standing};
+use crate::store::Store;
+
+impl<S: Store> Standalone<S> {
+    /// Every Service with its addresses and why, for the status.
+    pub(super) fn explained(&self) -> BTreeMap<ObjectKey, Standing> {
+        let majority = self.agreement.has_majority();
+        self.state
+            .services()
+            .iter()
+            .map(|(key, service)| {
+                let given = self.agreed.assignments.get(key);
+                let (mut reason, mut message) = self
+                    .allocator
+                    .outcomes()
+                    .get(key)
+                    .map_or((Reason::NotSettled, String::new()), |o| {
+                        (o.reason, o.message.clone())
+                    });
+                let wants = self.allocator.assignments().get(key);
+                if reason == Reason::Allocated && lacks(wants, given) {
+                    (reason, message) = if majority {
+                        (Reason::NotSettled, "the members have not agreed on its addresses yet".into())
+                    } else {
+                        let text = "fewer than half of the known nodes are heard, so nothing new is allocated; \
+                                    start more of them, or list only those that exist";
+                        (Reason::NoMajority, text.into())
+                    };
+                }
+                let standing = Standing {
+                    service: Arc::new(overlay(service, given)),
+                    pool: given.and_then(|a| a.pool.clone()),
+                    reason,
+                    message,
+                };
+                (key.clone(), standing)
+            })
+            .collect()
+    }
+
+    /// What is wrong with the input, with the pools and with what Services ask for.
+    pub(super) fn all_problems(&self) -> Vec<Problem> {
+        let of_pools = self.state.problems().iter().map(|p| self.placed(p.clone()));
+        let of_services = self.told.values().cloned();
+        self.problems
+            .iter()
+            .cloned()
+            .chain(of_pools)
+            .chain(of_services)
+            .collect()
+    }
+
+    /// The problem with the place of its object.
+    pub(super) fn placed(&self, mut problem: Problem) -> Problem {
+        if problem.origin.is_empty()
+            && let Some(origin) = self.origins.get(&problem.object)
+        {
+            problem.origin.clone_from(origin);
+        }
+        problem
+    }
+}
+
+/// Whether the allocator would give something that is not agreed on.
+fn lacks(wants: Option<&Assignment>, given: Option<&Assignment>) -> bool {
+    let addresses = |a: Option<&Assignment>| {
+        a.map(|a| (a.cluster_ips.clone(), a.addresses.clone()))
+            .unwrap_or_default()
+    };
+    addresses(wants) != addresses(given)
+}

@@ -1,0 +1,217 @@
+//! `ferrolb node`: a source, the authority over addresses, the proxy and the speaker, wired together.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ferrolb_api::change::Change;
+use ferrolb_api::object::Object;
+use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_controller::state::Settings;
+use ferrolb_source::Source;
+use ferrolb_source::cluster::{ClusterSource, Resources, Settings as ClusterSettings};
+use ferrolb_source::files::{FilesSource, Settings as FilesSettings};
+use ipnet::{IpNet, Ipv4Net};
+use kube::Client;
+use tracing::{info, warn};
+
+use crate::authority::Authority;
+use crate::config::Config;
+use crate::error::Error;
+use crate::given::GivenConfig;
+use crate::lock::StateLock;
+use crate::observed::Observed;
+use crate::publish::Desk;
+use crate::publish::events::publish::Publisher;
+use crate::publish::l2_status::write::Writer;
+use crate::standalone::Standalone;
+use crate::store::DirStore;
+use crate::{identity, parts, run as node_loop, socket};
+
+/// Where ClusterIPs come from without an API server: kubeadm's default.
+const DEFAULT_SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
+
+/// Runs a node until SIGTERM or SIGINT.
+pub fn run(args: &Config) -> Result<(), Error> {
+    check(args)?;
+    let _lock = StateLock::take(&args.state)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Error::failed)?;
+    let ended = runtime.block_on(start(args));
+    // A folder on a file system that hangs must not keep the node from ending.
+    runtime.shutdown_background();
+    ended
+}
+
+/// What no parser of one argument sees.
+pub(crate) fn check(args: &Config) -> Result<(), Error> {
+    let place = |path: &Path| std::fs::canonicalize(path).ok();
+    if let Some(state) = place(&args.state)
+        && args.manifests.as_deref().and_then(place) == Some(state)
+    {
+        return Err(Error::Usage(
+            "--state and --manifests name the same folder: what the node keeps is no manifest, give it a folder of its own".into(),
+        ));
+    }
+    let v4 = args
+        .service_cidrs
+        .iter()
+        .filter(|net| net.addr().is_ipv4())
+        .count();
+    if v4 > 1 || args.service_cidrs.len() - v4 > 1 {
+        return Err(Error::Usage(
+            "--service-cidr is given twice for one family: give at most one for IPv4 and one for IPv6".into(),
+        ));
+    }
+    Ok(())
+}
+
+async fn start(args: &Config) -> Result<(), Error> {
+    let given = args.proxy_config.as_deref().map(read_config).transpose()?;
+    match &args.manifests {
+        Some(folder) => from_files(args, folder, given).await,
+        None => from_cluster(args, given).await,
+    }
+}
+
+async fn from_files(args: &Config, folder: &Path, given: Option<ProxyConfig>) -> Result<(), Error> {
+    let source = FilesSource::new(folder, FilesSettings::default()).map_err(Error::failed)?;
+    let settings = Settings {
+        class: args.class.clone(),
+        service_cidrs: service_cidrs(args),
+    };
+    let store = DirStore::open(&args.state).map_err(Error::failed)?;
+    let boot = ferrolb_speaker::wire::key::random_u64().map_err(Error::failed)?;
+    start_with(args, GivenConfig::new(source, given), None, |me| {
+        Standalone::new(me, boot, settings, store).map_err(Error::failed)
+    })
+    .await
+}
+
+async fn from_cluster(args: &Config, given: Option<ProxyConfig>) -> Result<(), Error> {
+    let kubeconfig = given.as_ref().and_then(|c| c.kubeconfig.clone());
+    let mut access = args.access.clone();
+    access.proxy_kubeconfig = kubeconfig.map(PathBuf::from);
+    let connection = access.connect().await.map_err(Error::failed)?;
+    info!(server = connection.server, "asking the API server");
+    let mut watched = ClusterSettings::new(Resources::Node);
+    watched.namespace.clone_from(&args.namespace);
+    let source = ClusterSource::new(&connection.client, &watched);
+    let settings = Settings {
+        class: args.class.clone(),
+        service_cidrs: Vec::new(),
+    };
+    let client = Some(connection.client);
+    start_with(args, GivenConfig::new(source, given), client, |me| {
+        Ok(Observed::new(settings).on(me))
+    })
+    .await
+}
+
+/// The same for every source and authority: waits for the first batch, finds out who this node is, starts the parts.
+async fn start_with<Src: Source, A: Authority>(
+    args: &Config,
+    mut source: Src,
+    client: Option<Client>,
+    authority: impl FnOnce(&str) -> Result<A, Error>,
+) -> Result<(), Error> {
+    let Some(first) = source.next().await else {
+        return Ok(());
+    };
+    let config = first.changes.iter().find_map(|c| match c {
+        Change::Upsert(Object::ProxyConfig(config)) => Some((**config).clone()),
+        _ => None,
+    });
+    let host = nix::unistd::gethostname().map_err(Error::failed)?;
+    let identity = identity::identify(
+        args,
+        config.as_ref(),
+        &host.to_string_lossy(),
+        &first.changes,
+    )?;
+    info!(node = identity.me, addresses = ?identity.addresses, members = identity.members.len(), "starting");
+    if config
+        .as_ref()
+        .is_some_and(|c| !matches!(c.mode.as_str(), "" | "ipvs"))
+    {
+        warn!("the KubeProxyConfiguration asks for another mode; this proxy programs IPVS");
+    }
+    let authority = authority(&identity.me)?;
+    let (socket, _file) =
+        socket::StatusSocket::bind(&args.socket, args.socket_group.as_deref()).await?;
+    let mut tasks = parts::Tasks::new();
+    let parts = parts::start(args, &identity, config.unwrap_or_default(), &mut tasks).await?;
+    let (ask, questions) = tokio::sync::mpsc::channel(16);
+    tasks.spawn(async move {
+        socket.serve(ask).await;
+        Ok(())
+    });
+    let desk = client.map(|client| {
+        let publisher = Publisher::start(client.clone(), &identity.me);
+        let writer = Writer::start(client, &args.namespace, &identity.me);
+        Desk::new(publisher, writer, Instant::now())
+    });
+    let node = node_loop::Node {
+        desk,
+        source,
+        authority,
+        parts,
+        questions,
+        tasks,
+        identity,
+        proxy: args.proxy,
+    };
+    node_loop::run(node, first).await
+}
+
+/// The ranges of ClusterIPs: where this node gives them, the API server's own default.
+pub(crate) fn service_cidrs(args: &Config) -> Vec<IpNet> {
+    if args.service_cidrs.is_empty() && args.manifests.is_some() {
+        return vec![IpNet::V4(DEFAULT_SERVICE_CIDR)];
+    }
+    args.service_cidrs.clone()
+}
+
+fn read_config(path: &Path) -> Result<ProxyConfig, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let (config, problems) =
+        ferrolb_source::proxy_config::parse_file(&path.display().to_string(), &text)
+            .map_err(Error::failed)?;
+    for problem in problems {
+        warn!("{problem}");
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused_before_anything_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut same = Config::new(dir.path().join("."));
+        same.manifests = Some(dir.path().to_owned());
+        let same = check(&same).unwrap_err().to_string();
+        assert!(
+            same.starts_with("--state and --manifests name the same folder"),
+            "{same}"
+        );
+        let mut twice = Config::new(dir.path().join("s"));
+        twice.service_cidrs = ["10.96.0.0/12", "10.0.0.0/16"]
+            .map(|c| c.parse().unwrap())
+            .into();
+        let twice = check(&twice).unwrap_err().to_string();
+        assert!(
+            twice.starts_with("--service-cidr is given twice for one family"),
+            "{twice}"
+        );
+    }
+}
