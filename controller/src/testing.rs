@@ -34,7 +34,7 @@ pub fn labels(text: &str) -> BTreeMap<String, String> {
 }
 
 /// A Service of type LoadBalancer with port 80/TCP.
-pub(crate) struct Builder(Service);
+pub struct Builder(Service);
 
 pub fn service(name: &str) -> Builder {
     Builder(Service {

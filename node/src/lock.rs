@@ -41,7 +41,7 @@ impl StateLock {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use crate::*;
+    use super::*;
 
     #[test]
     fn a_state_folder_is_used_by_one_process_at_a_time() {

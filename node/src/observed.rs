@@ -178,7 +178,7 @@ impl Authority for Observed {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use crate::*;
+    use super::*;
 
     const POOL: &str = "
 apiVersion: metallb.io/v1beta1

@@ -11,7 +11,7 @@ use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Service;
 use ferrolb_controller::state::Settings;
 
-use super::standalone::Standalone;
+use super::Standalone;
 use crate::agreement::machine::View;
 use crate::authority::{Authority, Effects};
 use crate::store::MemoryStore;
