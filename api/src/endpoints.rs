@@ -1,6 +1,7 @@
 //! An index of the endpoints of every Service, kept from EndpointSlices, that says which Services a change concerns.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::ObjectKey;
 use crate::view::EndpointSlice;
@@ -8,13 +9,13 @@ use crate::view::EndpointSlice;
 /// EndpointSlices by Service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndpointIndex {
-    services: BTreeMap<ObjectKey, BTreeMap<ObjectKey, EndpointSlice>>,
+    services: BTreeMap<ObjectKey, BTreeMap<ObjectKey, Arc<EndpointSlice>>>,
     owners: BTreeMap<ObjectKey, ObjectKey>,
 }
 
 impl EndpointIndex {
     /// Takes a new or changed slice; returns the Services that it concerns (two where it changed its owner).
-    pub fn upsert(&mut self, slice: EndpointSlice) -> Vec<ObjectKey> {
+    pub fn upsert(&mut self, slice: Arc<EndpointSlice>) -> Vec<ObjectKey> {
         let service = slice.service_key();
         let mut dirty = vec![service.clone()];
         if let Some(old) = self.owners.insert(slice.key.clone(), service.clone())
@@ -43,6 +44,7 @@ impl EndpointIndex {
             .get(service)
             .into_iter()
             .flat_map(BTreeMap::values)
+            .map(AsRef::as_ref)
     }
 
     fn forget(&mut self, service: &ObjectKey, slice: &ObjectKey) {

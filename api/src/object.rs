@@ -1,6 +1,7 @@
 //! Any object that a source delivers, and its kind.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::ObjectKey;
 use crate::crd::{IpAddressPool, L2Advertisement};
@@ -44,17 +45,17 @@ impl fmt::Display for Kind {
     }
 }
 
-/// An object of any kind that ferrolb reads.
+/// An object of any kind that ferrolb reads. The kinds of which there are many are shared: whoever keeps one keeps the one copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
     /// A Service.
-    Service(Box<Service>),
+    Service(Arc<Service>),
     /// An EndpointSlice.
-    EndpointSlice(EndpointSlice),
+    EndpointSlice(Arc<EndpointSlice>),
     /// A Node.
     Node(Node),
     /// A Pod.
-    Pod(Pod),
+    Pod(Arc<Pod>),
     /// An address pool.
     IpAddressPool(IpAddressPool),
     /// A layer 2 advertisement.

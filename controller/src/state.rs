@@ -94,7 +94,7 @@ impl State {
                 self.removed.remove(&service.key);
                 self.dirty.services.insert(service.key.clone());
                 self.services
-                    .insert(service.key.clone(), Arc::new((**service).clone()));
+                    .insert(service.key.clone(), Arc::clone(service));
             }
             Change::Remove(Kind::Service, key) => {
                 if self.services.remove(key).is_some() {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
@@ -166,7 +167,7 @@ pub fn drop_pool(name: &str) -> Change {
 }
 
 pub fn put(service: Builder) -> Change {
-    Change::Upsert(Object::Service(Box::new(service.build())))
+    Change::Upsert(Object::Service(Arc::new(service.build())))
 }
 
 pub fn drop_service(name: &str) -> Change {

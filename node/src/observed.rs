@@ -116,7 +116,7 @@ impl Authority for Observed {
         for change in &batch.changes {
             match change {
                 Change::Upsert(Object::EndpointSlice(slice)) => {
-                    self.endpoints.upsert(slice.clone());
+                    self.endpoints.upsert(Arc::clone(slice));
                 }
                 Change::Remove(Kind::EndpointSlice, key) => {
                     self.endpoints.remove(key);

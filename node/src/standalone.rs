@@ -212,7 +212,7 @@ impl<S: Store> Standalone<S> {
         };
         let view = Arc::new(overlay(service, self.agreed.assignments.get(key)));
         if self.shown.get(key) != Some(&view) {
-            changes.push(Change::Upsert(Object::Service(Box::new((*view).clone()))));
+            changes.push(Change::Upsert(Object::Service(Arc::clone(&view))));
             self.shown.insert(key.clone(), view);
         }
     }
@@ -269,7 +269,7 @@ impl<S: Store> Authority for Standalone<S> {
                 Change::Upsert(Object::Service(service)) => self.show(&service.key, &mut changes),
                 Change::Remove(Kind::Service, key) => self.show(&key, &mut changes),
                 Change::Upsert(Object::EndpointSlice(slice)) => {
-                    self.endpoints.upsert(slice.clone());
+                    self.endpoints.upsert(Arc::clone(&slice));
                     changes.push(Change::Upsert(Object::EndpointSlice(slice)));
                 }
                 Change::Remove(Kind::EndpointSlice, key) => {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
@@ -43,7 +44,7 @@ fn address(net: u8, index: u32) -> IpAddr {
 }
 
 fn service(index: u32) -> Change {
-    Change::Upsert(Object::Service(Box::new(Service {
+    Change::Upsert(Object::Service(Arc::new(Service {
         key: ObjectKey::new("bench", format!("svc-{index}")),
         service_type: ServiceType::ClusterIP,
         headless: false,
@@ -85,7 +86,7 @@ fn slice(index: u32, endpoints: u32) -> Change {
         hint_nodes: Vec::new(),
         hint_zones: Vec::new(),
     };
-    Change::Upsert(Object::EndpointSlice(EndpointSlice {
+    Change::Upsert(Object::EndpointSlice(Arc::new(EndpointSlice {
         key: ObjectKey::new("bench", format!("svc-{index}-slice")),
         service: format!("svc-{index}"),
         ports: vec![EndpointPort {
@@ -94,7 +95,7 @@ fn slice(index: u32, endpoints: u32) -> Change {
             port: 8080,
         }],
         endpoints: (0..endpoints).map(endpoint).collect(),
-    }))
+    })))
 }
 
 fn main() {

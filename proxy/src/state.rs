@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
@@ -36,7 +37,7 @@ impl Dirty {
 /// Everything known.
 #[derive(Debug, Clone)]
 pub struct State {
-    services: BTreeMap<ObjectKey, Service>,
+    services: BTreeMap<ObjectKey, Arc<Service>>,
     endpoints: EndpointIndex,
     nodes: BTreeMap<String, Node>,
     proxy: ProxyConfig,
@@ -66,14 +67,14 @@ impl State {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Upsert(Object::Service(service)) => {
-                if self.services.get(&service.key) != Some(&*service) {
+                if self.services.get(&service.key) != Some(&service) {
                     self.dirty.services.insert(service.key.clone());
-                    self.services.insert(service.key.clone(), *service);
+                    self.services.insert(service.key.clone(), service);
                 }
             }
             Change::Upsert(Object::EndpointSlice(slice)) => {
                 let owner = slice.service_key();
-                if !self.endpoints.of(&owner).any(|known| *known == slice) {
+                if !self.endpoints.of(&owner).any(|known| *known == *slice) {
                     let touched = self.endpoints.upsert(slice);
                     self.dirty.services.extend(touched);
                 }
@@ -113,7 +114,7 @@ impl State {
 
     /// A Service.
     pub fn service(&self, key: &ObjectKey) -> Option<&Service> {
-        self.services.get(key)
+        self.services.get(key).map(AsRef::as_ref)
     }
 
     /// The endpoints of every Service.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_api::ObjectKey;
@@ -163,11 +164,11 @@ pub(crate) fn slice(service: &Service, endpoints: Vec<Endpoint>) -> EndpointSlic
 }
 
 pub(crate) fn upsert_service(service: &Service) -> Change {
-    Change::Upsert(Object::Service(Box::new(service.clone())))
+    Change::Upsert(Object::Service(Arc::new(service.clone())))
 }
 
 pub(crate) fn upsert_slice(slice: EndpointSlice) -> Change {
-    Change::Upsert(Object::EndpointSlice(slice))
+    Change::Upsert(Object::EndpointSlice(Arc::new(slice)))
 }
 
 /// Service and IPv4 slice.

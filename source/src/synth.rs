@@ -5,6 +5,7 @@
 //! the Service publishes unready addresses), and serves while it is ready in itself. Pods and endpoints are in order of their names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::object::{Kind, Object};
@@ -19,11 +20,11 @@ mod tests;
 /// The Services, Pods and slices that were seen, and the slices made of them.
 #[derive(Debug, Default)]
 pub struct Synth {
-    services: BTreeMap<ObjectKey, Service>,
-    pods: BTreeMap<ObjectKey, Pod>,
+    services: BTreeMap<ObjectKey, Arc<Service>>,
+    pods: BTreeMap<ObjectKey, Arc<Pod>>,
     /// Slices that are objects of their own, and whose they are.
     own: BTreeMap<ObjectKey, ObjectKey>,
-    made: BTreeMap<ObjectKey, Vec<EndpointSlice>>,
+    made: BTreeMap<ObjectKey, Vec<Arc<EndpointSlice>>>,
 }
 
 impl Synth {
@@ -42,17 +43,18 @@ impl Synth {
                 .filter(|_| !self.own.values().any(|owner| *owner == service))
                 .map(|s| slices(s, pods_of(&self.pods, s)))
                 .unwrap_or_default();
+            let made: Vec<_> = made.into_iter().map(Arc::new).collect();
             let before = self.made.remove(&service).unwrap_or_default();
             for slice in &made {
                 if !before.contains(slice) {
-                    upserts.push(Change::Upsert(Object::EndpointSlice(slice.clone())));
+                    upserts.push(Change::Upsert(Object::EndpointSlice(Arc::clone(slice))));
                 }
             }
             for slice in before {
                 if !made.iter().any(|m| m.key == slice.key) && !self.own.contains_key(&slice.key) {
                     batch
                         .changes
-                        .push(Change::Remove(Kind::EndpointSlice, slice.key));
+                        .push(Change::Remove(Kind::EndpointSlice, slice.key.clone()));
                 }
             }
             if !made.is_empty() {
@@ -71,14 +73,14 @@ impl Synth {
             Change::Upsert(Object::Service(service)) => {
                 dirty.insert(service.key.clone());
                 self.services
-                    .insert(service.key.clone(), Service::clone(service));
+                    .insert(service.key.clone(), Arc::clone(service));
             }
             Change::Remove(Kind::Service, key) => {
                 dirty.insert(key.clone());
                 self.services.remove(key);
             }
             Change::Upsert(Object::Pod(pod)) => {
-                if let Some(old) = self.pods.insert(pod.key.clone(), pod.clone()) {
+                if let Some(old) = self.pods.insert(pod.key.clone(), Arc::clone(pod)) {
                     self.selecting(&old, dirty);
                 }
                 self.selecting(pod, dirty);
@@ -112,13 +114,13 @@ impl Synth {
 }
 
 fn in_namespace<'m, T>(
-    map: &'m BTreeMap<ObjectKey, T>,
+    map: &'m BTreeMap<ObjectKey, Arc<T>>,
     namespace: &str,
 ) -> impl Iterator<Item = &'m T> {
     let namespace = namespace.to_owned();
     map.range(ObjectKey::new(namespace.clone(), "")..)
         .take_while(move |(key, _)| key.namespace == namespace)
-        .map(|(_, value)| value)
+        .map(|(_, value)| value.as_ref())
 }
 
 fn selects(service: &Service, pod: &Pod) -> bool {
@@ -131,7 +133,7 @@ fn selects(service: &Service, pod: &Pod) -> bool {
 }
 
 fn pods_of<'m>(
-    pods: &'m BTreeMap<ObjectKey, Pod>,
+    pods: &'m BTreeMap<ObjectKey, Arc<Pod>>,
     service: &'m Service,
 ) -> impl Iterator<Item = &'m Pod> {
     in_namespace(pods, &service.key.namespace).filter(|pod| selects(service, pod) && !pod.finished)

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_api::change::Change;
@@ -33,7 +34,7 @@ async fn load() -> BTreeMap<(Kind, String), Object> {
 
 async fn service(name: &str) -> Service {
     match load().await.remove(&(Kind::Service, name.to_owned())) {
-        Some(Object::Service(service)) => *service,
+        Some(Object::Service(service)) => Arc::unwrap_or_clone(service),
         other => panic!("{name}: {other:?}"),
     }
 }

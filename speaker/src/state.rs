@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
@@ -48,7 +49,7 @@ impl Dirty {
 pub(crate) struct State {
     /// The `loadBalancerClass` whose Services are announced; `None`: those without one.
     class: Option<String>,
-    services: BTreeMap<ObjectKey, Service>,
+    services: BTreeMap<ObjectKey, Arc<Service>>,
     by_address: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
     /// Rises whenever an address appears or goes.
     generation: u64,
@@ -93,7 +94,7 @@ impl State {
                     keys.insert(key.clone());
                     dirty.add([address]);
                 }
-                self.services.insert(key, *service);
+                self.services.insert(key, service);
             }
             Object::EndpointSlice(slice) => {
                 for service in self.endpoints.upsert(slice) {
@@ -189,6 +190,7 @@ impl State {
             .into_iter()
             .flatten()
             .filter_map(|key| self.services.get(key))
+            .map(AsRef::as_ref)
     }
 
     /// The Node objects, by name.

@@ -67,8 +67,8 @@ struct World {
 fn world(reason: Reason) -> World {
     let service = balanced();
     let mut slices = EndpointIndex::default();
-    slices.upsert(slice("web-4", &["10.244.1.11", "10.244.2.11"]));
-    slices.upsert(slice("web-6", &["fd00:10:244:1::b"]));
+    slices.upsert(slice("web-4", &["10.244.1.11", "10.244.2.11"]).into());
+    slices.upsert(slice("web-6", &["fd00:10:244:1::b"]).into());
     let programmed = Programmed {
         programmed: true,
         ..Programmed::default()

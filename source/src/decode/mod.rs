@@ -5,6 +5,8 @@
 //! ferrolb is ignored. An object is good or not as a whole, with two exceptions, which leave a note: a request for addresses
 //! that makes no sense does not cost a Service its ClusterIP, and one bad pool of MetalLB's old ConfigMap not the others.
 
+use std::sync::Arc;
+
 use ferrolb_api::ObjectKey;
 use ferrolb_api::object::{Kind, Object};
 use serde_json::Value;
@@ -108,14 +110,16 @@ pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &s
     };
     let decoded = match kind {
         Kind::Service => service::decode(value, key.clone())
-            .map(|(s, notes)| (Object::Service(Box::new(s)), notes)),
+            .map(|(s, notes)| (Object::Service(Arc::new(s)), notes)),
         Kind::EndpointSlice => match endpoints::decode(value, key.clone()) {
-            Ok(Some(slice)) => Ok((Object::EndpointSlice(slice), Vec::new())),
+            Ok(Some(slice)) => Ok((Object::EndpointSlice(Arc::new(slice)), Vec::new())),
             Ok(None) => return Decoded::Ignored(None),
             Err(error) => Err(error),
         },
         Kind::Node => node::decode(value, key.clone()).map(|n| (Object::Node(n), Vec::new())),
-        Kind::Pod => pod::decode(value, key.clone()).map(|p| (Object::Pod(p), Vec::new())),
+        Kind::Pod => {
+            pod::decode(value, key.clone()).map(|p| (Object::Pod(Arc::new(p)), Vec::new()))
+        }
         Kind::IpAddressPool => {
             pool::decode_pool(value, key.clone()).map(|p| (Object::IpAddressPool(p), Vec::new()))
         }

@@ -26,7 +26,7 @@ fn only(text: &str) -> Object {
 fn service(spec: &str) -> Service {
     let text = format!("apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {spec}\n");
     match only(&text) {
-        Object::Service(service) => *service,
+        Object::Service(service) => Arc::unwrap_or_clone(service),
         other => panic!("{other:?}"),
     }
 }
@@ -313,7 +313,7 @@ fn a_pod_without_a_ready_condition_is_ready() {
     let pod = |status: &str| match only(&format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{containers: [{{ports: [{{name: http, containerPort: 80}}]}}]}}\nstatus: {status}"
     )) {
-        Object::Pod(pod) => pod,
+        Object::Pod(pod) => Arc::unwrap_or_clone(pod),
         other => panic!("{other:?}"),
     };
     assert!(pod("{podIP: 10.0.0.1}").ready);

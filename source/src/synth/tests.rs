@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::Arc;
+
 use ferrolb_api::view::{ContainerPort, Protocol};
 use proptest::prelude::*;
 
@@ -45,11 +47,11 @@ fn up(object: Object) -> Change {
 }
 
 fn up_service(s: Service) -> Change {
-    up(Object::Service(Box::new(s)))
+    up(Object::Service(Arc::new(s)))
 }
 
 fn up_pod(p: Pod) -> Change {
-    up(Object::Pod(p))
+    up(Object::Pod(Arc::new(p)))
 }
 
 fn batch(changes: Vec<Change>) -> Batch {
@@ -188,7 +190,9 @@ fn a_slice_of_its_own_goes_before_pods_and_gives_way_again() {
         up_service(service("web", "web", named())),
         up_pod(pod("a", "web", 1, 8000)),
     ]));
-    let got = synth.apply(batch(vec![up(Object::EndpointSlice(own.clone()))]));
+    let got = synth.apply(batch(vec![up(Object::EndpointSlice(Arc::new(
+        own.clone(),
+    )))]));
     assert_eq!(
         made(&got),
         [
@@ -242,7 +246,7 @@ proptest! {
         let absorb = |seen: &mut BTreeMap<ObjectKey, EndpointSlice>, batch: Batch| {
             for change in batch.changes {
                 match change {
-                    Change::Upsert(Object::EndpointSlice(s)) => { seen.insert(s.key.clone(), s); }
+                    Change::Upsert(Object::EndpointSlice(s)) => { seen.insert(s.key.clone(), Arc::unwrap_or_clone(s)); }
                     Change::Remove(Kind::EndpointSlice, key) => { seen.remove(&key); }
                     _ => {}
                 }

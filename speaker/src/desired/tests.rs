@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::annotations::ServiceAnnotations;
@@ -162,7 +163,7 @@ fn one(objects: Vec<Object>, programmed: Option<&[u8]>) -> Answer {
 }
 
 fn web() -> Object {
-    Object::Service(Box::new(service("web", 1, TrafficPolicy::Cluster)))
+    Object::Service(Arc::new(service("web", 1, TrafficPolicy::Cluster)))
 }
 
 fn ok(interface: u32) -> Answer {
@@ -175,7 +176,7 @@ fn only_services_of_the_class_have_addresses_to_announce() {
     theirs.load_balancer_class = Some("other/lb".into());
     let announced = |class: Option<&str>| {
         let mut state = State::new(class.map(str::to_owned));
-        for object in [web(), Object::Service(Box::new(theirs.clone()))] {
+        for object in [web(), Object::Service(Arc::new(theirs.clone()))] {
             state.apply(Change::Upsert(object), &mut Dirty::default());
         }
         state.addresses().collect::<Vec<_>>()
@@ -334,34 +335,34 @@ fn local_needs_a_serving_endpoint_here_and_cluster_none_at_all() {
             Object::L2Advertisement(advertisement("a")),
         ]
     };
-    let local = || Object::Service(Box::new(service("web", 1, TrafficPolicy::Local)));
+    let local = || Object::Service(Arc::new(service("web", 1, TrafficPolicy::Local)));
     let table = [
         (vec![local()], Err(Reason::NoLocalEndpoint)),
         (
             vec![
                 local(),
-                Object::EndpointSlice(slice("web", "n1", true, true)),
+                Object::EndpointSlice(Arc::new(slice("web", "n1", true, true))),
             ],
             ok(2),
         ),
         (
             vec![
                 local(),
-                Object::EndpointSlice(slice("web", "n1", false, true)),
+                Object::EndpointSlice(Arc::new(slice("web", "n1", false, true))),
             ],
             ok(2),
         ),
         (
             vec![
                 local(),
-                Object::EndpointSlice(slice("web", "n1", false, false)),
+                Object::EndpointSlice(Arc::new(slice("web", "n1", false, false))),
             ],
             Err(Reason::NoLocalEndpoint),
         ),
         (
             vec![
                 local(),
-                Object::EndpointSlice(slice("web", "n2", true, true)),
+                Object::EndpointSlice(Arc::new(slice("web", "n2", true, true))),
             ],
             Err(Reason::NoLocalEndpoint),
         ),
@@ -378,12 +379,12 @@ fn a_shared_address_is_announced_where_one_of_its_services_is_served() {
     let far = vec![
         Object::IpAddressPool(pool("p")),
         Object::L2Advertisement(advertisement("a")),
-        Object::Service(Box::new(service("far", 1, TrafficPolicy::Local))),
-        Object::EndpointSlice(slice("far", "n2", true, true)),
+        Object::Service(Arc::new(service("far", 1, TrafficPolicy::Local))),
+        Object::EndpointSlice(Arc::new(slice("far", "n2", true, true))),
     ];
     let here = vec![
-        Object::Service(Box::new(service("dns", 1, TrafficPolicy::Local))),
-        Object::EndpointSlice(slice("dns", "n1", true, true)),
+        Object::Service(Arc::new(service("dns", 1, TrafficPolicy::Local))),
+        Object::EndpointSlice(Arc::new(slice("dns", "n1", true, true))),
     ];
     assert_eq!(one(far.clone(), None), Err(Reason::NoLocalEndpoint));
     assert_eq!(one([far, here].concat(), None), ok(2));
@@ -439,10 +440,10 @@ fn change() -> impl Strategy<Value = Change> {
             if !lb {
                 s.service_type = ServiceType::ClusterIP;
             }
-            Change::Upsert(Object::Service(Box::new(s)))
+            Change::Upsert(Object::Service(Arc::new(s)))
         }),
         4 => (name(), prop_oneof![Just("n1"), Just("n2")], any::<bool>())
-            .prop_map(|(s, n, ready)| Change::Upsert(Object::EndpointSlice(slice(s, n, ready, ready)))),
+            .prop_map(|(s, n, ready)| Change::Upsert(Object::EndpointSlice(Arc::new(slice(s, n, ready, ready))))),
         1 => any::<bool>().prop_map(|excluded| Change::Upsert(Object::Node(Node { excluded, ..node("n1") }))),
         1 => name().prop_map(|n| Change::Upsert(Object::IpAddressPool(pool(n)))),
         1 => name().prop_map(|n| Change::Upsert(Object::L2Advertisement(advertisement(n)))),

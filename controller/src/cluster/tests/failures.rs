@@ -100,7 +100,7 @@ async fn one_who_undoes_what_was_written_meets_ever_longer_pauses() {
                 vip: true,
             }];
             let change = ferrolb_api::change::Change::Upsert(ferrolb_api::object::Object::Service(
-                Box::new(theirs.clone()),
+                std::sync::Arc::new(theirs.clone()),
             ));
             if server.services.insert(key("a/1"), theirs.clone()) != Some(theirs) {
                 server.untold.push(change);

@@ -65,7 +65,7 @@ impl Server {
 
     fn store(&mut self, service: Service) {
         if self.services.get(&service.key) != Some(&service) {
-            let change = Change::Upsert(Object::Service(Box::new(service.clone())));
+            let change = Change::Upsert(Object::Service(Arc::new(service.clone())));
             self.untold.push(change);
             self.services.insert(service.key.clone(), service);
         }
@@ -95,7 +95,7 @@ impl Server {
         self.untold.clear();
         let mut changes = self.others.clone();
         let services = self.services.values();
-        changes.extend(services.map(|s| Change::Upsert(Object::Service(Box::new(s.clone())))));
+        changes.extend(services.map(|s| Change::Upsert(Object::Service(Arc::new(s.clone())))));
         batch(changes)
     }
 
