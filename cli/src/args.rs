@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use ferrolb_api::ObjectKey;
 use ferrolb_source::cluster::access::Access;
 use ipnet::IpNet;
 
@@ -169,6 +170,10 @@ pub(crate) struct NodeArgs {
     #[arg(long = "member", value_name = "NAME=IP")]
     pub(crate) members: Vec<Member>,
 
+    /// Headless Service over the agents' pods; its EndpointSlices name the nodes that are members
+    #[arg(long, value_name = "NAMESPACE/NAME", default_value = ferrolb_node::config::DEFAULT_AGENTS, value_parser = service_key)]
+    pub(crate) agents_service: ObjectKey,
+
     /// File with the key that the members share (at least 16 bytes); needed with more than one member
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
@@ -223,6 +228,15 @@ pub(crate) struct NodeArgs {
     /// Log in JSON
     #[arg(long)]
     pub(crate) log_json: bool,
+}
+
+fn service_key(text: &str) -> Result<ObjectKey, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            Ok(ObjectKey::new(namespace, name))
+        }
+        _ => Err("expected NAMESPACE/NAME, for example ferrolb-system/ferrolb-node".to_owned()),
+    }
 }
 
 fn scale(text: &str) -> Result<f64, String> {

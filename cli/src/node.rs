@@ -22,6 +22,7 @@ fn config(args: &NodeArgs) -> Config {
         node_name: args.node_name.clone(),
         node_ip: args.node_ip.clone(),
         members: members.collect(),
+        agents: Some(args.agents_service.clone()),
         key_file: args.key_file.clone(),
         port: args.port,
         service_cidrs: args.service_cidr.clone(),

@@ -4,12 +4,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ferrolb_api::ObjectKey;
 use ferrolb_source::cluster::access::Access;
 use ferrolb_source::decode::METALLB_NAMESPACE;
 use ipnet::IpNet;
 
 /// Where `ferrolb status` looks for a node.
 pub const DEFAULT_SOCKET: &str = "/run/ferrolb/node.sock";
+/// The headless Service over the agents' pods, as `deploy/kustomize/base` has it.
+pub const DEFAULT_AGENTS: &str = "ferrolb-system/ferrolb-node";
 /// UDP port on which members talk.
 pub const DEFAULT_PORT: u16 = 7947;
 /// The kernel's net sysctls.
@@ -55,6 +58,8 @@ pub struct Config {
     pub node_ip: Vec<IpAddr>,
     /// The known nodes, where they are listed by hand.
     pub members: Vec<(String, IpAddr)>,
+    /// Headless Service over the agents' pods: its EndpointSlices name the nodes that are members.
+    pub agents: Option<ObjectKey>,
     /// File with the key that the members share.
     pub key_file: Option<PathBuf>,
     /// UDP port on which the members talk.
@@ -91,6 +96,7 @@ impl Config {
             node_name: None,
             node_ip: Vec::new(),
             members: Vec::new(),
+            agents: None,
             key_file: None,
             port: DEFAULT_PORT,
             service_cidrs: Vec::new(),

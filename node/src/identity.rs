@@ -1,4 +1,4 @@
-//! Who this node is and who the others are: from the command line, the KubeProxyConfiguration and the Node objects, in this order.
+//! Who this node is and who the others are when it starts: from the settings, the KubeProxyConfiguration and the first objects, in this order.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use ferrolb_api::view::Node;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::membership::Membership;
 
 /// This node among the known ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub(crate) struct Identity {
     pub(crate) me: String,
     /// Its addresses, at most one per family.
     pub(crate) addresses: Vec<IpAddr>,
-    /// Transport address of every known node by name, this one included.
-    pub(crate) members: BTreeMap<String, IpAddr>,
+    /// The members, with the first objects taken in.
+    pub(crate) membership: Membership,
 }
 
 /// Finds out; `first` is the source's first batch.
@@ -34,44 +35,44 @@ pub(crate) fn identify(
         .clone()
         .or_else(|| config.and_then(|c| c.hostname_override.clone()))
         .unwrap_or_else(|| host_name.to_ascii_lowercase());
-    let nodes = first.iter().filter_map(|c| match c {
-        Change::Upsert(Object::Node(node)) => Some(node),
-        _ => None,
-    });
-    let nodes: BTreeMap<&str, &Node> = nodes.map(|n| (n.name.as_str(), n)).collect();
-    let mut members = BTreeMap::new();
-    for (name, ip) in &args.members {
-        if members.insert(name.clone(), *ip).is_some() {
-            return Err(Error::Usage(format!("--member {name} is given twice")));
-        }
-    }
-    if members.is_empty() {
-        let known = nodes
-            .values()
-            .filter_map(|n| Some((n.name.clone(), *n.internal_ips.first()?)));
-        members.extend(known);
-    }
+    let listed = listed(&args.members)?;
     let mut addresses = args.node_ip.clone();
     if addresses.is_empty() {
-        let own = nodes.get(me.as_str()).map(|n| &n.internal_ips);
-        addresses.extend(members.get(&me));
-        addresses.extend(own.into_iter().flatten());
+        addresses.extend(listed.get(&me));
+        addresses.extend(
+            own_node(&me, first)
+                .into_iter()
+                .flat_map(|n| &n.internal_ips),
+        );
     }
     one_per_family(&mut addresses);
-    let Some(first) = addresses.first().copied() else {
+    let Some(own) = addresses.first().copied() else {
         return Err(Error::Usage(format!(
             "no address is known for this node ({me}): give --node-ip, a --member {me}=IP, or a Node object of that name with an InternalIP"
         )));
     };
-    if !members.is_empty() && !members.contains_key(&me) {
-        let names: Vec<_> = members.keys().map(String::as_str).collect();
-        return Err(Error::Usage(format!(
-            "this node ({me}) is not among the known ones ({}): give --node-name, or add it",
-            names.join(", ")
-        )));
+    let mut membership = if listed.is_empty() {
+        Membership::followed(&me, Some(own), args.agents.clone())
+    } else {
+        Membership::listed(&me, listed)
+    };
+    let others = |membership: &Membership| {
+        let names = membership.known().into_keys();
+        names.filter(|name| *name != me).collect::<Vec<_>>()
+    };
+    if own_node(&me, first).is_none() && args.members.iter().all(|(name, _)| *name != me) {
+        let mut all = membership.clone();
+        first.iter().for_each(|change| all.apply(change));
+        let others = others(&all);
+        if !others.is_empty() {
+            return Err(Error::Usage(format!(
+                "this node ({me}) is not among the known ones ({}): give --node-name, or add it",
+                others.join(", ")
+            )));
+        }
     }
-    members.entry(me.clone()).or_insert(first);
-    if members.len() > 1 && args.key_file.is_none() {
+    first.iter().for_each(|change| membership.apply(change));
+    if membership.members().len() > 1 && args.key_file.is_none() {
         return Err(Error::Usage(
             "more than one member is known, so they need a key: make one with `(umask 077; head -c 32 /dev/urandom > FILE)`, copy it to every \
              node and give --key-file FILE"
@@ -81,17 +82,25 @@ pub(crate) fn identify(
     Ok(Identity {
         me,
         addresses,
-        members,
+        membership,
     })
 }
 
-/// Transport addresses for the speaker: none where the Node objects say them, so that it follows their changes.
-pub(crate) fn listed(args: &Config, identity: &Identity) -> BTreeMap<String, IpAddr> {
-    if args.members.is_empty() && identity.members.len() > 1 {
-        BTreeMap::new()
-    } else {
-        identity.members.clone()
+fn listed(members: &[(String, IpAddr)]) -> Result<BTreeMap<String, IpAddr>, Error> {
+    let mut listed = BTreeMap::new();
+    for (name, ip) in members {
+        if listed.insert(name.clone(), *ip).is_some() {
+            return Err(Error::Usage(format!("--member {name} is given twice")));
+        }
     }
+    Ok(listed)
+}
+
+fn own_node<'a>(me: &str, objects: &'a [Change]) -> Option<&'a Node> {
+    objects.iter().find_map(|c| match c {
+        Change::Upsert(Object::Node(node)) if node.name == me => Some(node),
+        _ => None,
+    })
 }
 
 /// Keeps the first of each family.
@@ -136,9 +145,10 @@ mod tests {
         config.node_ip = vec!["192.0.2.1".parse().unwrap()];
         let found = identify(&config, None, "Box", &[]).unwrap();
         assert_eq!(found.me, "box");
+        let address = Some("192.0.2.1".parse().unwrap());
         assert_eq!(
-            found.members,
-            [("box".to_owned(), "192.0.2.1".parse().unwrap())].into()
+            found.membership.members(),
+            [("box".to_owned(), address)].into()
         );
     }
 
@@ -148,7 +158,7 @@ mod tests {
         let mut config = named("b");
         config.key_file = Some("k".into());
         let found = identify(&config, None, "box", &nodes).unwrap();
-        assert_eq!(found.members.len(), 2);
+        assert_eq!(found.membership.members().len(), 2);
         assert_eq!(found.addresses, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
     }
 

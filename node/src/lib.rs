@@ -11,6 +11,7 @@ pub mod error;
 mod given;
 mod identity;
 pub mod lock;
+pub mod membership;
 pub mod observed;
 mod parts;
 mod publish;

@@ -23,7 +23,8 @@ use tracing::warn;
 
 use crate::config::{Config, ProxyMode};
 use crate::error::Error;
-use crate::identity::{Identity, listed};
+use crate::identity::Identity;
+use crate::membership::Members;
 use crate::start::service_cidrs;
 
 /// Changes that wait for a daemon before the sender waits too.
@@ -42,6 +43,8 @@ pub(crate) struct ProxyPart {
 /// The speaker of a node.
 pub(crate) struct SpeakerPart {
     pub(crate) batches: mpsc::Sender<Batch>,
+    /// Names and addresses of the members.
+    pub(crate) members: watch::Sender<Members>,
     pub(crate) to_members: mpsc::Sender<(NodeName, Vec<u8>)>,
     pub(crate) from_members: mpsc::Receiver<(NodeName, Vec<u8>)>,
     pub(crate) snapshot: watch::Receiver<SpeakerSnapshot>,
@@ -77,7 +80,6 @@ pub(crate) async fn start(
         ProxyMode::None => (None, None),
     };
     let mut settings = SpeakerSettings::new(&identity.me, key);
-    settings.members = listed(args, identity);
     settings.port = args.port;
     settings.timers = machine::Config::default().scaled(args.timer_scale);
     settings.leave_addresses = args.proxy == ProxyMode::Ipvs;
@@ -88,7 +90,7 @@ pub(crate) async fn start(
     }
     Ok(Parts {
         proxy,
-        speaker: speaker(settings, programmed, tasks),
+        speaker: speaker(settings, identity.membership.members(), programmed, tasks),
     })
 }
 
@@ -174,6 +176,7 @@ fn conntrack(config: &ProxyConfig) -> Conntrack {
 
 fn speaker(
     settings: SpeakerSettings,
+    members: Members,
     programmed: Option<Programmed>,
     tasks: &mut Tasks,
 ) -> SpeakerPart {
@@ -182,8 +185,10 @@ fn speaker(
     let (opaque_in, from_members) = mpsc::channel(1024);
     let (tell_snapshot, snapshot) = watch::channel(SpeakerSnapshot::default());
     let (stop, stopped) = watch::channel(false);
+    let (members, known) = watch::channel(members);
     let wiring = Wiring {
         batches: batches_in,
+        members: known,
         programmed,
         opaque_out,
         opaque_in,
@@ -197,6 +202,7 @@ fn speaker(
     });
     SpeakerPart {
         batches,
+        members,
         to_members,
         from_members,
         snapshot,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
+use ferrolb_api::problem::Problem;
 use ferrolb_source::Source;
 use ferrolb_speaker::message::NodeName;
 use ferrolb_speaker::snapshot::{Snapshot as SpeakerSnapshot, Status};
@@ -34,6 +35,8 @@ pub(crate) struct Node<Src, A> {
     pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) tasks: Tasks,
     pub(crate) identity: Identity,
+    /// A file with the key that the members share was given.
+    pub(crate) has_key: bool,
     pub(crate) proxy: ProxyMode,
     /// Where there is an API server to tell things.
     pub(crate) desk: Option<Desk>,
@@ -65,6 +68,7 @@ pub(crate) async fn run<Src: Source, A: Authority>(
             batch = node.source.next() => match batch {
                 Some(batch) => {
                     node.touch();
+                    node.follow(&batch.changes);
                     node.authority.source(batch, Instant::now())
                 }
                 None => break Ok(()),
@@ -126,6 +130,36 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         Ok(())
     }
 
+    /// Says who the members are, where that changed.
+    fn follow(&mut self, changes: &[Change]) {
+        let membership = &mut self.identity.membership;
+        changes.iter().for_each(|change| membership.apply(change));
+        let members = membership.members();
+        self.parts.speaker.members.send_if_modified(|known| {
+            let changed = *known != members;
+            if changed {
+                let names: Vec<&str> = members.keys().map(String::as_str).collect();
+                info!(members = names.join(" "), "the members are other ones now");
+                *known = members;
+            }
+            changed
+        });
+    }
+
+    /// A node that was alone needed no key; the ones that came since cannot be talked to without one.
+    fn lacks_key(&self) -> Option<Problem> {
+        let members = self.parts.speaker.members.borrow().len();
+        (!self.has_key && members > 1).then(|| Problem {
+            origin: "speaker".to_owned(),
+            field: "--key-file".to_owned(),
+            message: format!(
+                "there are {members} members now and this node was started without a key, so it cannot talk to the others and announces \
+                 addresses beside them: give every node the same --key-file and restart this one"
+            ),
+            ..Problem::default()
+        })
+    }
+
     fn answer(&self, question: Question) {
         let text = serde_json::to_vec(&self.status()).unwrap_or_default();
         // An asker that left needs no answer.
@@ -160,7 +194,8 @@ impl<Src: Source, A: Authority> Node<Src, A> {
 
     fn status(&self) -> NodeStatus {
         let standings = self.authority.standings();
-        let problems = self.authority.problems();
+        let mut problems = self.authority.problems();
+        problems.extend(self.lacks_key());
         let proxy = self
             .parts
             .proxy

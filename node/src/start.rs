@@ -132,7 +132,7 @@ async fn start_with<Src: Source, A: Authority>(
         &host.to_string_lossy(),
         &first.changes,
     )?;
-    info!(node = identity.me, addresses = ?identity.addresses, members = identity.members.len(), "starting");
+    info!(node = identity.me, addresses = ?identity.addresses, members = identity.membership.members().len(), "starting");
     if config
         .as_ref()
         .is_some_and(|c| !matches!(c.mode.as_str(), "" | "ipvs"))
@@ -162,6 +162,7 @@ async fn start_with<Src: Source, A: Authority>(
         questions,
         tasks,
         identity,
+        has_key: args.key_file.is_some(),
         proxy: args.proxy,
     };
     node_loop::run(node, first).await

@@ -18,8 +18,6 @@ use crate::wire::transport::PORT;
 pub struct Config {
     /// This node's name, as its Node object or the static list has it.
     pub node: String,
-    /// The nodes, this one among them, with the addresses that they listen on; empty: the Node objects say.
-    pub members: BTreeMap<String, IpAddr>,
     /// UDP port of all members.
     pub port: u16,
     /// The cluster's key.
@@ -39,7 +37,6 @@ impl Config {
     pub fn new(node: impl Into<String>, key: Key) -> Self {
         Self {
             node: node.into(),
-            members: BTreeMap::new(),
             port: PORT,
             key,
             timers: machine::Config::default(),
@@ -55,6 +52,8 @@ impl Config {
 pub struct Wiring {
     /// Changes of the objects, Services with the addresses that they were given. The first batch is complete.
     pub batches: mpsc::Receiver<Batch>,
+    /// The members, this node among them, with the addresses that they listen on where these are known.
+    pub members: watch::Receiver<BTreeMap<String, Option<IpAddr>>>,
     /// The addresses that this node's proxy has programmed; `None` inside until its first pass is over. `None` outside: there
     /// is no proxy of ours.
     pub programmed: Option<watch::Receiver<Option<BTreeSet<IpAddr>>>>,

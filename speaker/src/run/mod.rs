@@ -71,6 +71,7 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
     let Some(first) = first else { return Ok(()) };
     let mut node =
         Node::new(config, links, Sockets::new(heard_arp), clock()).map_err(RunError::Start)?;
+    node.known(&wiring.members.borrow_and_update());
     node.batch(first);
     let mut refresh_programmed = true;
     let mut proxy_reports = wiring.programmed.is_some();
@@ -128,6 +129,7 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
                 Some(batch) => node.batch(batch),
                 None => break,
             },
+            Ok(()) = wiring.members.changed() => node.known(&wiring.members.borrow_and_update()),
             alive = programmed(&mut wiring.programmed), if proxy_reports => {
                 refresh_programmed = true;
                 // Without a proxy nothing more will be programmed, but what is stays in the kernel.

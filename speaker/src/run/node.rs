@@ -103,36 +103,23 @@ impl Node {
         for change in batch.changes {
             self.state.apply(change, &mut self.dirty);
         }
-        let members = self.known();
-        if members != self.members {
-            self.event(Event::Known(members.keys().cloned().collect()));
-            self.members = members;
-            self.open_transport();
-        }
         if self.state.generation() != generation {
             self.event(Event::Addresses(self.state.addresses().collect()));
         }
     }
 
-    /// The members: the static list, else the Node objects, and always this node.
-    fn known(&self) -> BTreeMap<NodeName, Option<IpAddr>> {
-        let mut members: BTreeMap<NodeName, Option<IpAddr>> = if self.config.members.is_empty() {
-            let address =
-                |ips: &[IpAddr]| ips.iter().find(|ip| ip.is_ipv4()).or(ips.first()).copied();
-            self.state
-                .nodes()
-                .values()
-                .map(|n| (n.name.as_str().into(), address(&n.internal_ips)))
-                .collect()
-        } else {
-            self.config
-                .members
-                .iter()
-                .map(|(name, ip)| (name.as_str().into(), Some(*ip)))
-                .collect()
-        };
+    /// The members are others, or elsewhere. This node is always one of them.
+    pub(super) fn known(&mut self, members: &BTreeMap<String, Option<IpAddr>>) {
+        let named = members.iter();
+        let mut members: BTreeMap<NodeName, Option<IpAddr>> = named
+            .map(|(name, ip)| (name.as_str().into(), *ip))
+            .collect();
         members.entry(self.me.clone()).or_default();
-        members
+        if members != self.members {
+            self.event(Event::Known(members.keys().cloned().collect()));
+            self.members = members;
+            self.open_transport();
+        }
     }
 
     /// The proxy reports; `None` outside: there is none.
