@@ -21,6 +21,7 @@ mod socket;
 mod standalone;
 mod start;
 pub mod store;
+mod thread;
 
 pub use config::{Config, ProxyMode};
 pub use error::Error;

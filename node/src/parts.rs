@@ -26,6 +26,7 @@ use crate::error::Error;
 use crate::identity::Identity;
 use crate::membership::Members;
 use crate::start::service_cidrs;
+use crate::thread;
 
 /// Changes that wait for a daemon before the sender waits too.
 const QUEUE: usize = 64;
@@ -90,7 +91,7 @@ pub(crate) async fn start(
     }
     Ok(Parts {
         proxy,
-        speaker: speaker(settings, identity.membership.members(), programmed, tasks),
+        speaker: speaker(settings, identity.membership.members(), programmed, tasks)?,
     })
 }
 
@@ -179,7 +180,7 @@ fn speaker(
     members: Members,
     programmed: Option<Programmed>,
     tasks: &mut Tasks,
-) -> SpeakerPart {
+) -> Result<SpeakerPart, Error> {
     let (batches, batches_in) = mpsc::channel(QUEUE);
     let (to_members, opaque_out) = mpsc::channel(1024);
     let (opaque_in, from_members) = mpsc::channel(1024);
@@ -195,17 +196,18 @@ fn speaker(
         snapshot: tell_snapshot,
         stop: stopped,
     };
-    tasks.spawn(async move {
+    let end = thread::spawn("speaker", || async move {
         ferrolb_speaker::run::run(settings, wiring)
             .await
             .map_err(Error::failed)
-    });
-    SpeakerPart {
+    })?;
+    tasks.spawn(end.wait());
+    Ok(SpeakerPart {
         batches,
         members,
         to_members,
         from_members,
         snapshot,
         stop,
-    }
+    })
 }

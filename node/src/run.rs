@@ -11,7 +11,7 @@ use ferrolb_speaker::snapshot::{Snapshot as SpeakerSnapshot, Status};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::agreement::machine::View;
 use crate::authority::{Authority, Effects};
@@ -26,6 +26,9 @@ use crate::socket::Question;
 
 /// How often the agreement is let see that time passes.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How long a node that stops waits for its parts: a kernel or a disk that does not answer must not keep it.
+const STOPPING: Duration = Duration::from_secs(10);
 
 /// A node and its parts.
 pub(crate) struct Node<Src, A> {
@@ -220,13 +223,19 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         if let Some(proxy) = self.parts.proxy.take() {
             let _ = proxy.stop.send(());
         }
-        for _ in 0..parts {
-            match self.tasks.join_next().await {
-                Some(ended) => ended.map_err(Error::failed)??,
-                None => break,
+        let ended = async {
+            for _ in 0..parts {
+                match self.tasks.join_next().await {
+                    Some(ended) => ended.map_err(Error::failed)??,
+                    None => break,
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        tokio::time::timeout(STOPPING, ended).await.unwrap_or_else(|_| {
+            warn!("the parts of the node have not ended in {STOPPING:?}; it ends without them, and the kernel keeps what is programmed");
+            Ok(())
+        })
     }
 }
 

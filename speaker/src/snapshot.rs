@@ -98,4 +98,7 @@ pub struct Counters {
     pub dropped: u64,
     /// Frames or datagrams that could not be sent.
     pub failed: u64,
+    /// The latest that the loop ever was, in microseconds after the time for which it had set its alarm.
+    #[serde(default)]
+    pub latest: u64,
 }

@@ -144,6 +144,7 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
             }
             () = tokio::time::sleep(wake.saturating_sub(now)) => {}
         }
+        node.woke(wake);
     }
     stop(&mut node, &monitor).await;
     wiring.snapshot.send_replace(node.snapshot());

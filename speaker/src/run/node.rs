@@ -233,6 +233,13 @@ impl Node {
         }
     }
 
+    /// Notes how late the loop is that wanted to be awake at this time.
+    pub(super) fn woke(&mut self, wanted: Duration) {
+        let late = super::clock().now.saturating_sub(wanted).as_micros();
+        let late = u64::try_from(late).unwrap_or(u64::MAX);
+        self.counters.latest = self.counters.latest.max(late);
+    }
+
     /// When [`Node::decide`] has something to do.
     pub(super) fn next_wakeup(&self) -> Duration {
         let others = [self.schedule.next(), self.conflicts.next()];
