@@ -204,6 +204,8 @@ impl<Src: Source, A: Authority> Node<Src, A> {
             .proxy
             .as_ref()
             .map(|p| p.snapshot.borrow().clone());
+        // The speaker waits for whoever holds its snapshot, so nothing is computed while it is borrowed.
+        let speaker = self.parts.speaker.snapshot.borrow().clone();
         let knowledge = Knowledge {
             me: &self.identity.me,
             proxy_mode: self.proxy.name(),
@@ -211,7 +213,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
             problems,
             slices: self.authority.endpoints(),
             proxy: proxy.as_ref(),
-            speaker: &self.parts.speaker.snapshot.borrow(),
+            speaker: &speaker,
         };
         report(&knowledge)
     }
