@@ -3,6 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The crates of the product.
+const CRATES: [&str; 7] = ["api", "source", "controller", "speaker", "proxy", "node", "cli"];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -74,7 +77,7 @@ fn no_direct_dependency_is_there_in_two_versions() {
 #[test]
 fn only_files_that_make_a_raw_syscall_allow_unsafe_code() {
     let mut found = Vec::new();
-    for krate in ["api", "controller", "speaker", "proxy", "cli"] {
+    for krate in CRATES {
         walk(&root().join(krate).join("src"), &mut found);
     }
     let allowed: Vec<String> = found
@@ -87,9 +90,9 @@ fn only_files_that_make_a_raw_syscall_allow_unsafe_code() {
         .map(|file| file.display().to_string())
         .collect();
     assert!(found.len() > 50, "only {} files were found", found.len());
-    let expected = |f: &String| f.contains("/speaker/src/");
+    let expected = |f: &String| f.contains("/speaker/src/") || f.ends_with("/node/src/thread.rs");
     assert!(
-        allowed.iter().all(expected) && allowed.len() <= 4,
+        allowed.iter().all(expected) && allowed.len() <= 5,
         "{allowed:?}"
     );
 }
@@ -97,7 +100,7 @@ fn only_files_that_make_a_raw_syscall_allow_unsafe_code() {
 #[test]
 fn the_product_starts_no_other_program() {
     let mut found = Vec::new();
-    for krate in ["api", "controller", "speaker", "proxy", "cli"] {
+    for krate in CRATES {
         walk(&root().join(krate).join("src"), &mut found);
     }
     for file in found {
