@@ -20,7 +20,7 @@ use ipnet::IpNet;
     name = "ferrolb",
     version,
     propagate_version = true,
-    max_term_width = 100
+    max_term_width = 80
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -33,12 +33,12 @@ pub(crate) enum Command {
     Node(Box<NodeArgs>),
     /// Give the Services of a cluster their addresses
     Controller(crate::controller::ControllerArgs),
-    /// Print the definitions (CRDs) of the kinds that ferrolb reads
+    /// Print the definitions (CRDs) of the kinds that ferrolb reads and writes
     #[command(after_help = crate::crds::EXAMPLES)]
     Crds,
-    /// Show what the node on this machine knows, or a cluster: Services, addresses, who announces them and why
+    /// Show Services, their addresses, who announces them and why, of this node or of a cluster
     Status(StatusArgs),
-    /// Remove what a node made in this kernel, and restore the sysctls
+    /// Remove what a node made in this kernel and restore the sysctls
     Cleanup(CleanupArgs),
     /// Print a completion script for a shell
     Completions(CompletionArgs),
@@ -81,42 +81,53 @@ impl FromStr for Member {
 const NODE_EXAMPLES: &str = "\
 Examples:
   A node of a cluster:
-    ferrolb node --kubeconfig /etc/ferrolb/kubeconfig --state /var/lib/ferrolb --key-file /etc/ferrolb.key
+    ferrolb node --kubeconfig /etc/ferrolb/kubeconfig \\
+      --state /var/lib/ferrolb --key-file /etc/ferrolb.key
   One machine, no API server:
-    ferrolb node --manifests /etc/ferrolb --state /var/lib/ferrolb --node-ip 192.0.2.1
+    ferrolb node --manifests /etc/ferrolb --state /var/lib/ferrolb \\
+      --node-ip 192.0.2.1
   Three machines that share a key:
-    ferrolb node --manifests /etc/ferrolb --state /var/lib/ferrolb --node-name a --key-file /etc/ferrolb.key \\
+    ferrolb node --manifests /etc/ferrolb --state /var/lib/ferrolb \\
+      --node-name a --key-file /etc/ferrolb.key \\
       --member a=192.0.2.1 --member b=192.0.2.2 --member c=192.0.2.3
   Beside another service proxy:
-    ferrolb node --manifests /etc/ferrolb --state /var/lib/ferrolb --node-ip 192.0.2.1 --proxy none
+    ferrolb node --manifests /etc/ferrolb --state /var/lib/ferrolb \\
+      --node-ip 192.0.2.1 --proxy none
 
-A subfolder of the manifests folder names the namespace of the objects in it that name none.
-A key is made with: (umask 077; head -c 32 /dev/urandom > /etc/ferrolb.key)";
+A subfolder of the manifests folder sets the namespace of objects that name
+none. To make a key: (umask 077; head -c 32 /dev/urandom > /etc/ferrolb.key)
+
+Exit codes: 0 stopped by SIGTERM or SIGINT, 1 it cannot run, 2 a mistake in the
+arguments.";
 
 /// Heading of what is about a cluster.
 const CLUSTER: &str = "Cluster";
 
-/// The way to a cluster's API, and what of it concerns ferrolb. Each has its heading by itself: one for all of them would stand above
-/// what follows them, too.
+/// The way to a cluster's API, and what of the cluster concerns ferrolb. Each argument sets its own heading, because a heading for the
+/// whole group would also stand above the arguments that follow it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ClusterArgs {
-    /// Address and credentials of the API server [default: --server, or what every pod is given]
+    /// File with the address and credentials of the API server [default:
+    /// --server, or what every pod is given]
     #[arg(long, help_heading = CLUSTER, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
-    /// Context of the kubeconfig [default: its current one]
+    /// Context in the kubeconfig [default: its current one]
     #[arg(long, help_heading = CLUSTER, value_name = "NAME", requires = "kubeconfig")]
     pub(crate) context: Option<String>,
 
-    /// URL of the API server, with the credentials of the pod: where its ClusterIP needs this very proxy
+    /// URL of the API server, used with the credentials of the pod. Needed
+    /// where ferrolb is the proxy that makes the ClusterIP of the API server work
     #[arg(long, help_heading = CLUSTER, value_name = "URL", env = "FERROLB_SERVER")]
     pub(crate) server: Option<String>,
 
-    /// Namespace of the IPAddressPools, L2Advertisements and of MetalLB's ConfigMap `config`
+    /// Namespace of the IPAddressPools, the L2Advertisements and MetalLB's
+    /// ConfigMap `config`
     #[arg(long, help_heading = CLUSTER, value_name = "NAME", default_value = ferrolb_source::decode::METALLB_NAMESPACE)]
     pub(crate) namespace: String,
 
-    /// Serve Services of this loadBalancerClass only [default: those without one]
+    /// Serve only Services of this loadBalancerClass [default: only Services
+    /// without one]
     #[arg(long, help_heading = CLUSTER, value_name = "CLASS")]
     pub(crate) lb_class: Option<String>,
 }
@@ -142,18 +153,20 @@ impl ClusterArgs {
 #[derive(Debug, Args)]
 #[command(after_help = NODE_EXAMPLES)]
 pub(crate) struct NodeArgs {
-    /// Folder of Kubernetes YAML that says what to serve, instead of a cluster's API; followed while running
+    /// Folder of Kubernetes YAML to serve instead of a cluster. Changes are
+    /// followed
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context", "namespace"])]
     pub(crate) manifests: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
 
-    /// Folder for what must outlive a restart: assigned addresses, sysctls of before
+    /// Folder for what outlives a restart: assigned addresses, original sysctls
     #[arg(long, value_name = "DIR")]
     pub(crate) state: PathBuf,
 
-    /// Name of this node [default: the KubeProxyConfiguration's hostnameOverride, else the host name]
+    /// Name of this node [default: hostnameOverride in the
+    /// KubeProxyConfiguration, or the host name]
     #[arg(
         long,
         value_name = "NAME",
@@ -162,19 +175,23 @@ pub(crate) struct NodeArgs {
     )]
     pub(crate) node_name: Option<String>,
 
-    /// Address of this node, one per family [default: its --member, its Node object's InternalIPs]
+    /// Address of this node, one per family [default: its --member, or the
+    /// InternalIPs of its Node]
     #[arg(long, value_name = "IP")]
     pub(crate) node_ip: Vec<IpAddr>,
 
-    /// A known node; once per node, this one too [default: the Node objects]
+    /// A node that runs ferrolb; give one for each node, this one included
+    /// [default: the Nodes of the cluster or of the folder]
     #[arg(long = "member", value_name = "NAME=IP")]
     pub(crate) members: Vec<Member>,
 
-    /// Headless Service over the agents' pods; its EndpointSlices name the nodes that are members
+    /// Headless Service that selects the pods of `ferrolb node`. Its
+    /// EndpointSlices say on which Nodes ferrolb runs
     #[arg(long, value_name = "NAMESPACE/NAME", default_value = ferrolb_node::config::DEFAULT_AGENTS, value_parser = service_key)]
     pub(crate) agents_service: ObjectKey,
 
-    /// File with the key that the members share (at least 16 bytes); needed with more than one member
+    /// File with the key that all members share, at least 16 bytes. Needed with
+    /// more than one member
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
 
@@ -182,25 +199,27 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "PORT", default_value_t = ferrolb_node::config::DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
 
-    /// Range that ClusterIPs come from, one per family; addresses in it that no Service has are refused [default: 10.96.0.0/12 with
-    /// --manifests, none with a cluster's API]
+    /// Range of the ClusterIPs, one per family. Addresses in it that no Service
+    /// has are rejected [default: 10.96.0.0/12 with --manifests, else none]
     #[arg(long, value_name = "CIDR")]
     pub(crate) service_cidr: Vec<IpNet>,
 
-    /// A KubeProxyConfiguration to read, instead of one in the manifests folder; a cluster's API is reached through the kubeconfig
-    /// that it names, where --kubeconfig names none
+    /// File with a KubeProxyConfiguration. It replaces one in the manifests
+    /// folder. Without --kubeconfig, its kubeconfig is used for the cluster
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Who serves the traffic
+    /// What serves the traffic
     #[arg(long, value_enum, default_value = "ipvs")]
     pub(crate) proxy: Proxy,
 
-    /// The node's pods hang on one bridge and br_netfilter is not there: masquerade what they say to each other through a Service
+    /// Masquerade traffic between pods of this node that goes through a Service.
+    /// Needed where the pods share a bridge and br_netfilter is not loaded
     #[arg(long)]
     pub(crate) bridged_pods: bool,
 
-    /// The kernel's net sysctls; in a container whose own are read-only, where the host's are mounted
+    /// Folder of the net sysctls. In a container with a read-only /proc/sys, the
+    /// place where the host's folder is mounted
     #[arg(
         long,
         value_name = "DIR",
@@ -217,11 +236,12 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "GROUP")]
     pub(crate) socket_group: Option<String>,
 
-    /// Stretch every timer of failure detection, for slow or emulated machines (1 to 20)
+    /// Factor for every timer of failure detection, 1 to 20, for emulated
+    /// machines. All members need the same
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = scale)]
     pub(crate) timer_scale: f64,
 
-    /// How often the kernel is compared with what it should hold
+    /// Seconds between two comparisons of the kernel with what it should hold
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) audit: Duration,
 
@@ -266,13 +286,17 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   The node on this machine:
     ferrolb status
-    ferrolb status -o json | jq '.services[] | select(.state != \"Serving\")'
+    ferrolb status -o json |
+      jq '.services[] | select(.state != \"Serving\")'
   A whole cluster, from anywhere:
     ferrolb status --kubeconfig ~/.kube/config
 
-A cluster shows who announces what (ServiceL2Status) and what its nodes complain of (events); a node knows besides what is in its
-kernel and how it sees the others.
-Exit codes: 0 the node or the API server answered, 1 it did not.";
+A cluster shows who announces what (ServiceL2Status objects) and what its nodes
+report (events). A node also shows what is in its kernel and how it sees the
+other nodes.
+
+Exit codes: 0 the node or the API server answered, 1 it did not, 2 a mistake in
+the arguments.";
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUS_EXAMPLES)]
@@ -285,15 +309,15 @@ pub(crate) struct StatusArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "socket")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
-    /// Context of the kubeconfig [default: its current one]
+    /// Context in the kubeconfig [default: its current one]
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     pub(crate) context: Option<String>,
 
-    /// Namespace of the cluster's pools and of MetalLB's ConfigMap `config`
+    /// Namespace of the pools and of MetalLB's ConfigMap `config`
     #[arg(long, value_name = "NAME", default_value = ferrolb_source::decode::METALLB_NAMESPACE)]
     pub(crate) namespace: String,
 
-    /// The loadBalancerClass that is served there [default: Services without one]
+    /// The loadBalancerClass that ferrolb serves there [default: none]
     #[arg(long, value_name = "CLASS")]
     pub(crate) lb_class: Option<String>,
 
@@ -306,8 +330,12 @@ const CLEANUP_EXAMPLES: &str = "\
 Examples:
   ferrolb cleanup --state /var/lib/ferrolb
 
-Removes kube-ipvs0 with its addresses, the virtual servers on them, ferrolb's firewall-mark servers and the table
-`inet ferrolb`, and restores the sysctls that the node changed. Stop the node first. Assigned addresses are kept.";
+Removes kube-ipvs0 with its addresses, the virtual servers on them, ferrolb's
+firewall-mark servers and the table `inet ferrolb`. Restores the sysctls that
+the node changed. Stop the node first. Assigned addresses are kept.
+
+Exit codes: 0 everything was removed, 1 something could not be removed, 2 a
+mistake in the arguments.";
 
 #[derive(Debug, Args)]
 #[command(after_help = CLEANUP_EXAMPLES)]

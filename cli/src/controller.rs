@@ -24,8 +24,11 @@ Examples:
   Beside another load balancer, for Services with loadBalancerClass: example.com/lan:
     ferrolb controller --lb-class example.com/lan
 
-Run one controller for each load balancer class. Services keep their addresses while none runs.
-Exit codes: 0 stopped by SIGTERM or SIGINT, 1 there is no way to the API server, 2 a mistake in the call.";
+Run one controller for each load balancer class. Services keep their addresses
+while no controller runs.
+
+Exit codes: 0 stopped by SIGTERM or SIGINT, 1 there is no way to the API server,
+2 a mistake in the arguments.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -33,7 +36,8 @@ pub(crate) struct ControllerArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
 
-    /// Secret with the key that the nodes share, made in the pod's own namespace if it is not there; empty: none is made
+    /// Secret with the key that the nodes share. It is created in the
+    /// namespace of the pod if it does not exist; empty: no Secret is created
     #[arg(long, value_name = "NAME", default_value = "ferrolb-members")]
     key_secret: String,
 

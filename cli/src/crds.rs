@@ -9,7 +9,8 @@ pub(crate) const EXAMPLES: &str = "\
 Example:
   ferrolb crds | kubectl apply -f -
 
-They take MetalLB's objects of these kinds as they are. Where MetalLB's own definitions are installed, leave those.";
+MetalLB's objects of these kinds work with these definitions. Where MetalLB's
+own definitions are installed, keep those.";
 
 pub(crate) fn main() -> Result<(), Error> {
     print(

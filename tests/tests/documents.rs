@@ -4,7 +4,15 @@
 use std::path::{Path, PathBuf};
 
 /// The crates of the product.
-const CRATES: [&str; 7] = ["api", "source", "controller", "speaker", "proxy", "node", "cli"];
+const CRATES: [&str; 7] = [
+    "api",
+    "source",
+    "controller",
+    "speaker",
+    "proxy",
+    "node",
+    "cli",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -44,3 +44,30 @@ fn a_port_of_zero_is_refused() {
     ];
     assert_eq!(Cli::try_parse_from(line).unwrap_err().exit_code(), 2);
 }
+
+#[test]
+fn no_line_of_help_is_longer_than_a_terminal_of_80_columns() {
+    let mut program = Cli::command();
+    program.build();
+    let commands = program.get_subcommands().cloned();
+    for mut command in commands.chain([Cli::command()]) {
+        for text in [command.render_help(), command.render_long_help()] {
+            let text = text.to_string();
+            let long = text.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(long, None, "{}", command.get_name());
+        }
+    }
+}
+
+#[test]
+fn every_command_that_takes_arguments_shows_an_example_and_its_exit_codes() {
+    for command in Cli::command().get_subcommands() {
+        let after = command.get_after_help().map(ToString::to_string);
+        let after = after.unwrap_or_default();
+        assert!(after.contains("Example"), "{}", command.get_name());
+        let runs = ["node", "controller", "status", "cleanup"];
+        if runs.contains(&command.get_name()) {
+            assert!(after.contains("Exit codes: 0 "), "{}", command.get_name());
+        }
+    }
+}
