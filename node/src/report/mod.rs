@@ -3,6 +3,7 @@
 pub mod service;
 #[cfg(test)]
 mod tests;
+mod unannounced;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use ferrolb_speaker::snapshot::{Address, Snapshot as SpeakerSnapshot};
 
 use crate::authority::Standing;
 use crate::report::service::{Programmed, count, status};
+use crate::report::unannounced::Unannounced;
 use crate::report::view::{AddressStatus, MemberStatus, NodeStatus, ServiceStatus};
 
 /// What the parts know.
@@ -131,11 +133,13 @@ fn service(
         }
     };
     let orphan = |orphan: &AddressStatus| {
-        let text = format!(
-            "{} is announced by no node; this one: {}",
-            orphan.ip, orphan.reason
-        );
-        (orphan.reason, text)
+        let about = Unannounced {
+            ip: orphan.ip,
+            pool: standing.pool.as_deref(),
+            node: known.me,
+            reason: orphan.reason,
+        };
+        (orphan.reason, about.sentence())
     };
     let endpoints = count(known.slices, key, &standing.service, Some(known.me));
     status(key, standing, vips, programmed, endpoints, orphan)

@@ -1,0 +1,104 @@
+//! Why no node announces an address, in a sentence that names the object, the field and what to do.
+
+use std::net::IpAddr;
+
+use ferrolb_api::reason::Reason;
+
+/// What the sentence is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unannounced<'a> {
+    /// The address.
+    pub(crate) ip: IpAddr,
+    /// Its pool, where that is known.
+    pub(crate) pool: Option<&'a str>,
+    /// The node that says it.
+    pub(crate) node: &'a str,
+    /// Why that node does not announce the address.
+    pub(crate) reason: Reason,
+}
+
+impl Unannounced<'_> {
+    /// The sentence.
+    pub(crate) fn sentence(&self) -> String {
+        let Self { ip, node, .. } = self;
+        format!("no node announces {ip}. Node {node}: {}", self.why())
+    }
+
+    fn why(&self) -> String {
+        let Self {
+            ip, node, reason, ..
+        } = self;
+        let pool = match self.pool {
+            Some(pool) => format!("pool {pool:?}"),
+            None => "its pool".to_owned(),
+        };
+        match reason {
+            Reason::NoAdvertisement => format!(
+                "no L2Advertisement selects {pool}. Add one, or select the pool in spec.ipAddressPools or spec.ipAddressPoolSelectors of one"
+            ),
+            Reason::NodeNotSelected => format!(
+                "spec.nodeSelectors of the L2Advertisements for {pool} select other nodes. Check that those nodes run ferrolb, or select this one"
+            ),
+            Reason::NodeExcluded => format!(
+                "the Node has the label node.kubernetes.io/exclude-from-external-load-balancers. Remove it with \
+                 `kubectl label node {node} node.kubernetes.io/exclude-from-external-load-balancers-`"
+            ),
+            Reason::NetworkUnavailable => {
+                "the condition NetworkUnavailable of the Node is True. Check the network plugin".to_owned()
+            }
+            Reason::NodeLeaving => {
+                "the Node is being deleted or drained, or has no Node object".to_owned()
+            }
+            Reason::NoLocalEndpoint => {
+                "spec.externalTrafficPolicy of the Service is Local and no ready endpoint runs here. Check the pods of the Service".to_owned()
+            }
+            Reason::NotProgrammed => {
+                "the address is not in the kernel yet. If this lasts, the problems of this node say why".to_owned()
+            }
+            Reason::NoInterface => format!(
+                "no interface that is up has an address in the subnet of {ip}. Check the addresses of the interfaces, the range of {pool} and \
+                 spec.interfaces of the L2Advertisements"
+            ),
+            Reason::NotSettled => {
+                "it has not heard from the other members yet. If this lasts, check that the UDP port of the members is open between the nodes".to_owned()
+            }
+            Reason::NoOwner => {
+                "it may announce the address and waits until the elected member gives it to a node".to_owned()
+            }
+            other => format!("{other}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_that_the_speaker_gives_has_a_sentence_with_something_to_do() {
+        for reason in [
+            Reason::NoAdvertisement,
+            Reason::NodeNotSelected,
+            Reason::NodeExcluded,
+            Reason::NetworkUnavailable,
+            Reason::NodeLeaving,
+            Reason::NoLocalEndpoint,
+            Reason::NotProgrammed,
+            Reason::NoInterface,
+            Reason::NotSettled,
+            Reason::NoOwner,
+        ] {
+            let about = Unannounced {
+                ip: IpAddr::from([192, 0, 2, 7]),
+                pool: Some("lan"),
+                node: "a",
+                reason,
+            };
+            let sentence = about.sentence();
+            assert!(sentence.starts_with("no node announces 192.0.2.7. Node a: "));
+            let why = about.why();
+            assert!(!why.contains(&reason.to_string()), "{why}");
+            assert!(why.split(' ').count() > 8, "{why}");
+        }
+    }
+}
