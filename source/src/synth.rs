@@ -147,7 +147,7 @@ pub fn slices<'p>(service: &Service, pods: impl Iterator<Item = &'p Pod>) -> Vec
         // Groups in order of their first pod, which also numbers them.
         let mut groups: Vec<(Vec<EndpointPort>, Vec<Endpoint>)> = Vec::new();
         for pod in &pods {
-            let Some(address) = pod.ips.iter().find(|ip| Family::of(ip) == family) else {
+            let Some(address) = pod.ips.iter().find(|ip| Family::of(**ip) == family) else {
                 continue;
             };
             let endpoint = Endpoint {

@@ -118,7 +118,7 @@ impl AddressRange {
         } else if let Ok(address) = trimmed.parse::<IpAddr>() {
             return Err(RangeError::Single {
                 text: quoted(text),
-                cidr: format!("{address}/{}", Family::of(&address).bits()),
+                cidr: format!("{address}/{}", Family::of(address).bits()),
             });
         } else {
             return Err(form());
@@ -134,7 +134,7 @@ impl AddressRange {
 
     /// The family of its addresses.
     pub fn family(&self) -> Family {
-        Family::of(&self.first)
+        Family::of(self.first)
     }
 
     /// Whether the address is in it.

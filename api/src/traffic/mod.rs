@@ -83,7 +83,7 @@ pub fn select<'a>(
                 .filter(|p| p.name == port.name && p.protocol == port.protocol && p.port != 0)
         };
         for endpoint in &slice.endpoints {
-            if Family::of(&endpoint.address) != family {
+            if Family::of(endpoint.address) != family {
                 continue;
             }
             let local = endpoint.node.as_deref() == Some(node);

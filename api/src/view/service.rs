@@ -208,7 +208,7 @@ impl Service {
             .copied()
             .chain(self.vips())
             .peekable();
-        addresses.peek().is_none() || addresses.any(|a| Family::of(&a) == family)
+        addresses.peek().is_none() || addresses.any(|a| Family::of(a) == family)
     }
 
     /// The load-balancer addresses that nodes announce and program.

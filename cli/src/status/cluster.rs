@@ -239,7 +239,7 @@ fn service(
     let vips: Vec<AddressStatus> = view
         .vips()
         .map(|ip| {
-            let mine = l2_status::name(&view.uid, Family::of(&ip));
+            let mine = l2_status::name(&view.uid, Family::of(ip));
             let ours = Family::ALL.map(|f| l2_status::name(&view.uid, f));
             // MetalLB's own names say nothing of the family.
             let announcer = about

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+pub(super) use ferrolb_api::Family;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Service;
 use ferrolb_api::view::service::DualStack;
@@ -17,24 +18,8 @@ pub(super) const POOL_FIELD: &str = "metadata.annotations[metallb.io/address-poo
 /// The field that decides on families.
 pub(super) const FAMILY_FIELD: &str = "spec.ipFamilyPolicy";
 
-/// An address family, by whether it is IPv4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Family {
-    v4: bool,
-}
-
-pub(super) const V4: Family = Family { v4: true };
-pub(super) const V6: Family = Family { v4: false };
-
-impl Family {
-    pub(super) fn of(ip: IpAddr) -> Self {
-        Self { v4: ip.is_ipv4() }
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        if self.v4 { "IPv4" } else { "IPv6" }
-    }
-}
+pub(super) const V4: Family = Family::V4;
+pub(super) const V6: Family = Family::V6;
 
 /// The families that a Service must have an address of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +60,7 @@ impl Families {
 
     fn describe(self) -> String {
         match self {
-            Self::One(f) => format!("one {} address", f.name()),
+            Self::One(f) => format!("one {f} address"),
             Self::Both => "one IPv4 and one IPv6 address".to_owned(),
             Self::Prefer(_) => "one address of a family, or of each".to_owned(),
         }

@@ -148,7 +148,7 @@ pub fn count(
     let total: BTreeSet<IpAddr> = slices
         .of(key)
         .flat_map(|s| s.endpoints.iter().map(|e| e.address))
-        .filter(|a| view.has_family(Family::of(a)))
+        .filter(|a| view.has_family(Family::of(*a)))
         .collect();
     EndpointCount {
         used: used.len(),

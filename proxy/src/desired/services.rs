@@ -75,7 +75,7 @@ fn keys(state: &State, service: &Service, port: &ServicePort) -> Vec<(ServerKey,
         ServiceType::NodePort | ServiceType::LoadBalancer
     );
     if let Some(number) = port.node_port.filter(|n| on_nodes && *n != 0) {
-        let served = |a: &IpAddr| service.has_family(ferrolb_api::Family::of(a));
+        let served = |a: &IpAddr| service.has_family(Family::of(*a));
         for addr in state.own_addresses().filter(served) {
             add(addr, number, Reach::NodePort);
         }
@@ -159,7 +159,7 @@ impl Job<'_, '_> {
             .collect();
         let mark = self.mark(&mine, marks, kept);
         for family in Family::ALL {
-            let (state, api) = (self.cx.state, family.into());
+            let state = self.cx.state;
             let zone = state.own_node().and_then(|n| n.zone.as_deref());
             let of_family = || mine.iter().filter(|(key, _)| Family::of(key.0) == family);
             if of_family().next().is_none() {
@@ -167,7 +167,7 @@ impl Job<'_, '_> {
             }
             let slices = state.endpoints().of(&self.service.key);
             let node = state.own_name();
-            let selection = select(slices, self.service, self.port, api, node, zone);
+            let selection = select(slices, self.service, self.port, family, node, zone);
             for (key, reach) in of_family() {
                 status
                     .servers

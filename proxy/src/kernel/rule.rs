@@ -5,36 +5,9 @@
 
 use std::net::IpAddr;
 
+pub use ferrolb_api::Family;
 use ferrolb_api::view::Protocol;
 use ipnet::IpNet;
-
-/// Address family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both families.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The family of an address.
-    pub fn of(addr: IpAddr) -> Self {
-        if addr.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-}
-
-impl From<Family> for ferrolb_api::Family {
-    fn from(family: Family) -> Self {
-        match family {
-            Family::V4 => Self::V4,
-            Family::V6 => Self::V6,
-        }
-    }
-}
 
 /// Type of one part of a (concatenated) key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

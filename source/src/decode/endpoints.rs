@@ -97,7 +97,7 @@ pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Option<EndpointSli
         };
         let field = format!("endpoints[{i}].addresses[0]");
         let address = ip(field.clone(), text)?;
-        if Family::of(&address) != family {
+        if Family::of(address) != family {
             return Err(FieldError::new(
                 field,
                 format!(

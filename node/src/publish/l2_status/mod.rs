@@ -99,7 +99,7 @@ impl Announcements {
 
 fn families(service: &ServiceStatus) -> impl Iterator<Item = (Family, Vec<&AddressStatus>)> {
     Family::ALL.into_iter().filter_map(|family| {
-        let of = |a: &&AddressStatus| Family::of(&a.ip) == family;
+        let of = |a: &&AddressStatus| Family::of(a.ip) == family;
         let addresses: Vec<_> = service.addresses.iter().filter(of).collect();
         (!addresses.is_empty()).then_some((family, addresses))
     })

@@ -1,6 +1,6 @@
 //! Names of the sets, maps and chains that elements refer to.
 
-use crate::kernel::rule::Family;
+use ferrolb_api::Family;
 
 /// Names of the sets and maps, by family.
 pub mod set {
