@@ -4,6 +4,7 @@
 //! Nothing here decides on an address, a node or a packet.
 
 pub mod annotations;
+pub mod backoff;
 pub mod change;
 pub mod crd;
 pub mod endpoints;
@@ -18,5 +19,6 @@ pub mod reason;
 pub mod traffic;
 pub mod view;
 
+pub use backoff::Backoff;
 pub use family::Family;
 pub use key::ObjectKey;
