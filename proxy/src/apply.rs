@@ -1,26 +1,58 @@
-//! Hands operations to the kernel and keeps the picture of what it holds up to date: what succeeded is in it, what failed
-//! is not, so that the next diff asks for it again.
+//! Hands operations to the kernel and keeps the record of what it holds up to date: what was done is in it, what was refused or not
+//! sent is not, so that the next diff asks for it again. What was sent and not answered may be there or not: the record lets go of it
+//! and has to be read again before it is compared with anything.
 
 use crate::desired::services::ServiceDesired;
 use crate::kernel::{Kernel, Observed, Op};
 
-/// Applies a batch; `held` follows what succeeded. Returns what the kernel said to the rest.
-pub async fn apply<K: Kernel>(kernel: &mut K, held: &mut Observed, ops: &[Op]) -> Vec<String> {
+/// What became of a batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// What the kernel said to the operations that were not done.
+    pub errors: Vec<String>,
+    /// Of some operations it is not known whether they were done: the record claims too little, and the kernel must be read.
+    pub unknown: bool,
+}
+
+/// Applies a batch; `held` follows what was done.
+pub async fn apply<K: Kernel>(kernel: &mut K, held: &mut Observed, ops: &[Op]) -> Applied {
+    let mut applied = Applied::default();
     if ops.is_empty() {
-        return Vec::new();
+        return applied;
     }
-    let failed = kernel.apply(ops).await;
-    let mut bad: Vec<usize> = failed.iter().map(|(index, _)| *index).collect();
-    bad.sort_unstable();
+    let mut failed = kernel.apply(ops).await;
+    failed.sort_by_key(|(index, _)| *index);
+    let mut failed = failed.into_iter().peekable();
     for (index, op) in ops.iter().enumerate() {
-        if bad.binary_search(&index).is_err() {
+        let Some((_, error)) = failed.next_if(|(at, _)| *at == index) else {
             note(held, op);
+            continue;
+        };
+        if error.is_unanswered() {
+            forget(held, op);
+            applied.unknown = true;
         }
+        applied.errors.push(error.to_string());
     }
-    failed
-        .into_iter()
-        .map(|(_, error)| error.to_string())
-        .collect()
+    applied
+}
+
+/// Lets go of what an operation was about.
+fn forget(held: &mut Observed, op: &Op) {
+    match op {
+        Op::AddAddress(addr) | Op::DelAddress(addr) => {
+            held.addresses.remove(addr);
+        }
+        Op::SetVirtualServer(server) => {
+            held.servers.remove(&server.id);
+        }
+        Op::DelVirtualServer(id) => {
+            held.servers.remove(id);
+        }
+        Op::SetRealServer(id, real) => note(held, &Op::DelRealServer(*id, real.addr)),
+        Op::AddElement(set, element) => note(held, &Op::DelElement(set, element.clone())),
+        Op::DelRealServer(..) | Op::DelElement(..) => note(held, op),
+    }
 }
 
 /// Follows one operation that succeeded.

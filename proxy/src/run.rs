@@ -35,6 +35,9 @@ mod tests;
 /// So many batches at most are gathered into one pass.
 const GATHER_AT_MOST: usize = 256;
 
+/// A proxy that is asked to stop ends within this time at the latest.
+pub const STOP_WITHIN: Duration = Duration::from_secs(2);
+
 /// Why the proxy cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
@@ -52,21 +55,45 @@ pub type Programmed = Option<BTreeSet<IpAddr>>;
 /// Programs the kernel until `shutdown` or until the changes end. The first batch must be complete.
 ///
 /// An address is in `programmed` while everything of all Services on it is in the kernel; one without endpoints counts, since
-/// it refuses cleanly.
+/// it refuses cleanly. After `shutdown` the step under way is finished, but the proxy ends within [`STOP_WITHIN`] even where the
+/// kernel does not answer.
 pub async fn run<K: Kernel>(
     kernel: K,
     config: Config,
-    mut changes: mpsc::Receiver<Batch>,
+    changes: mpsc::Receiver<Batch>,
     programmed: watch::Sender<Programmed>,
     status: watch::Sender<Snapshot>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ProxyError> {
-    tokio::pin!(shutdown);
-    let mut proxy = Proxy::new(kernel, config, programmed, status);
+    let proxy = Proxy::new(kernel, config, programmed, status);
+    let (stop, stopped) = watch::channel(false);
+    let work = work(proxy, changes, stopped);
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        result = &mut work => return result,
+        () = shutdown => {}
+    }
+    stop.send_replace(true);
+    let ended = tokio::time::timeout(STOP_WITHIN, work).await;
+    ended.unwrap_or_else(|_| {
+        tracing::warn!(
+            "the kernel did not answer within {STOP_WITHIN:?}, so the proxy stops in the middle of a pass; the next start completes it"
+        );
+        Ok(())
+    })
+}
+
+/// Programs the kernel; ends between two steps once `stop` is true.
+async fn work<K: Kernel>(
+    mut proxy: Proxy<K>,
+    mut changes: mpsc::Receiver<Batch>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), ProxyError> {
     proxy.kernel.prepare().await.map_err(ProxyError::Prepare)?;
     let first = tokio::select! {
         batch = changes.recv() => batch,
-        () = &mut shutdown => None,
+        () = asked(&mut stop) => None,
     };
     let Some(first) = first else {
         return Ok(());
@@ -76,7 +103,7 @@ pub async fn run<K: Kernel>(
     loop {
         tokio::select! {
             biased;
-            () = &mut shutdown => return Ok(()),
+            () = asked(&mut stop) => return Ok(()),
             () = tokio::time::sleep_until(proxy.next_glance) => proxy.glance().await,
             batch = changes.recv() => {
                 let Some(batch) = batch else { return Ok(()) };
@@ -87,6 +114,11 @@ pub async fn run<K: Kernel>(
             () = tokio::time::sleep_until(proxy.next_audit) => proxy.audit().await,
         }
     }
+}
+
+/// Waits until `stop` is true, or nobody can say so any more.
+async fn asked(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 struct Proxy<K> {
@@ -103,6 +135,8 @@ struct Proxy<K> {
     problems: BTreeMap<ObjectKey, Vec<String>>,
     /// What went wrong in the last pass.
     errors: Vec<String>,
+    /// What the kernel holds is not known for certain: it has to be read before anything is compared with it.
+    unverified: bool,
     /// The virtual server that the last glance looked for.
     sentinel: Option<VirtualServerId>,
     next_glance: Instant,
@@ -131,6 +165,7 @@ impl<K: Kernel> Proxy<K> {
             missing: BTreeSet::new(),
             problems: BTreeMap::new(),
             errors: Vec::new(),
+            unverified: false,
             sentinel: None,
             next_glance: Instant::now() + config.watch,
             glance_pause: config.watch,
@@ -184,6 +219,9 @@ impl<K: Kernel> Proxy<K> {
         let touched = self
             .desired
             .update(&self.state, &self.config, &dirty, &self.held);
+        if self.unverified {
+            return self.audit().await;
+        }
         // A change puts no audit off.
         let audit = self.next_audit;
         self.put(&touched).await;
@@ -243,6 +281,7 @@ impl<K: Kernel> Proxy<K> {
 
     async fn read_again(&mut self) -> Result<(), KernelError> {
         self.held = self.kernel.read().await?;
+        self.unverified = false;
         self.unprepared |= !self.held.rules_loaded;
         if self.unprepared {
             tracing::warn!(
@@ -263,9 +302,11 @@ impl<K: Kernel> Proxy<K> {
     }
 
     async fn carry_out(&mut self, ops: &[Op], touched: &Touched) {
-        self.errors = apply(&mut self.kernel, &mut self.held, ops).await;
+        let applied = apply(&mut self.kernel, &mut self.held, ops).await;
+        self.unverified |= applied.unknown;
+        self.errors = applied.errors;
         for error in &self.errors {
-            tracing::warn!(%error, "the kernel refused an operation, trying again");
+            tracing::warn!(%error, "an operation was not done, trying again");
         }
         if self.errors.is_empty() {
             self.pause = self.config.retry.start;

@@ -10,24 +10,31 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ferrolb_api::Family;
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressScope;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteScope};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 
-use super::netlink::{Channel, Request, refused};
+use super::netlink::{Channel, NetlinkSocket, Outcome, Request, Socket, refused};
 use super::{KernelError, Op};
 
 /// Name of the dummy: the one that kube-proxy uses, so that its entries are adopted and users find theirs.
 pub const LINK: &str = "kube-ipvs0";
 
+mod decode;
+#[cfg(test)]
+pub(super) mod fake;
 mod message;
 mod read;
+#[cfg(test)]
+mod tests;
 
+use decode::{Dummy, NEW_LINK, link};
 use message::{add_address, del_address, gone, local_route};
 pub(super) use read::Intact;
 
@@ -35,8 +42,8 @@ type Message = Request<RouteNetlinkMessage>;
 
 /// The dummy of one network namespace.
 #[derive(Debug)]
-pub(super) struct Links {
-    channel: Channel,
+pub(super) struct Links<S> {
+    channel: Channel<S>,
     node_v4: Option<Ipv4Addr>,
     node_v6: Option<Ipv6Addr>,
     /// Addresses in here are left as they are.
@@ -45,26 +52,32 @@ pub(super) struct Links {
     index: Option<u32>,
 }
 
-/// What is known of the dummy.
-struct Dummy {
-    index: u32,
-    up: bool,
-    is_dummy: bool,
-}
-
-impl Links {
+impl Links<NetlinkSocket> {
     pub(super) fn open(
         node_v4: Option<Ipv4Addr>,
         node_v6: Option<Ipv6Addr>,
         excluded: Vec<IpNet>,
     ) -> Result<Self, KernelError> {
-        Ok(Self {
-            channel: Channel::open(NETLINK_ROUTE, "rtnetlink")?,
+        let channel = Channel::open(NETLINK_ROUTE, "rtnetlink", false)?;
+        Ok(Self::over(channel, node_v4, node_v6, excluded))
+    }
+}
+
+impl<S: Socket> Links<S> {
+    /// The same over a channel.
+    pub(super) fn over(
+        channel: Channel<S>,
+        node_v4: Option<Ipv4Addr>,
+        node_v6: Option<Ipv6Addr>,
+        excluded: Vec<IpNet>,
+    ) -> Self {
+        Self {
+            channel,
             node_v4,
             node_v6,
             excluded,
             index: None,
-        })
+        }
     }
 
     async fn find(&mut self) -> Result<Option<Dummy>, KernelError> {
@@ -72,25 +85,13 @@ impl Links {
         message
             .attributes
             .push(LinkAttribute::IfName(LINK.to_owned()));
-        let found = match self
-            .channel
-            .get(RouteNetlinkMessage::GetLink(message))
-            .await?
-        {
-            Ok(RouteNetlinkMessage::NewLink(link)) => {
-                let is_dummy = link.attributes.iter().any(|a| match a {
-                    LinkAttribute::LinkInfo(infos) => {
-                        infos.contains(&LinkInfo::Kind(InfoKind::Dummy))
-                    }
-                    _ => false,
-                });
-                Some(Dummy {
-                    index: link.header.index,
-                    up: link.header.flags.contains(LinkFlags::Up),
-                    is_dummy,
-                })
-            }
-            Ok(_) => None,
+        let request = RouteNetlinkMessage::GetLink(message);
+        let answer = self.channel.get(request, |kind, payload| match kind {
+            NEW_LINK => link(payload).map(Some),
+            _ => Ok(None),
+        });
+        let found = match answer.await? {
+            Ok(found) => found,
             Err(e) if e.raw_os_error() == Some(Errno::ENODEV as i32) => None,
             Err(e) => return Err(refused(format!("find {LINK}"), e)),
         };
@@ -110,15 +111,16 @@ impl Links {
                 LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]),
             ];
             let request = Request::new(NLM_F_CREATE, RouteNetlinkMessage::NewLink(message));
-            match self.channel.pipeline(&[request]).await?.pop().flatten() {
-                None => {}
-                Some(e) if e.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => {
+            match self.one(request).await {
+                Outcome::Refused(e) if e.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => {
                     return Err(KernelError::Missing {
                         what: "dummy interfaces".to_owned(),
                         hint: "run `modprobe dummy` or use a kernel with CONFIG_DUMMY".to_owned(),
                     });
                 }
-                Some(e) => return Err(refused(format!("create {LINK}"), e)),
+                outcome => outcome
+                    .error(|| format!("create {LINK}"))
+                    .map_or(Ok(()), Err)?,
             }
             self.find().await?;
         }
@@ -130,10 +132,10 @@ impl Links {
 
     /// Brings the addresses that are on the link into the form that we give them.
     async fn adopt(&mut self, index: u32) -> Result<(), KernelError> {
-        let mut addresses = self.addresses(AddressFamily::Inet, index).await?;
+        let mut addresses = self.addresses(Family::V4, index).await?;
         let global = addresses
             .values()
-            .filter(|s| **s != AddressScope::Host)
+            .filter(|s| **s != u8::from(AddressScope::Host))
             .count();
         if global > 0 {
             tracing::info!(
@@ -141,7 +143,7 @@ impl Links {
                 "addresses on {LINK} that another proxy put there keep their scope"
             );
         }
-        addresses.extend(self.addresses(AddressFamily::Inet6, index).await?);
+        addresses.extend(self.addresses(Family::V6, index).await?);
         let routes = self.routes(index).await?;
         let mut messages: Vec<Message> = Vec::new();
         for addr in addresses.into_keys() {
@@ -155,18 +157,23 @@ impl Links {
                 messages.push(self.route(addr, index));
             }
         }
-        for error in self
-            .channel
-            .pipeline(&messages)
-            .await?
-            .into_iter()
-            .flatten()
-        {
-            if !gone(&error) {
-                tracing::warn!(%error, "an address on {LINK} cannot be brought into our form");
+        for outcome in self.channel.pipeline(&messages).await {
+            match outcome {
+                Outcome::Refused(e) if gone(&e) => {}
+                outcome => {
+                    if let Some(error) = outcome.error(|| format!("adopt an address on {LINK}")) {
+                        tracing::warn!(%error, "an address that another proxy put on {LINK} stays as it is");
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    /// Sends one request.
+    async fn one(&mut self, request: Message) -> Outcome {
+        let mut outcomes = self.channel.pipeline(&[request]).await;
+        outcomes.pop().unwrap_or(Outcome::Unsent)
     }
 
     fn source(&self, addr: IpAddr) -> Option<IpAddr> {
@@ -194,7 +201,7 @@ impl Links {
         )
     }
 
-    /// Applies the operations on addresses in order; others are skipped.
+    /// Applies the operations on addresses in order; others are skipped. Returns those that were not done.
     pub(super) async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
         let found = match self.index {
             Some(index) => Ok(Some(index)),
@@ -214,11 +221,16 @@ impl Links {
                 Ok(None) if !add => continue,
                 Ok(None) => {
                     let source = io::Error::from_raw_os_error(Errno::ENODEV as i32);
-                    errors.push((i, refused(format!("add {addr} to {LINK}"), source)));
+                    errors.push((i, refused(describe(addr, add), source)));
+                    continue;
+                }
+                Err(e) if e.is_unanswered() => {
+                    let what = describe(addr, add);
+                    errors.push((i, KernelError::Unsent { what }));
                     continue;
                 }
                 Err(e) => {
-                    errors.push((i, refused(e.to_string(), io::ErrorKind::Other.into())));
+                    errors.push((i, e.again()));
                     continue;
                 }
             };
@@ -233,27 +245,30 @@ impl Links {
                     RouteNetlinkMessage::DelRoute(local_route(addr, index)),
                 ));
             }
-            owners.extend(std::iter::repeat_n((i, addr, add), messages.len() - before));
+            owners.push((i, addr, add, messages.len() - before));
         }
-        match self.channel.pipeline(&messages).await {
-            Err(e) => errors.extend(owners.first().map(|(i, ..)| (*i, e))),
-            Ok(results) => {
-                for ((i, addr, add), error) in owners.into_iter().zip(results) {
-                    let Some(error) = error else { continue };
-                    if error.raw_os_error() == Some(Errno::ENODEV as i32) {
-                        // The dummy was deleted, and perhaps made again with another index.
+        let mut outcomes = self.channel.pipeline(&messages).await.into_iter();
+        for (i, addr, add, count) in owners {
+            let mut whole = Outcome::Done;
+            for (at, outcome) in outcomes.by_ref().take(count).enumerate() {
+                if let Outcome::Refused(e) = &outcome {
+                    // The dummy was deleted, and perhaps made again with another index.
+                    if e.raw_os_error() == Some(Errno::ENODEV as i32) {
                         self.index = None;
                     }
-                    if add {
-                        errors.push((i, refused(format!("add {addr} to {LINK}"), error)));
-                    } else if !gone(&error) {
-                        errors.push((i, refused(format!("delete {addr} from {LINK}"), error)));
+                    if !add && gone(e) {
+                        continue;
                     }
                 }
+                whole = match (whole, outcome) {
+                    (Outcome::Done, Outcome::Unsent) if at > 0 => Outcome::Unanswered,
+                    (Outcome::Done, outcome) | (_, outcome @ Outcome::Unanswered) => outcome,
+                    (whole, _) => whole,
+                };
             }
+            errors.extend(whole.error(|| describe(addr, add)).map(|e| (i, e)));
         }
         errors.sort_by_key(|(i, _)| *i);
-        errors.dedup_by_key(|(i, _)| *i);
         errors
     }
 
@@ -266,9 +281,19 @@ impl Links {
         message.header.index = dummy.index;
         let request = Request::new(0, RouteNetlinkMessage::DelLink(message));
         self.index = None;
-        match self.channel.pipeline(&[request]).await?.pop().flatten() {
-            Some(e) if !gone(&e) => Err(refused(format!("delete {LINK}"), e)),
-            _ => Ok(()),
+        match self.one(request).await {
+            Outcome::Refused(e) if gone(&e) => Ok(()),
+            outcome => outcome
+                .error(|| format!("delete {LINK}"))
+                .map_or(Ok(()), Err),
         }
+    }
+}
+
+fn describe(addr: IpAddr, add: bool) -> String {
+    if add {
+        format!("add {addr} to {LINK}")
+    } else {
+        format!("delete {addr} from {LINK}")
     }
 }

@@ -43,6 +43,10 @@ pub struct Memory {
     pub reads: usize,
     /// Operations that are refused.
     pub refuse: Option<fn(&Op) -> bool>,
+    /// Operations that are done and not answered; what follows them is not sent.
+    pub swallow: Option<fn(&Op) -> bool>,
+    /// Nothing is answered, and nobody knows when.
+    pub hangs: bool,
     /// Every operation that was asked for.
     pub log: Vec<Op>,
     table: Table,
@@ -75,6 +79,8 @@ impl Memory {
             link: false,
             reads: 0,
             refuse: None,
+            swallow: None,
+            hangs: false,
             log: Vec::new(),
             table: table(),
             flows: packet::Flows::default(),
@@ -109,6 +115,21 @@ impl Memory {
 
     /// Applies a batch: runs of element operations are transactions, the rest goes one by one.
     pub fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
+        let silent = self.swallow.and_then(|s| ops.iter().position(s));
+        if let Some((last, unsent)) = silent.and_then(|at| ops.get(at..)?.split_first()) {
+            let swallow = self.swallow.take();
+            let sent = ops.len() - unsent.len();
+            let mut failed = self.apply(ops.get(..sent).unwrap_or_default());
+            self.swallow = swallow;
+            failed.retain(|(i, _)| *i + 1 != sent);
+            let what = |op: &Op| format!("{op:?}");
+            failed.push((sent - 1, KernelError::Unanswered { what: what(last) }));
+            let unsent = unsent
+                .iter()
+                .map(|op| KernelError::Unsent { what: what(op) });
+            failed.extend((sent..).zip(unsent));
+            return failed;
+        }
         let mut failed = Vec::new();
         let mut start = 0;
         for run in ops.chunk_by(|a, b| is_element(a) && is_element(b)) {
@@ -284,6 +305,9 @@ impl Kernel for MemoryKernel {
     }
 
     async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
+        if self.lock().hangs {
+            std::future::pending::<()>().await;
+        }
         self.lock().apply(ops)
     }
 

@@ -16,6 +16,7 @@ pub mod links;
 pub mod memory;
 mod netlink;
 mod nft;
+mod parts;
 pub mod real;
 mod record;
 pub mod rule;
@@ -181,6 +182,22 @@ pub enum KernelError {
         /// The error number's text.
         source: std::io::Error,
     },
+    /// The kernel was asked and did not answer.
+    #[error(
+        "{what}: the kernel did not answer, so it is not known whether this was done; the kernel is read again"
+    )]
+    Unanswered {
+        /// The operation and the object.
+        what: String,
+    },
+    /// The operation was not sent, because the kernel did not answer one before it.
+    #[error(
+        "{what}: not done, because the kernel did not answer an earlier request; it is tried again"
+    )]
+    Unsent {
+        /// The operation and the object.
+        what: String,
+    },
     /// A message could not be understood.
     #[error("{what}: unexpected answer of the kernel: {detail}")]
     Protocol {
@@ -189,6 +206,43 @@ pub enum KernelError {
         /// What was wrong.
         detail: String,
     },
+}
+
+impl KernelError {
+    /// Whether the operation may have been done all the same.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Unanswered { .. })
+    }
+
+    /// Whether it comes from a kernel that does not answer.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::Unanswered { .. } | Self::Unsent { .. })
+    }
+
+    /// The same error, for another operation that met with it.
+    pub(crate) fn again(&self) -> Self {
+        let source = |e: &std::io::Error| {
+            e.raw_os_error()
+                .map_or_else(|| e.kind().into(), std::io::Error::from_raw_os_error)
+        };
+        match self {
+            Self::Permission { what } => Self::Permission { what: what.clone() },
+            Self::Missing { what, hint } => Self::Missing {
+                what: what.clone(),
+                hint: hint.clone(),
+            },
+            Self::Refused { what, source: e } => Self::Refused {
+                what: what.clone(),
+                source: source(e),
+            },
+            Self::Unanswered { what } => Self::Unanswered { what: what.clone() },
+            Self::Unsent { what } => Self::Unsent { what: what.clone() },
+            Self::Protocol { what, detail } => Self::Protocol {
+                what: what.clone(),
+                detail: detail.clone(),
+            },
+        }
+    }
 }
 
 /// What a glance at the kernel finds missing ([`Kernel::damage`]).
@@ -215,8 +269,9 @@ pub trait Kernel: Send {
         sentinel: Option<&VirtualServerId>,
     ) -> impl Future<Output = Result<Option<Damage>, KernelError>> + Send;
 
-    /// Applies a batch; returns, per failed operation, its index and the error. An operation that fails does not stop the others, and
-    /// deleting what is not there is no error.
+    /// Applies a batch; returns, per operation that was not done, its index and the error: every other operation was done. An
+    /// operation that the kernel refuses does not stop the others, and deleting what is not there is no error. After one that is not
+    /// answered ([`KernelError::is_unanswered`]: it may be done or not) the rest is not sent.
     fn apply(&mut self, ops: &[Op]) -> impl Future<Output = Vec<(usize, KernelError)>> + Send;
 
     /// Removes all that [`Kernel::prepare`] and [`Kernel::apply`] made, and nothing else.

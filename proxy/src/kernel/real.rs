@@ -12,8 +12,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::ipvs::IpVs;
-use super::links::{Intact, Links};
+use super::links::Links;
+use super::netlink::NetlinkSocket;
 use super::nft::Nft;
+use super::parts::Parts;
 use super::record::Record;
 use super::rule::Table;
 use super::sysctl::{self, Conntrack, Sysctls};
@@ -62,9 +64,7 @@ impl LinuxConfig {
 /// The kernel of one network namespace.
 #[derive(Debug)]
 pub struct LinuxKernel {
-    ipvs: IpVs,
-    nft: Nft,
-    links: Links,
+    parts: Parts<NetlinkSocket>,
     sysctls: Sysctls,
     /// Timeouts of IPVS as they were.
     timeouts: Record,
@@ -75,92 +75,43 @@ impl LinuxKernel {
     /// Opens all channels and makes the kernel load `ip_vs`; changes nothing else. Needs a tokio runtime with its I/O and time drivers.
     pub async fn new(config: LinuxConfig) -> Result<Self, KernelError> {
         Ok(Self {
-            ipvs: IpVs::open().await?,
-            nft: Nft::open(config.table.clone())?,
-            links: Links::open(config.node_v4, config.node_v6, config.exclude_cidrs.clone())?,
+            parts: Parts {
+                ipvs: IpVs::open().await?,
+                nft: Nft::open(config.table.clone())?,
+                links: Links::open(config.node_v4, config.node_v6, config.exclude_cidrs.clone())?,
+            },
             sysctls: Sysctls::new(config.net_sysctls.clone(), &config.state_dir),
             timeouts: Record::new(config.state_dir.join("ipvs.json")),
             config,
         })
     }
-
-    /// Which part of the kernel an operation goes to.
-    fn part(op: &Op) -> Part {
-        match op {
-            Op::AddAddress(_) | Op::DelAddress(_) => Part::Links,
-            Op::SetVirtualServer(_)
-            | Op::DelVirtualServer(_)
-            | Op::SetRealServer(..)
-            | Op::DelRealServer(..) => Part::IpVs,
-            Op::AddElement(..) | Op::DelElement(..) => Part::Nft,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Links,
-    IpVs,
-    Nft,
 }
 
 impl Kernel for LinuxKernel {
     async fn prepare(&mut self) -> Result<(), KernelError> {
         self.sysctls
             .prepare(self.config.node_v6.is_some(), &self.config.conntrack)?;
-        self.ipvs
+        self.parts
+            .ipvs
             .set_timeouts(self.config.ipvs_timeouts, &self.timeouts)
             .await?;
-        self.nft.prepare().await?;
-        self.links.prepare().await
+        self.parts.nft.prepare().await?;
+        self.parts.links.prepare().await
     }
 
     async fn read(&mut self) -> Result<Observed, KernelError> {
-        let (elements, rules_loaded) = self.nft.read().await?;
-        Ok(Observed {
-            addresses: self.links.read().await?,
-            servers: self.ipvs.read().await?,
-            elements,
-            rules_loaded,
-        })
+        self.parts.read().await
     }
 
-    /// One request each for the dummy, the route, the virtual server and the generation of nf_tables; each is one `send` and two
-    /// `recv`. Where somebody changed nf_tables since the last time (the proxy itself too), one more for each of the base chains.
     async fn damage(
         &mut self,
         sentinel: Option<&VirtualServerId>,
     ) -> Result<Option<Damage>, KernelError> {
-        let addr = sentinel.and_then(|id| match id {
-            VirtualServerId::Address { addr, .. } => Some(*addr),
-            VirtualServerId::Fwmark { .. } => None,
-        });
-        let links = self.links.intact(addr).await?;
-        if links == Intact::NoLink || !self.nft.intact().await? {
-            return Ok(Some(Damage::Ground));
-        }
-        let served = match sentinel {
-            Some(id) => self.ipvs.has(*id).await?,
-            None => true,
-        };
-        Ok((links == Intact::NoAddress || !served).then_some(Damage::Server))
+        self.parts.damage(sentinel).await
     }
 
-    /// Applied in the order given; neighbouring operations on elements go in as one transaction.
     async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
-        let mut errors = Vec::new();
-        let mut start = 0;
-        for run in ops.chunk_by(|a, b| Self::part(a) == Self::part(b)) {
-            let refusals = match run.first().map(Self::part) {
-                Some(Part::Links) => self.links.apply(run).await,
-                Some(Part::IpVs) => self.ipvs.apply(run).await,
-                Some(Part::Nft) => self.nft.apply(run).await,
-                None => Vec::new(),
-            };
-            errors.extend(refusals.into_iter().map(|(i, e)| (start + i, e)));
-            start += run.len();
-        }
-        errors
+        self.parts.apply(ops).await
     }
 
     async fn cleanup(&mut self) -> Vec<KernelError> {
@@ -174,13 +125,20 @@ impl Kernel for LinuxKernel {
                     .filter(|id| observed.owns(id, excluded, marks, |_, _| false))
                     .map(|id| Op::DelVirtualServer(*id))
                     .collect();
-                errors.extend(self.ipvs.apply(&ours).await.into_iter().map(|(_, e)| e));
+                errors.extend(
+                    self.parts
+                        .ipvs
+                        .apply(&ours)
+                        .await
+                        .into_iter()
+                        .map(|(_, e)| e),
+                );
             }
             Err(error) => errors.push(error),
         }
-        errors.extend(self.links.delete().await.err());
-        errors.extend(self.nft.delete().await.err());
-        errors.extend(self.ipvs.restore_timeouts(&self.timeouts).await.err());
+        errors.extend(self.parts.links.delete().await.err());
+        errors.extend(self.parts.nft.delete().await.err());
+        errors.extend(self.parts.ipvs.restore_timeouts(&self.timeouts).await.err());
         errors.extend(self.sysctls.restore());
         errors
     }

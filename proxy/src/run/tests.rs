@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Programmed, ProxyError, run};
+use super::{Programmed, ProxyError, STOP_WITHIN, run};
 use crate::config::Config;
 use crate::kernel::memory::{Memory, MemoryKernel};
 use crate::kernel::{Family, Op, VirtualServerId};
@@ -283,4 +283,91 @@ async fn a_local_service_without_a_mark_is_told_and_gets_the_next_free_one() {
         family: Family::V4,
     };
     assert!(kernel.lock().held.servers.contains_key(&mark));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_the_proxy_in_time_though_the_kernel_does_not_answer() {
+    let (kernel, mut running) = watched().await;
+    kernel.lock().hangs = true;
+    let more = served(&balanced(service("more"), "198.51.100.9"), &["a1"]);
+    running.changes.send(batch(more)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let start = Instant::now();
+    running.stop.send(()).unwrap();
+    (&mut running.task).await.unwrap().unwrap();
+    assert!(start.elapsed() <= STOP_WITHIN, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_without_an_answer_counts_for_nothing_until_the_kernel_is_read() {
+    let swallows: [fn(&Op) -> bool; 3] = [
+        |op| matches!(op, Op::SetRealServer(..)),
+        |op| matches!(op, Op::AddElement(..)),
+        |op| matches!(op, Op::AddAddress(..)),
+    ];
+    for swallow in swallows {
+        let (kernel, mut running) = watched().await;
+        kernel.lock().swallow = Some(swallow);
+        let more = served(&balanced(service("more"), "198.51.100.9"), &["a1"]);
+        running.changes.send(batch(more)).await.unwrap();
+        let reads = kernel.lock().reads;
+        let told = running.status.wait_for(|s| !s.errors.is_empty());
+        told.await.unwrap();
+        wait(&mut running, &["198.51.100.8"]).await;
+        kernel.lock().swallow = None;
+        let start = Instant::now();
+        wait(&mut running, &["198.51.100.8", "198.51.100.9"]).await;
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            start.elapsed()
+        );
+        assert!(kernel.lock().reads > reads);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_meets_an_uncertain_record_is_compared_with_a_fresh_one() {
+    let (kernel, mut running) = watched().await;
+    let web = balanced(service("web"), "198.51.100.8");
+    // The removal of an endpoint is done and not answered, and then taken back before any audit is due.
+    kernel.lock().swallow = Some(|op| matches!(op, Op::DelRealServer(..)));
+    running
+        .changes
+        .send(batch(served(&web, &["a1", "a2"])))
+        .await
+        .unwrap();
+    let held = |kernel: &MemoryKernel, count: usize| {
+        let memory = kernel.lock();
+        memory
+            .held
+            .servers
+            .values()
+            .any(|(_, reals)| reals.len() == count)
+    };
+    while !held(&kernel, 2) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    running
+        .changes
+        .send(batch(served(&web, &["a1"])))
+        .await
+        .unwrap();
+    while held(&kernel, 2) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    running
+        .changes
+        .send(batch(served(&web, &["a1", "a2"])))
+        .await
+        .unwrap();
+    let start = Instant::now();
+    while !held(&kernel, 2) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(
+            start.elapsed() < Duration::from_millis(60),
+            "the endpoint is missing"
+        );
+    }
+    wait(&mut running, &["198.51.100.8"]).await;
 }

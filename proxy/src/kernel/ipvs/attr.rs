@@ -3,12 +3,13 @@
 //! Addresses always take 16 bytes, ports are in network order, everything else is in host order; a netmask is an address for IPv4
 //! and a prefix length for IPv6.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
+use ferrolb_api::Family;
 use ferrolb_api::view::Protocol;
-use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLA_F_NESTED, NlasIterator};
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED};
 
-use super::super::rule::Family;
+use super::super::netlink::attr::{Malformed, address, attributes, text, u16_of, u32_of};
 use super::super::{Forwarding, RealServer, VirtualServer, VirtualServerId};
 
 /// `IPVS_CMD_ATTR_*`.
@@ -154,76 +155,52 @@ pub(super) fn dest(server: &RealServer) -> Vec<DefaultNla> {
     out
 }
 
-/// Calls `each` for the attributes of a block.
-pub(super) fn walk(bytes: &[u8], mut each: impl FnMut(u16, &[u8])) -> Result<(), DecodeError> {
-    for nla in NlasIterator::new(bytes) {
-        let nla = nla?;
-        each(nla.kind(), nla.value());
-    }
-    Ok(())
-}
-
-fn u16_of(value: &[u8]) -> Option<u16> {
-    value.try_into().ok().map(u16::from_ne_bytes)
-}
-
-pub(super) fn u32_of(value: &[u8]) -> Option<u32> {
-    value.try_into().ok().map(u32::from_ne_bytes)
-}
-
 fn port_of(value: &[u8]) -> Option<u16> {
     value.try_into().ok().map(u16::from_be_bytes)
 }
 
-fn addr_of(af: u16, value: &[u8]) -> Option<IpAddr> {
-    match af {
-        AF_INET => {
-            let bytes: [u8; 4] = value.get(..4)?.try_into().ok()?;
-            Some(IpAddr::V4(Ipv4Addr::from(bytes)))
-        }
-        AF_INET6 => {
-            let bytes: [u8; 16] = value.try_into().ok()?;
-            Some(IpAddr::V6(Ipv6Addr::from(bytes)))
-        }
-        _ => None,
+/// The address in an attribute of 16 bytes.
+fn addr_of(family: Family, value: &[u8]) -> Option<IpAddr> {
+    match family {
+        Family::V4 => address(value.get(..4)?),
+        Family::V6 => address(value.get(..16)?),
     }
 }
 
+fn family_from(af: u16) -> Option<Family> {
+    Family::ALL
+        .into_iter()
+        .find(|family| self::af(*family) == af)
+}
+
 /// A service from a dump; `None` for one that has no place in our types (another protocol than TCP, UDP, SCTP).
-pub(super) fn service_from(bytes: &[u8]) -> Result<Option<VirtualServer>, DecodeError> {
-    let (mut family, mut protocol, mut addr, mut port, mut mark) =
-        (None, None, Vec::new(), None, None);
+pub(super) fn service_from(bytes: &[u8]) -> Result<Option<VirtualServer>, Malformed> {
+    let (mut family, mut protocol, mut addr, mut port, mut mark) = (None, None, None, None, None);
     let (mut scheduler, mut flags, mut timeout) = (String::new(), 0, 0);
-    walk(bytes, |kind, value| match kind {
-        SVC_AF => family = u16_of(value),
-        SVC_PROTOCOL => protocol = u16_of(value),
-        SVC_ADDR => addr = value.to_vec(),
-        SVC_PORT => port = port_of(value),
-        SVC_FWMARK => mark = u32_of(value),
-        SVC_SCHED_NAME => {
-            scheduler = String::from_utf8_lossy(value)
-                .trim_end_matches('\0')
-                .to_owned();
+    for attribute in attributes(bytes) {
+        let (kind, value) = attribute?;
+        match kind {
+            SVC_AF => family = u16_of(value).and_then(family_from),
+            SVC_PROTOCOL => protocol = u16_of(value),
+            SVC_ADDR => addr = Some(value),
+            SVC_PORT => port = port_of(value),
+            SVC_FWMARK => mark = u32_of(value),
+            SVC_SCHED_NAME => scheduler = text(value).unwrap_or_default().to_owned(),
+            SVC_FLAGS => flags = value.get(..4).and_then(u32_of).unwrap_or(0),
+            SVC_TIMEOUT => timeout = u32_of(value).unwrap_or(0),
+            _ => {}
         }
-        SVC_FLAGS => flags = value.get(..4).and_then(u32_of).unwrap_or(0),
-        SVC_TIMEOUT => timeout = u32_of(value).unwrap_or(0),
-        _ => {}
-    })?;
+    }
     let id = || {
-        let af = family?;
+        let family = family?;
         if let Some(mark) = mark {
-            let family = if af == AF_INET6 {
-                Family::V6
-            } else {
-                Family::V4
-            };
             return Some(VirtualServerId::Fwmark { mark, family });
         }
         let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
             .into_iter()
             .find(|p| Some(u16::from(p.number())) == protocol)?;
         Some(VirtualServerId::Address {
-            addr: addr_of(af, &addr)?,
+            addr: addr_of(family, addr?)?,
             port: port?,
             protocol,
         })
@@ -236,31 +213,34 @@ pub(super) fn service_from(bytes: &[u8]) -> Result<Option<VirtualServer>, Decode
     }))
 }
 
-/// A destination from a dump, of a service `of`.
+/// A destination from a dump, of a service `of`; `None` for one without an address or a port.
 pub(super) fn dest_from(
     of: VirtualServerId,
     bytes: &[u8],
-) -> Result<Option<RealServer>, DecodeError> {
+) -> Result<Option<RealServer>, Malformed> {
     let (mut family, mut addr, mut port, mut method, mut weight) =
-        (af(family_of(of)), Vec::new(), None, 0, 0);
-    walk(bytes, |kind, value| match kind {
-        DEST_ADDR_FAMILY => family = u16_of(value).filter(|f| *f != 0).unwrap_or(family),
-        DEST_ADDR => addr = value.to_vec(),
-        DEST_PORT => port = port_of(value),
-        DEST_FWD_METHOD => method = u32_of(value).unwrap_or(0) & FWD_MASK,
-        DEST_WEIGHT => weight = u32_of(value).unwrap_or(0),
-        _ => {}
-    })?;
-    Ok(addr_of(family, &addr)
-        .zip(port)
-        .map(|(addr, port)| RealServer {
-            addr: SocketAddr::new(addr, port),
-            weight,
-            // A server on this node shows as "local node" on some kernels, whatever it was created as.
-            forwarding: match method {
-                FWD_TUNNEL => Forwarding::Tunnel,
-                FWD_ROUTE => Forwarding::Route,
-                _ => Forwarding::Masq,
-            },
-        }))
+        (family_of(of), None, None, 0, 0);
+    for attribute in attributes(bytes) {
+        let (kind, value) = attribute?;
+        match kind {
+            // Older kernels leave it out or 0: that of the service.
+            DEST_ADDR_FAMILY => family = u16_of(value).and_then(family_from).unwrap_or(family),
+            DEST_ADDR => addr = Some(value),
+            DEST_PORT => port = port_of(value),
+            DEST_FWD_METHOD => method = u32_of(value).unwrap_or(0) & FWD_MASK,
+            DEST_WEIGHT => weight = u32_of(value).unwrap_or(0),
+            _ => {}
+        }
+    }
+    let addr = addr.and_then(|value| addr_of(family, value));
+    Ok(addr.zip(port).map(|(addr, port)| RealServer {
+        addr: SocketAddr::new(addr, port),
+        weight,
+        // A server on this node shows as "local node" on some kernels, whatever it was created as.
+        forwarding: match method {
+            FWD_TUNNEL => Forwarding::Tunnel,
+            FWD_ROUTE => Forwarding::Route,
+            _ => Forwarding::Masq,
+        },
+    }))
 }

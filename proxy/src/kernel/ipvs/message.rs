@@ -1,12 +1,13 @@
 //! A message of the generic netlink family `IPVS`: a command and its attributes.
 
-use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NlasIterator, Parseable, ParseableParametrized,
-};
-use netlink_packet_generic::{GenlFamily, GenlHeader};
+use netlink_packet_core::{DefaultNla, Emitable};
+use netlink_packet_generic::GenlFamily;
 
 /// `IPVS_GENL_NAME`.
 pub(super) const FAMILY: &str = "IPVS";
+
+/// Length of `struct genlmsghdr`, in front of the attributes.
+pub(super) const HEADER: usize = 4;
 
 /// `IPVS_CMD_*`.
 pub(super) mod command {
@@ -51,17 +52,5 @@ impl Emitable for Ipvs {
 
     fn emit(&self, buffer: &mut [u8]) {
         self.attributes.as_slice().emit(buffer);
-    }
-}
-
-impl ParseableParametrized<[u8], GenlHeader> for Ipvs {
-    fn parse_with_param(buf: &[u8], header: GenlHeader) -> Result<Self, DecodeError> {
-        let attributes = NlasIterator::new(buf)
-            .map(|nla| DefaultNla::parse(&nla?))
-            .collect::<Result<_, DecodeError>>()?;
-        Ok(Self {
-            command: header.cmd,
-            attributes,
-        })
     }
 }

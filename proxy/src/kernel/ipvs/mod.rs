@@ -3,11 +3,11 @@
 //! Asking for the family makes the kernel load `ip_vs`; schedulers are loaded by it when a service names them. Changes are sent as
 //! "new" first and as "set" where the object exists, many to a datagram.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 
-use netlink_packet_core::{DefaultNla, Nla};
+use netlink_packet_core::DefaultNla;
 use netlink_packet_generic::GenlMessage;
 use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
 use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
@@ -15,15 +15,21 @@ use netlink_sys::protocols::NETLINK_GENERIC;
 use nix::errno::Errno;
 
 mod attr;
+#[cfg(test)]
+pub(super) mod fake;
 mod message;
 #[cfg(test)]
 mod tests;
 mod timeouts;
 
-use super::netlink::{Channel, Request, refused};
+use super::netlink::attr::{Malformed, attributes, behind, u16_of};
+use super::netlink::{Channel, NetlinkSocket, Outcome, Request, Socket, refused};
 use super::{KernelError, Op, RealServer, VirtualServer, VirtualServerId};
 use attr::{CMD_DEST, CMD_SERVICE, nested};
-use message::{FAMILY, Ipvs, command};
+use message::{FAMILY, HEADER, Ipvs, command};
+
+/// `CTRL_ATTR_FAMILY_ID`.
+const CTRL_FAMILY_ID: u16 = 1;
 
 /// Every virtual server with its real servers by address.
 pub(super) type Servers =
@@ -31,21 +37,37 @@ pub(super) type Servers =
 
 /// The family `IPVS` in one network namespace.
 #[derive(Debug)]
-pub(super) struct IpVs {
-    channel: Channel,
+pub(super) struct IpVs<S> {
+    channel: Channel<S>,
     family: u16,
 }
 
-impl IpVs {
+impl IpVs<NetlinkSocket> {
     /// Resolves the family, which loads `ip_vs`.
     pub(super) async fn open() -> Result<Self, KernelError> {
-        let mut channel = Channel::open(NETLINK_GENERIC, "IPVS")?;
+        Self::over(Channel::open(NETLINK_GENERIC, "IPVS", false)?).await
+    }
+}
+
+impl<S: Socket> IpVs<S> {
+    /// The same over a channel.
+    pub(super) async fn over(mut channel: Channel<S>) -> Result<Self, KernelError> {
         let request = GenlMessage::from_payload(GenlCtrl {
             cmd: GenlCtrlCmd::GetFamily,
             nlas: vec![GenlCtrlAttrs::FamilyName(FAMILY.to_owned())],
         });
-        let answer = match channel.get(request).await? {
-            Ok(answer) => answer,
+        let answer = channel.get(request, |_, payload| {
+            let mut id = None;
+            for attribute in attributes(behind(payload, HEADER)?) {
+                let (kind, value) = attribute?;
+                if kind == CTRL_FAMILY_ID {
+                    id = u16_of(value);
+                }
+            }
+            id.ok_or(Malformed("no id of the netlink family IPVS"))
+        });
+        let family = match answer.await? {
+            Ok(family) => family,
             Err(e) if e.raw_os_error() == Some(Errno::ENOENT as i32) => {
                 return Err(KernelError::Missing {
                     what: "IPVS (module ip_vs)".to_owned(),
@@ -56,23 +78,11 @@ impl IpVs {
             }
             Err(e) => return Err(refused("find the netlink family IPVS", e)),
         };
-        let family = answer
-            .payload
-            .nlas
-            .iter()
-            .find_map(|nla| match nla {
-                GenlCtrlAttrs::FamilyId(id) => Some(*id),
-                _ => None,
-            })
-            .ok_or_else(|| KernelError::Protocol {
-                what: "find the netlink family IPVS".to_owned(),
-                detail: "no family id".to_owned(),
-            })?;
         let mut ipvs = Self { channel, family };
         // Anybody may ask for the family; only the administrator of the network gets an answer from it.
         let request = ipvs.message(command::GET_INFO, Vec::new());
-        match ipvs.channel.get(request).await? {
-            Ok(_) => Ok(ipvs),
+        match ipvs.channel.get(request, |_, _| Ok(())).await? {
+            Ok(()) => Ok(ipvs),
             Err(e) => Err(refused("use IPVS", e)),
         }
     }
@@ -89,19 +99,14 @@ impl IpVs {
     /// Reads all virtual servers and their real servers.
     pub(super) async fn read(&mut self) -> Result<Servers, KernelError> {
         let request = self.message(command::GET_SERVICE, Vec::new());
-        let services = self
-            .channel
-            .dump(request, Vec::new, |out, m: GenlMessage<Ipvs>| {
-                for nla in &m.payload.attributes {
-                    if nla.kind() & !netlink_packet_core::NLA_F_NESTED == CMD_SERVICE {
-                        out.extend(attr::service_from(&value(nla))?);
-                    }
-                }
-                Ok(())
-            })
-            .await?;
+        let services = self.channel.dump(request, Vec::new, |out, _, payload| {
+            for value in of_kind(payload, CMD_SERVICE) {
+                out.extend(attr::service_from(value?)?);
+            }
+            Ok(())
+        });
         let mut servers = Servers::new();
-        for service in services {
+        for service in services.await? {
             let id = service.id;
             let request = self.message(
                 command::GET_DEST,
@@ -109,16 +114,13 @@ impl IpVs {
             );
             let dests = self
                 .channel
-                .dump(request, BTreeMap::new, |out, m: GenlMessage<Ipvs>| {
-                    for nla in &m.payload.attributes {
-                        if nla.kind() & !netlink_packet_core::NLA_F_NESTED == CMD_DEST {
-                            out.extend(attr::dest_from(id, &value(nla))?.map(|d| (d.addr, d)));
-                        }
+                .dump(request, BTreeMap::new, |out, _, payload| {
+                    for value in of_kind(payload, CMD_DEST) {
+                        out.extend(attr::dest_from(id, value?)?.map(|d| (d.addr, d)));
                     }
                     Ok(())
-                })
-                .await;
-            match dests {
+                });
+            match dests.await {
                 Ok(dests) => {
                     servers.insert(id, (service, dests));
                 }
@@ -136,14 +138,14 @@ impl IpVs {
             command::GET_SERVICE,
             vec![nested(CMD_SERVICE, &attr::identity(id))],
         );
-        match self.channel.get(request).await? {
-            Ok(_) => Ok(true),
+        match self.channel.get(request, |_, _| Ok(())).await? {
+            Ok(()) => Ok(true),
             Err(e) if gone(&e) => Ok(false),
             Err(e) => Err(refused("look for a virtual server", e)),
         }
     }
 
-    /// Applies the operations on servers in order; others are skipped.
+    /// Applies the operations on servers in order; others are skipped. Returns those that were not done.
     pub(super) async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
         let todo: Vec<usize> = (0..ops.len())
             .filter(|i| ops.get(*i).is_some_and(|op| Object::of(op).is_some()))
@@ -155,52 +157,54 @@ impl IpVs {
                 deleted.insert(Object::of(op), i);
             }
         }
-        let mut errors = Vec::new();
-        let mut exists = BTreeSet::new();
-        self.pass(ops, &todo, false, |i, op, error| {
+        let mut errors = BTreeMap::new();
+        let mut exists = Vec::new();
+        let mut silent = false;
+        for (i, op, outcome) in self.pass(ops, &todo, false).await {
             let set = matches!(op, Op::SetVirtualServer(_) | Op::SetRealServer(..));
-            if set && error.raw_os_error() == Some(Errno::EEXIST as i32) {
-                if deleted.get(&Object::of(op)).is_none_or(|d| *d < i) {
-                    exists.insert(i);
+            silent |= matches!(outcome, Outcome::Unanswered);
+            match outcome {
+                Outcome::Refused(e) if set && e.raw_os_error() == Some(Errno::EEXIST as i32) => {
+                    if deleted.get(&Object::of(op)).is_none_or(|d| *d < i) {
+                        exists.push(i);
+                    }
                 }
-            } else if set || !gone(&error) {
-                errors.push((i, refused(describe(op), error)));
+                Outcome::Refused(e) if !set && gone(&e) => {}
+                outcome => errors.extend(outcome.error(|| describe(op)).map(|e| (i, e))),
             }
-        })
-        .await
-        .unwrap_or_else(|e| errors.extend(todo.first().map(|i| (*i, e))));
-        let exists: Vec<usize> = exists.into_iter().collect();
-        self.pass(ops, &exists, true, |i, op, error| {
-            errors.push((i, refused(describe(op), error)));
-        })
-        .await
-        .unwrap_or_else(|e| errors.extend(exists.first().map(|i| (*i, e))));
-        errors.sort_by_key(|(i, _)| *i);
-        errors
+        }
+        // Whoever does not answer is not asked again before he has been read.
+        let second = if silent {
+            let unsent = |&i: &usize| Some((i, ops.get(i)?, Outcome::Unsent));
+            exists.iter().filter_map(unsent).collect()
+        } else {
+            self.pass(ops, &exists, true).await
+        };
+        for (i, op, outcome) in second {
+            errors.extend(outcome.error(|| describe(op)).map(|e| (i, e)));
+        }
+        errors.into_iter().collect()
     }
 
-    /// Sends the operations with the given indices, as "set" where `existing`, and reports what was refused.
-    async fn pass(
+    /// Sends the operations with the given indices, as "set" where `existing`, and says what became of each.
+    async fn pass<'a>(
         &mut self,
-        ops: &[Op],
+        ops: &'a [Op],
         indices: &[usize],
         existing: bool,
-        mut refused: impl FnMut(usize, &Op, io::Error),
-    ) -> Result<(), KernelError> {
-        if indices.is_empty() {
-            return Ok(());
-        }
-        let requests: Vec<_> = indices
-            .iter()
-            .filter_map(|i| self.request(ops.get(*i)?, existing))
-            .collect();
-        let results = self.channel.pipeline(&requests).await?;
-        for (i, error) in indices.iter().zip(results) {
-            if let (Some(op), Some(error)) = (ops.get(*i), error) {
-                refused(*i, op, error);
+    ) -> Vec<(usize, &'a Op, Outcome)> {
+        let (mut sent, mut requests) = (Vec::new(), Vec::new());
+        for &i in indices {
+            if let Some(op) = ops.get(i)
+                && let Some(request) = self.request(op, existing)
+            {
+                sent.push((i, op));
+                requests.push(request);
             }
         }
-        Ok(())
+        let outcomes = self.channel.pipeline(&requests).await;
+        let pairs = sent.into_iter().zip(outcomes);
+        pairs.map(|((i, op), outcome)| (i, op, outcome)).collect()
     }
 
     fn request(&self, op: &Op, existing: bool) -> Option<Request<GenlMessage<Ipvs>>> {
@@ -260,10 +264,17 @@ fn gone(error: &io::Error) -> bool {
     )
 }
 
-fn value(nla: &DefaultNla) -> Vec<u8> {
-    let mut value = vec![0; nla.value_len()];
-    nla.emit_value(&mut value);
-    value
+/// The values of a message's attributes of one kind.
+fn of_kind(payload: &[u8], wanted: u16) -> impl Iterator<Item = Result<&[u8], Malformed>> {
+    let (block, short) = match behind(payload, HEADER) {
+        Ok(block) => (block, None),
+        Err(error) => (&[][..], Some(Err(error))),
+    };
+    let values = attributes(block).filter_map(move |attribute| match attribute {
+        Ok((kind, value)) => (kind == wanted).then_some(Ok(value)),
+        Err(error) => Some(Err(error)),
+    });
+    short.into_iter().chain(values)
 }
 
 fn describe(op: &Op) -> String {

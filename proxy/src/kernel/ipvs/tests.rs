@@ -1,11 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use ferrolb_api::Family;
 use ferrolb_api::view::Protocol;
 use netlink_packet_core::Emitable;
 use proptest::prelude::*;
 
 use super::super::Forwarding;
-use super::super::rule::Family;
+use super::super::netlink::tests::damaged;
 use super::attr::{dest, dest_from, service, service_from};
 use super::*;
 
@@ -78,5 +79,41 @@ proptest! {
     fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = service_from(&bytes);
         let _ = dest_from(ids()[0], &bytes);
+    }
+}
+
+/// Services and destinations as a dump has them, behind the header.
+fn objects() -> Vec<Vec<u8>> {
+    let service = |id| VirtualServer {
+        id,
+        scheduler: "mh".to_owned(),
+        sched_flags: 8,
+        persistence: Some(300),
+    };
+    let real = RealServer {
+        addr: "10.244.0.7:80".parse().unwrap(),
+        weight: 3,
+        forwarding: Forwarding::Masq,
+    };
+    let mut out: Vec<_> = ids()
+        .into_iter()
+        .map(|id| bytes(&super::attr::service(&service(id))))
+        .collect();
+    out.push(bytes(&dest(&real)));
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    #[test]
+    fn damaged_services_and_destinations_are_read_without_a_panic(bytes in damaged(objects())) {
+        let _ = service_from(&bytes);
+        for id in ids() {
+            let _ = dest_from(id, &bytes);
+        }
+        let message = [vec![0; HEADER], bytes].concat();
+        prop_assert!(of_kind(&message, CMD_SERVICE).count() <= message.len());
+        prop_assert!(of_kind(message.get(..3).unwrap_or_default(), CMD_SERVICE).count() <= 1);
     }
 }

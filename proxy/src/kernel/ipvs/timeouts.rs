@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use netlink_packet_core::Nla;
-
 use super::super::KernelError;
-use super::super::netlink::{Request, refused};
+use super::super::netlink::attr::{attributes, behind, u32_of};
+use super::super::netlink::{Outcome, Request, Socket, refused};
 use super::super::record::{Change, Record};
-use super::message::command;
-use super::{IpVs, attr, value};
+use super::message::{HEADER, command};
+use super::{IpVs, attr};
 
 /// TCP, TCP after FIN, UDP: name in the record and attribute.
 const TIMEOUTS: [(&str, u16); 3] = [
@@ -17,7 +16,7 @@ const TIMEOUTS: [(&str, u16); 3] = [
     ("udp", attr::CMD_TIMEOUT_UDP),
 ];
 
-impl IpVs {
+impl<S: Socket> IpVs<S> {
     /// Sets the timeouts for TCP, TCP after FIN, and UDP, where they differ; zero leaves one as it is. What was before goes into
     /// `record`.
     pub(crate) async fn set_timeouts(
@@ -74,17 +73,21 @@ impl IpVs {
 
     async fn timeouts(&mut self) -> Result<[u32; 3], KernelError> {
         let request = self.message(command::GET_CONFIG, Vec::new());
-        let answer = self
-            .channel
-            .get(request)
+        let answer = self.channel.get(request, |_, payload| {
+            let mut found = [0; 3];
+            for attribute in attributes(behind(payload, HEADER)?) {
+                let (kind, value) = attribute?;
+                for ((_, wanted), place) in TIMEOUTS.iter().zip(&mut found) {
+                    if kind == *wanted {
+                        *place = u32_of(value).unwrap_or(0);
+                    }
+                }
+            }
+            Ok(found)
+        });
+        answer
             .await?
-            .map_err(|e| refused("read the timeouts of IPVS", e))?;
-        let seconds = |kind| {
-            let mut all = answer.payload.attributes.iter();
-            let nla = all.find(|nla| nla.kind() == kind);
-            nla.and_then(|nla| attr::u32_of(&value(nla))).unwrap_or(0)
-        };
-        Ok(TIMEOUTS.map(|(_, kind)| seconds(kind)))
+            .map_err(|e| refused("read the timeouts of IPVS", e))
     }
 
     /// In seconds; zero leaves one as it is.
@@ -94,10 +97,11 @@ impl IpVs {
             .zip(seconds)
             .map(|((_, kind), seconds)| attr::nla_u32(*kind, seconds));
         let message = self.message(command::SET_CONFIG, attributes.collect());
-        let mut results = self.channel.pipeline(&[Request::new(0, message)]).await?;
-        match results.pop().flatten() {
-            Some(e) => Err(refused("set the timeouts of IPVS", e)),
-            None => Ok(()),
-        }
+        let mut outcomes = self.channel.pipeline(&[Request::new(0, message)]).await;
+        let error = outcomes
+            .pop()
+            .unwrap_or(Outcome::Unsent)
+            .error(|| "set the timeouts of IPVS".to_owned());
+        error.map_or(Ok(()), Err)
     }
 }

@@ -1,8 +1,9 @@
-//! Messages about addresses and local routes, and what is read out of them.
+//! Messages about addresses and local routes of the dummy.
 
 use std::io;
 use std::net::IpAddr;
 
+use ferrolb_api::Family;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::route::{
@@ -12,11 +13,18 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 use super::super::netlink::Request;
-use super::super::rule::Family;
 use super::Message;
 
 /// `RT_TABLE_LOCAL`.
-const TABLE_LOCAL: u8 = 255;
+pub(super) const TABLE_LOCAL: u8 = 255;
+
+/// A family as rtnetlink numbers it.
+pub(super) fn af(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
 
 pub(super) fn gone(error: &io::Error) -> bool {
     matches!(
@@ -28,10 +36,8 @@ pub(super) fn gone(error: &io::Error) -> bool {
 fn address_message(addr: IpAddr, index: u32) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = index;
-    (message.header.family, message.header.prefix_len) = match addr {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    };
+    let family = Family::of(addr);
+    (message.header.family, message.header.prefix_len) = (af(family), family.bits());
     message.attributes = vec![
         AddressAttribute::Local(addr),
         AddressAttribute::Address(addr),
@@ -59,13 +65,9 @@ pub(super) fn del_address(addr: IpAddr, index: u32) -> Message {
 
 pub(super) fn local_route(addr: IpAddr, index: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
-    (
-        message.header.address_family,
-        message.header.destination_prefix_length,
-    ) = match addr {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    };
+    let family = Family::of(addr);
+    message.header.address_family = af(family);
+    message.header.destination_prefix_length = family.bits();
     message.header.table = TABLE_LOCAL;
     message.header.kind = RouteType::Local;
     // For a deletion: whatever its scope.
@@ -75,54 +77,4 @@ pub(super) fn local_route(addr: IpAddr, index: u32) -> RouteMessage {
         RouteAttribute::Oif(index),
     ];
     message
-}
-
-/// Address and source of a local route for one address through the link.
-pub(super) fn host_route(route: &RouteMessage, index: u32) -> Option<(IpAddr, Option<IpAddr>)> {
-    let full = match route.header.address_family {
-        AddressFamily::Inet => 32,
-        _ => 128,
-    };
-    if route.header.table != TABLE_LOCAL
-        || route.header.kind != RouteType::Local
-        || route.header.destination_prefix_length != full
-        || !route.attributes.contains(&RouteAttribute::Oif(index))
-    {
-        return None;
-    }
-    let (mut addr, mut source) = (None, None);
-    for attribute in &route.attributes {
-        match attribute {
-            RouteAttribute::Destination(a) => addr = ip(a),
-            RouteAttribute::PrefSource(a) => source = ip(a),
-            _ => {}
-        }
-    }
-    addr.filter(|a| !is_link_local(a)).map(|a| (a, source))
-}
-
-/// The address of an answer. IPv6 says `Address` alone.
-pub(super) fn address_of(message: &AddressMessage) -> Option<IpAddr> {
-    let (mut local, mut address) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(a) => local = Some(*a),
-            AddressAttribute::Address(a) => address = Some(*a),
-            _ => {}
-        }
-    }
-    local.or(address).filter(|a| !is_link_local(a))
-}
-
-/// The link's own link-local address is nobody's service.
-fn is_link_local(addr: &IpAddr) -> bool {
-    matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local())
-}
-
-fn ip(addr: &RouteAddress) -> Option<IpAddr> {
-    match addr {
-        RouteAddress::Inet(a) => Some(IpAddr::V4(*a)),
-        RouteAddress::Inet6(a) => Some(IpAddr::V6(*a)),
-        _ => None,
-    }
 }

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use netlink_packet_route::address::{AddressMessage, AddressScope};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use ferrolb_api::Family;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 
 use super::super::KernelError;
+use super::super::netlink::Socket;
 use super::Links;
-use super::message::{address_of, host_route};
+use super::decode::{NEW_ADDRESS, NEW_ROUTE, interface_address, route};
+use super::message::af;
 
 /// What [`Links::intact`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub(in crate::kernel) enum Intact {
     NoAddress,
 }
 
-impl Links {
+impl<S: Socket> Links<S> {
     /// Whether the dummy is the one that was prepared, and up, and an address (of a service, on it or on the node) is local. Two requests.
     pub(in crate::kernel) async fn intact(
         &mut self,
@@ -34,19 +37,17 @@ impl Links {
             return Ok(Intact::Whole);
         };
         let mut message = RouteMessage::default();
-        (
-            message.header.address_family,
-            message.header.destination_prefix_length,
-        ) = match addr {
-            IpAddr::V4(_) => (AddressFamily::Inet, 32),
-            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-        };
+        let family = Family::of(addr);
+        message.header.address_family = af(family);
+        message.header.destination_prefix_length = family.bits();
         message.attributes = vec![RouteAttribute::Destination(RouteAddress::from(addr))];
         let request = RouteNetlinkMessage::GetRoute(message);
-        Ok(match self.channel.get(request).await? {
-            Ok(RouteNetlinkMessage::NewRoute(route)) if route.header.kind == RouteType::Local => {
-                Intact::Whole
-            }
+        let answer = self.channel.get(request, |kind, payload| match kind {
+            NEW_ROUTE => route(payload),
+            _ => Ok(None),
+        });
+        Ok(match answer.await? {
+            Ok(Some(route)) if route.local => Intact::Whole,
             // Led elsewhere, or nowhere.
             Ok(_) | Err(_) => Intact::NoAddress,
         })
@@ -57,43 +58,37 @@ impl Links {
         let Some(dummy) = self.find().await? else {
             return Ok(BTreeSet::new());
         };
-        let v4 = self.addresses(AddressFamily::Inet, dummy.index).await?;
+        let v4 = self.addresses(Family::V4, dummy.index).await?;
         let mut out: BTreeSet<IpAddr> = v4.into_keys().collect();
         let routes = self.routes(dummy.index).await?;
         out.extend(routes.into_keys().filter(IpAddr::is_ipv6));
         Ok(out)
     }
 
-    /// Addresses of a family on the link, but for its own link-local one.
+    /// Addresses of a family on the link with their scopes, but for its own link-local one.
     pub(super) async fn addresses(
         &mut self,
-        family: AddressFamily,
+        family: Family,
         index: u32,
-    ) -> Result<BTreeMap<IpAddr, AddressScope>, KernelError> {
+    ) -> Result<BTreeMap<IpAddr, u8>, KernelError> {
         let mut message = AddressMessage::default();
-        message.header.family = family;
+        message.header.family = af(family);
+        let request = RouteNetlinkMessage::GetAddress(message);
         let found = self
             .channel
-            .dump(
-                RouteNetlinkMessage::GetAddress(message),
-                BTreeMap::new,
-                |out, m: RouteNetlinkMessage| {
-                    if let RouteNetlinkMessage::NewAddress(address) = m
-                        && address.header.index == index
-                        && address.header.family == family
-                    {
-                        let scope = address.header.scope;
-                        out.extend(address_of(&address).map(|addr| (addr, scope)));
-                    }
-                    Ok(())
-                },
-            )
-            .await;
-        match found {
+            .dump(request, BTreeMap::new, |out, kind, payload| {
+                if kind == NEW_ADDRESS
+                    && let Some(found) = interface_address(payload)?
+                    && found.index == index
+                    && Family::of(found.addr) == family
+                {
+                    out.insert(found.addr, found.scope);
+                }
+                Ok(())
+            });
+        match found.await {
             // A kernel without IPv6.
-            Err(KernelError::Refused { .. }) if family == AddressFamily::Inet6 => {
-                Ok(BTreeMap::new())
-            }
+            Err(KernelError::Refused { .. }) if family == Family::V6 => Ok(BTreeMap::new()),
             found => found,
         }
     }
@@ -104,33 +99,32 @@ impl Links {
         index: u32,
     ) -> Result<BTreeMap<IpAddr, Option<IpAddr>>, KernelError> {
         let mut out = BTreeMap::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for family in Family::ALL {
             let mut message = RouteMessage::default();
-            message.header.address_family = family;
-            let (v4, v6) = (self.node_v4.map(IpAddr::V4), self.node_v6.map(IpAddr::V6));
+            message.header.address_family = af(family);
+            let wanted = match family {
+                Family::V4 => self.node_v4.map(IpAddr::V4),
+                Family::V6 => self.node_v6.map(IpAddr::V6),
+            };
+            let request = RouteNetlinkMessage::GetRoute(message);
             let routes = self
                 .channel
-                .dump(
-                    RouteNetlinkMessage::GetRoute(message),
-                    BTreeMap::new,
-                    |out, m: RouteNetlinkMessage| {
-                        if let RouteNetlinkMessage::NewRoute(route) = m
-                            && let Some((addr, source)) = host_route(&route, index)
-                        {
-                            let wanted = if addr.is_ipv4() { v4 } else { v6 };
-                            let entry = out.entry(addr).or_insert(source);
-                            if source == wanted {
-                                *entry = source;
-                            }
+                .dump(request, BTreeMap::new, |out, kind, payload| {
+                    if kind == NEW_ROUTE
+                        && let Some(route) = route(payload)?
+                        && let Some((addr, source)) = route.host(index)
+                    {
+                        let entry = out.entry(addr).or_insert(source);
+                        if source == wanted {
+                            *entry = source;
                         }
-                        Ok(())
-                    },
-                )
-                .await;
-            match routes {
+                    }
+                    Ok(())
+                });
+            match routes.await {
                 Ok(routes) => out.extend(routes),
                 // A kernel without IPv6.
-                Err(KernelError::Refused { .. }) if family == AddressFamily::Inet6 => {}
+                Err(KernelError::Refused { .. }) if family == Family::V6 => {}
                 Err(e) => return Err(e),
             }
         }

@@ -152,20 +152,9 @@ pub(super) fn verdict_attributes(verdict: Verdict) -> Vec<VerdictAttribute> {
     attributes
 }
 
-/// A verdict read from the kernel; `chains` are the names that may occur.
-pub(super) fn verdict_from(
-    attributes: &[VerdictAttribute],
-    chains: &[&'static str],
-) -> Option<Verdict> {
-    let code = attributes.iter().find_map(|a| match a {
-        VerdictAttribute::Code(code) => Some(*code),
-        _ => None,
-    })?;
-    let chain = attributes.iter().find_map(|a| match a {
-        VerdictAttribute::Chain(name) => chains.iter().copied().find(|c| c == name),
-        _ => None,
-    });
-    match code {
+/// A verdict read from the kernel: its code, and the chain that it leads to.
+pub(super) fn verdict_from(code: u32, chain: Option<&'static str>) -> Option<Verdict> {
+    match VerdictCode::from(code) {
         VerdictCode::Other(NF_ACCEPT) => Some(Verdict::Accept),
         VerdictCode::Other(NF_DROP) => Some(Verdict::Drop),
         VerdictCode::Return => Some(Verdict::Return),

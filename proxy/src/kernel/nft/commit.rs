@@ -6,7 +6,7 @@ use std::io;
 use netlink_packet_netfilter::NetfilterMessage;
 use nix::errno::Errno;
 
-use super::super::netlink::{Request, refused};
+use super::super::netlink::{Request, Socket, refused};
 use super::super::rule::{Element, SetDef};
 use super::super::{KernelError, Op};
 use super::encode::{self, Message};
@@ -22,8 +22,16 @@ struct Unit {
     messages: Vec<Message>,
 }
 
-impl Nft {
-    /// Adds and deletes elements in one transaction; other operations are skipped.
+impl Unit {
+    fn describe(&self) -> String {
+        let verb = if self.add { "add to" } else { "delete from" };
+        let (set, element) = &self.what;
+        format!("{verb} {}: {element:?}", set.name)
+    }
+}
+
+impl<S: Socket> Nft<S> {
+    /// Adds and deletes elements in one transaction; other operations are skipped. Returns those that were not done.
     pub(crate) async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
         let mut errors = Vec::new();
         let mut units = Vec::new();
@@ -46,19 +54,28 @@ impl Nft {
         }
         // Halves wait here while a batch that is too long for the kernel is split.
         let mut waiting = vec![units];
+        let mut silent = false;
         while let Some(units) = waiting.pop() {
-            match self.commit(units).await {
-                Ok(refusals) => errors.extend(refusals),
-                Err((mut units, error)) => {
-                    let permission = matches!(error, KernelError::Permission { .. });
-                    if units.len() > 1 && !permission {
-                        let rest = units.split_off(units.len() / 2);
-                        waiting.push(rest);
-                        waiting.push(units);
-                    } else {
-                        errors.extend(units.iter().map(|u| (u.index, again(&error))));
-                    }
-                }
+            if silent {
+                let unsent = |u: &Unit| (u.index, KernelError::Unsent { what: u.describe() });
+                errors.extend(units.iter().map(unsent));
+                continue;
+            }
+            let Err((mut units, error)) = self.commit(units, &mut errors).await else {
+                continue;
+            };
+            silent = error.is_unanswered();
+            let split = !silent && !matches!(error, KernelError::Permission { .. });
+            if split && units.len() > 1 {
+                let rest = units.split_off(units.len() / 2);
+                waiting.push(rest);
+                waiting.push(units);
+            } else if silent {
+                let unanswered =
+                    |u: &Unit| (u.index, KernelError::Unanswered { what: u.describe() });
+                errors.extend(units.iter().map(unanswered));
+            } else {
+                errors.extend(units.iter().map(|u| (u.index, error.again())));
             }
         }
         errors.sort_by_key(|(index, _)| *index);
@@ -76,12 +93,14 @@ impl Nft {
         })
     }
 
-    /// Commits units, without those that the kernel refuses. An error that belongs to no unit gives the rest back.
+    /// Commits units, without those that the kernel refuses: these go into `errors`. An error that belongs to no unit gives back the
+    /// units that are left. A transaction that is not answered is sent once more: to repeat it does no harm.
     async fn commit(
         &mut self,
         mut units: Vec<Unit>,
-    ) -> Result<Vec<(usize, KernelError)>, (Vec<Unit>, KernelError)> {
-        let mut refusals = Vec::new();
+        refusals: &mut Vec<(usize, KernelError)>,
+    ) -> Result<(), (Vec<Unit>, KernelError)> {
+        let mut again = true;
         while !units.is_empty() {
             let mut messages = vec![encode::begin()];
             let mut owners = vec![usize::MAX];
@@ -93,6 +112,7 @@ impl Nft {
             messages.push(encode::end());
             let errors = match self.channel.batch(&messages, last).await {
                 Ok(errors) => errors,
+                Err(error) if error.is_unanswered() && std::mem::take(&mut again) => continue,
                 Err(error) => return Err((units, error)),
             };
             if errors.is_empty() {
@@ -128,17 +148,12 @@ impl Nft {
                     unit.messages = vec![delete, add.clone()];
                     rest.push(unit);
                 } else {
-                    let verb = if unit.add { "add to" } else { "delete from" };
-                    let (set, element) = &unit.what;
-                    refusals.push((
-                        unit.index,
-                        refused(format!("{verb} {}: {element:?}", set.name), error),
-                    ));
+                    refusals.push((unit.index, refused(unit.describe(), error)));
                 }
             }
             units = rest;
         }
-        Ok(refusals)
+        Ok(())
     }
 
     /// Sends messages as one transaction: nothing, or the index of the first message at fault and its error.
@@ -153,22 +168,5 @@ impl Nft {
         errors.sort_by_key(|(index, _)| *index);
         let first = errors.into_iter().next();
         Ok(first.map(|(index, error)| (index.saturating_sub(1), error)))
-    }
-}
-
-/// An error for each of several operations.
-fn again(error: &KernelError) -> KernelError {
-    match error {
-        KernelError::Permission { what } => KernelError::Permission { what: what.clone() },
-        KernelError::Refused { what, source } => KernelError::Refused {
-            what: what.clone(),
-            source: source
-                .raw_os_error()
-                .map_or_else(|| source.kind().into(), io::Error::from_raw_os_error),
-        },
-        other => KernelError::Protocol {
-            what: "change nf_tables".to_owned(),
-            detail: other.to_string(),
-        },
     }
 }

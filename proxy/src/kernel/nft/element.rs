@@ -6,34 +6,24 @@
 //! One address is [`Key::Addr`], more are [`Key::Range`], whatever was written: that is the form in which elements are read back.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ferrolb_api::view::Protocol;
-use netlink_packet_core::{
-    DecodeError, DefaultNla, NLM_F_CREATE, NetlinkDeserializable, NetlinkHeader, NlasIterator,
-    Parseable,
-};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags,
-    SetElementList, SetElementMessage, VerdictAttribute,
+    SetElementList, SetElementMessage,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use super::super::netlink::Request;
+use super::super::netlink::attr::address;
 use super::super::rule::{Data, Element, Family, Field, Key, SetDef, Value};
-use super::atom::{verdict_attributes, verdict_from};
+use super::atom::verdict_attributes;
 use super::encode::Message;
 
-/// `NFTA_SET_ELEM_LIST_ELEMENTS`.
-const ELEM_LIST_ELEMENTS: u16 = 3;
-/// `NFTA_SET_ELEM_*`.
-const ELEM_KEY: u16 = 1;
-const ELEM_DATA: u16 = 2;
-const ELEM_FLAGS: u16 = 3;
-const ELEM_KEY_END: u16 = 10;
-/// `NFTA_DATA_*`.
+/// `NFTA_DATA_VALUE`.
 const DATA_VALUE: u16 = 1;
-const DATA_VERDICT: u16 = 2;
 
 /// The message that adds (`true`) or deletes an element; `None` where the element does not fit the set.
 pub(super) fn element(table: &str, set: &SetDef, element: &Element, add: bool) -> Option<Message> {
@@ -161,96 +151,13 @@ fn predecessor(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// An element as it comes in a dump.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Raw {
-    key: Vec<u8>,
-    key_end: Option<Vec<u8>>,
-    end: bool,
-    data: Option<Vec<u8>>,
-    verdict: Option<Vec<VerdictAttribute>>,
-    value: Option<Value>,
-}
-
-impl Raw {
-    /// Looks up what the value means; `chains` are the names that verdicts may have.
-    pub(super) fn known(mut self, chains: &[&'static str]) -> Self {
-        let verdict = self.verdict.take();
-        let mark = self.data.take().and_then(|d| d.try_into().ok());
-        self.value = verdict
-            .and_then(|v| verdict_from(&v, chains).map(Value::Verdict))
-            .or_else(|| mark.map(|m| Value::Mark(u32::from_ne_bytes(m))));
-        self
-    }
-}
-
-/// One message of a dump of elements. The crate's own parser formats the whole message once per element, which makes large sets
-/// take minutes; this one reads what is needed and no more.
-#[derive(Debug)]
-pub(super) struct RawList(pub(super) Vec<Raw>);
-
-impl NetlinkDeserializable for RawList {
-    type Error = DecodeError;
-
-    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
-        let mut out = Vec::new();
-        // Behind `struct nfgenmsg`.
-        for attribute in NlasIterator::new(payload.get(4..).unwrap_or_default()) {
-            let attribute = attribute?;
-            if attribute.kind() != ELEM_LIST_ELEMENTS {
-                continue;
-            }
-            for element in NlasIterator::new(attribute.value()) {
-                out.push(raw(element?.value())?);
-            }
-        }
-        Ok(Self(out))
-    }
-}
-
-fn raw(bytes: &[u8]) -> Result<Raw, DecodeError> {
-    let mut out = Raw::default();
-    for attribute in NlasIterator::new(bytes) {
-        let attribute = attribute?;
-        match attribute.kind() {
-            ELEM_KEY => out.key = data(attribute.value())?.unwrap_or_default(),
-            ELEM_KEY_END => out.key_end = data(attribute.value())?,
-            ELEM_FLAGS => {
-                let flags: Option<[u8; 4]> = attribute.value().try_into().ok();
-                out.end = flags.is_some_and(|f| {
-                    SetElementFlags::from_bits_retain(u32::from_be_bytes(f))
-                        .contains(SetElementFlags::IntervalEnd)
-                });
-            }
-            ELEM_DATA => {
-                for inner in NlasIterator::new(attribute.value()) {
-                    let inner = inner?;
-                    match inner.kind() {
-                        DATA_VALUE => out.data = Some(inner.value().to_vec()),
-                        DATA_VERDICT => {
-                            let verdict = NlasIterator::new(inner.value())
-                                .map(|v| VerdictAttribute::parse(&v?))
-                                .collect::<Result<_, DecodeError>>()?;
-                            out.verdict = Some(verdict);
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(out)
-}
-
-/// The value in `NFTA_DATA_VALUE`.
-fn data(bytes: &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
-    for attribute in NlasIterator::new(bytes) {
-        let attribute = attribute?;
-        if attribute.kind() == DATA_VALUE {
-            return Ok(Some(attribute.value().to_vec()));
-        }
-    }
-    Ok(None)
+    pub(super) key: Vec<u8>,
+    pub(super) key_end: Option<Vec<u8>>,
+    /// It is the end of an interval.
+    pub(super) end: bool,
+    pub(super) value: Option<Value>,
 }
 
 /// The elements of a set from a dump. What cannot be one of ours (a protocol that no Service has) is left out.
@@ -317,11 +224,4 @@ fn key(fields: &[Field], first: &[u8], last: &[u8]) -> Option<Vec<Key>> {
             }
         })
         .collect()
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    <[u8; 4]>::try_from(bytes)
-        .map(|b| IpAddr::V4(Ipv4Addr::from(b)))
-        .or_else(|_| <[u8; 16]>::try_from(bytes).map(|b| IpAddr::V6(Ipv6Addr::from(b))))
-        .ok()
 }

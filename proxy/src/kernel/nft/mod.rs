@@ -11,16 +11,19 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 
 mod atom;
 mod commit;
+mod decode;
 mod element;
 mod encode;
 mod expr;
+#[cfg(test)]
+pub(super) mod fake;
 mod read;
 mod rules;
 #[cfg(test)]
 mod tests;
 
 use super::KernelError;
-use super::netlink::{Channel, refused};
+use super::netlink::{Channel, NetlinkSocket, Socket, refused};
 use super::rule::{Element, SetDef, Table};
 use encode::Message;
 use nix::errno::Errno;
@@ -32,44 +35,65 @@ const ANONYMOUS: u32 = 1000;
 /// Elements by set.
 pub(super) type Elements = BTreeMap<&'static str, BTreeSet<Element>>;
 
+/// The static half is looked at and brought up to date so often at most, where the kernel does not answer.
+const TRIES: usize = 2;
+
 /// nf_tables of one network namespace.
 #[derive(Debug)]
-pub(crate) struct Nft {
-    channel: Channel,
+pub(crate) struct Nft<S> {
+    channel: Channel<S>,
     table: Table,
     chains: Vec<&'static str>,
     /// Generation of the ruleset in which the table was last found intact.
     intact: Option<u32>,
 }
 
-impl Nft {
+impl Nft<NetlinkSocket> {
     pub(crate) fn open(table: Table) -> Result<Self, KernelError> {
-        let channel = Channel::open(NETLINK_NETFILTER, "nf_tables")?;
-        if let Err(error) = channel.enlarge() {
-            tracing::debug!(%error, "the netlink buffer stays small, long transactions will be split");
-        }
+        let channel = Channel::open(NETLINK_NETFILTER, "nf_tables", true)?;
+        Ok(Self::over(channel, table))
+    }
+}
+
+impl<S: Socket> Nft<S> {
+    /// The same over a channel.
+    pub(crate) fn over(channel: Channel<S>, table: Table) -> Self {
         let chains = table.chains.iter().map(|c| c.name).collect();
-        Ok(Self {
+        Self {
             channel,
             table,
             chains,
             intact: None,
-        })
+        }
     }
 
     /// Makes the static half be there.
     pub(crate) async fn prepare(&mut self) -> Result<(), KernelError> {
-        let present = read::present(&mut self.channel, self.table.name)
-            .await
-            .map_err(unsupported)?;
-        if present.is(&self.table) {
-            return Ok(());
+        let mut tries = 1..=TRIES;
+        loop {
+            tries.next();
+            let present = read::present(&mut self.channel, self.table.name)
+                .await
+                .map_err(unsupported)?;
+            if present.is(&self.table) {
+                return Ok(());
+            }
+            match self.update(&present).await {
+                Ok(()) => return self.sweep(&present).await,
+                // Rules would come twice if the transaction were repeated: what came of it is read.
+                Err(error) if error.is_unanswered() && !tries.is_empty() => {}
+                Err(error) => return Err(error),
+            }
         }
-        let messages = self.difference(&present);
+    }
+
+    /// Turns what is present into the table.
+    async fn update(&mut self, present: &Present) -> Result<(), KernelError> {
+        let messages = self.difference(present);
         match self.transaction(&messages).await? {
-            None => {}
+            None => Ok(()),
             Some((_, error)) if error.raw_os_error() == Some(Errno::EPERM as i32) => {
-                return Err(refused("change nf_tables", error));
+                Err(refused("change nf_tables", error))
             }
             Some((index, error)) => {
                 // Somebody changed the table in a way that cannot be repaired in place, e.g. hooked in a chain of ours.
@@ -80,12 +104,12 @@ impl Nft {
                     encode::delete_table(self.table.name),
                 ];
                 whole.extend(self.difference(&Present::default()));
-                if let Some((index, error)) = self.transaction(&whole).await? {
-                    return Err(rule_refused(whole.get(index), error));
+                match self.transaction(&whole).await? {
+                    None => Ok(()),
+                    Some((index, error)) => Err(rule_refused(whole.get(index), error)),
                 }
             }
         }
-        self.sweep(&present).await
     }
 
     /// The messages that turn what is present into the table.
@@ -205,7 +229,11 @@ impl Nft {
     /// Deletes the table with everything in it.
     pub(crate) async fn delete(&mut self) -> Result<(), KernelError> {
         let messages = [encode::delete_table(self.table.name)];
-        match self.transaction(&messages).await? {
+        let result = match self.transaction(&messages).await {
+            Err(error) if error.is_unanswered() => self.transaction(&messages).await?,
+            result => result?,
+        };
+        match result {
             Some((_, error)) if error.raw_os_error() != Some(Errno::ENOENT as i32) => Err(refused(
                 format!("delete table inet {}", self.table.name),
                 error,

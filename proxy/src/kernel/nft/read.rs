@@ -3,26 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, GenAttribute, GenMessage, Hook, HookNumber, InetHookNumber,
-    NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementList, SetElementMessage,
-    SetFlags, SetMessage,
+    ChainAttribute, ChainMessage, GenMessage, InetHookNumber, NfTablesMessage, RuleAttribute,
+    RuleMessage, SetAttribute, SetElementList, SetElementMessage, SetFlags, SetMessage,
 };
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use super::super::KernelError;
-use super::super::netlink::{Channel, refused};
+use super::super::netlink::{Channel, Socket, refused};
 use super::super::rule::{Chain, Element, SetDef, Table};
-use super::element::{RawList, elements};
+use super::decode;
+use super::element::elements;
 use super::encode::{data_type, hook_of, key_type, set_flags};
-use super::rules::{fingerprint, fingerprint_in};
+use super::rules::fingerprint;
 
 /// A base chain's hook, priority and type.
-type BaseHook = (InetHookNumber, i32, String);
+pub(super) type BaseHook = (InetHookNumber, i32, String);
 
 /// A set's flags, key type and data type.
-type SetKind = (SetFlags, u32, Option<u32>);
+pub(super) type SetKind = (SetFlags, u32, Option<u32>);
 
 /// What is there of the static half.
 #[derive(Debug, Default)]
@@ -82,26 +80,19 @@ fn message(inner: NfTablesMessage) -> NetfilterMessage {
 }
 
 /// Generation of the namespace's ruleset: another one after every transaction, whoever made it.
-pub(super) async fn generation(channel: &mut Channel) -> Result<Option<u32>, KernelError> {
+pub(super) async fn generation<S: Socket>(
+    channel: &mut Channel<S>,
+) -> Result<Option<u32>, KernelError> {
     let request = message(NfTablesMessage::GetGen(GenMessage { attributes: vec![] }));
-    let answer = channel
-        .get(request)
+    channel
+        .get(request, |_, payload| decode::generation(payload))
         .await?
-        .map_err(|e| refused("read the generation of nf_tables", e))?;
-    Ok(match answer.inner {
-        NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(generation)) => {
-            generation.attributes.iter().find_map(|a| match a {
-                GenAttribute::Id(id) => Some(*id),
-                _ => None,
-            })
-        }
-        _ => None,
-    })
+        .map_err(|e| refused("read the generation of nf_tables", e))
 }
 
 /// How often a chain is used: by its own rules and by jumps to it. `None`: no such chain, or no such table.
-pub(super) async fn uses(
-    channel: &mut Channel,
+pub(super) async fn uses<S: Socket>(
+    channel: &mut Channel<S>,
     table: &str,
     chain: &str,
 ) -> Result<Option<u32>, KernelError> {
@@ -111,39 +102,30 @@ pub(super) async fn uses(
             ChainAttribute::Name(chain.to_owned()),
         ],
     }));
-    match channel.get(request).await? {
-        Ok(answer) => Ok(match answer.inner {
-            NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)) => {
-                chain.attributes.iter().find_map(|a| match a {
-                    ChainAttribute::Use(uses) => Some(*uses),
-                    _ => None,
-                })
-            }
-            _ => None,
-        }),
+    let answer = channel.get(request, |_, payload| decode::chain(payload, table));
+    match answer.await? {
+        Ok(chain) => Ok(chain.and_then(|c| c.uses)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(refused(format!("look for chain {chain}"), e)),
     }
 }
 
-/// Reads the static half of `table`.
-pub(super) async fn present(channel: &mut Channel, table: &str) -> Result<Present, KernelError> {
-    let sets = channel
-        .dump(
-            message(NfTablesMessage::GetSet(SetMessage {
-                attributes: vec![SetAttribute::Table(table.to_owned())],
-            })),
-            BTreeMap::new,
-            |out, m: NetfilterMessage| {
-                if let NetfilterMessageInner::NfTables(NfTablesMessage::NewSet(set)) = m.inner {
-                    out.extend(set_from(set.attributes, table));
-                }
-                Ok(())
-            },
-        )
-        .await;
+/// Reads the static half of `table`. The kernel may send the objects of other tables too; they are left out.
+pub(super) async fn present<S: Socket>(
+    channel: &mut Channel<S>,
+    table: &str,
+) -> Result<Present, KernelError> {
+    let request = message(NfTablesMessage::GetSet(SetMessage {
+        attributes: vec![SetAttribute::Table(table.to_owned())],
+    }));
+    let sets = channel.dump(request, BTreeMap::new, |out, kind, payload| {
+        if kind == decode::NEW_SET {
+            out.extend(decode::set(payload, table)?);
+        }
+        Ok(())
+    });
     // No such table: nothing is there.
-    let sets = match sets {
+    let sets = match sets.await {
         Err(KernelError::Refused { source, .. })
             if source.kind() == std::io::ErrorKind::NotFound =>
         {
@@ -151,99 +133,38 @@ pub(super) async fn present(channel: &mut Channel, table: &str) -> Result<Presen
         }
         sets => sets?,
     };
-    let chains = channel
-        .dump(
-            message(NfTablesMessage::GetChain(ChainMessage {
-                attributes: vec![ChainAttribute::Table(table.to_owned())],
-            })),
-            BTreeMap::new,
-            |out, m: NetfilterMessage| {
-                if let NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)) = m.inner {
-                    out.extend(chain_from(chain.attributes, table));
-                }
-                Ok(())
-            },
-        )
-        .await?;
-    let rules = channel
-        .dump(
-            message(NfTablesMessage::GetRule(RuleMessage {
-                attributes: vec![RuleAttribute::Table(table.to_owned())],
-            })),
-            BTreeMap::<String, Vec<Option<u64>>>::new,
-            |out, m: NetfilterMessage| {
-                if let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) = m.inner
-                    && let Some((chain, mark)) = rule_from(rule.attributes, table)
-                {
-                    out.entry(chain).or_default().push(mark);
-                }
-                Ok(())
-            },
-        )
-        .await?;
+    let request = message(NfTablesMessage::GetChain(ChainMessage {
+        attributes: vec![ChainAttribute::Table(table.to_owned())],
+    }));
+    let chains = channel.dump(request, BTreeMap::new, |out, kind, payload| {
+        if kind == decode::NEW_CHAIN {
+            out.extend(decode::chain(payload, table)?.map(|c| (c.name, c.hook)));
+        }
+        Ok(())
+    });
+    let chains = chains.await?;
+    let request = message(NfTablesMessage::GetRule(RuleMessage {
+        attributes: vec![RuleAttribute::Table(table.to_owned())],
+    }));
+    let empty = BTreeMap::<String, Vec<Option<u64>>>::new;
+    let rules = channel.dump(request, empty, |out, kind, payload| {
+        if kind == decode::NEW_RULE
+            && let Some((chain, mark)) = decode::rule(payload, table)?
+        {
+            out.entry(chain).or_default().push(mark);
+        }
+        Ok(())
+    });
     Ok(Present {
         sets,
         chains,
-        rules,
+        rules: rules.await?,
     })
 }
 
-fn set_from(attributes: Vec<SetAttribute>, table: &str) -> Option<(String, SetKind)> {
-    let (mut ours, mut name, mut flags, mut key, mut data) =
-        (false, None, SetFlags::empty(), 0, None);
-    for attribute in attributes {
-        match attribute {
-            SetAttribute::Table(t) => ours = t == table,
-            SetAttribute::Name(n) => name = Some(n),
-            SetAttribute::Flags(f) => flags = f,
-            SetAttribute::KeyType(k) => key = k,
-            SetAttribute::DataType(d) => data = Some(d),
-            _ => {}
-        }
-    }
-    name.filter(|_| ours).map(|n| (n, (flags, key, data)))
-}
-
-fn chain_from(attributes: Vec<ChainAttribute>, table: &str) -> Option<(String, Option<BaseHook>)> {
-    let (mut ours, mut name, mut number, mut priority, mut kind) =
-        (false, None, None, 0, String::new());
-    for attribute in attributes {
-        match attribute {
-            ChainAttribute::Table(t) => ours = t == table,
-            ChainAttribute::Name(n) => name = Some(n),
-            ChainAttribute::Type(t) => kind = t,
-            ChainAttribute::Hook(hooks) => {
-                for hook in hooks {
-                    match hook {
-                        Hook::Number(HookNumber::Inet(n)) => number = Some(n),
-                        Hook::Priority(p) => priority = p.cast_signed(),
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    name.filter(|_| ours)
-        .map(|n| (n, number.map(|h| (h, priority, kind))))
-}
-
-fn rule_from(attributes: Vec<RuleAttribute>, table: &str) -> Option<(String, Option<u64>)> {
-    let (mut ours, mut chain, mut mark) = (false, None, None);
-    for attribute in attributes {
-        match attribute {
-            RuleAttribute::Table(t) => ours = t == table,
-            RuleAttribute::Chain(c) => chain = Some(c),
-            RuleAttribute::UserData(data) => mark = fingerprint_in(&data),
-            _ => {}
-        }
-    }
-    chain.filter(|_| ours).map(|c| (c, mark))
-}
-
 /// Reads the elements of a set; `chains` are the names that verdicts may have.
-pub(super) async fn elements_of(
-    channel: &mut Channel,
+pub(super) async fn elements_of<S: Socket>(
+    channel: &mut Channel<S>,
     table: &str,
     set: &SetDef,
     chains: &[&'static str],
@@ -254,11 +175,11 @@ pub(super) async fn elements_of(
             SetElementList::Set(set.name.to_owned()),
         ],
     }));
-    let raws = channel
-        .dump(request, Vec::new, |out, list: RawList| {
-            out.extend(list.0.into_iter().map(|e| e.known(chains)));
-            Ok(())
-        })
-        .await?;
-    Ok(elements(set, raws))
+    let raws = channel.dump(request, Vec::new, |out, kind, payload| {
+        if kind == decode::NEW_ELEMENT {
+            out.extend(decode::element_list(payload, table, chains)?);
+        }
+        Ok(())
+    });
+    Ok(elements(set, raws.await?))
 }

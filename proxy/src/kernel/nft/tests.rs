@@ -1,16 +1,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
+use netlink_packet_core::NetlinkSerializable;
 use proptest::prelude::*;
 
+use super::super::netlink::faulty::nla;
+use super::super::netlink::tests::{captured, damaged};
 use super::super::rule::{Key, Value, Verdict};
 use super::super::table::table;
-use super::element::{RawList, element, elements};
+use super::decode::{chain, element_list, generation, rule, set as set_in};
+use super::element::{element, elements};
 use super::rules::{fingerprint, fingerprint_in, new_rule};
 use super::*;
 use ferrolb_api::view::Protocol;
 use netlink_packet_netfilter::NetfilterMessageInner;
-use netlink_packet_netfilter::nftables::{NfTablesMessage, RuleAttribute};
+use netlink_packet_netfilter::nftables::{NfTablesMessage, RuleAttribute, SetFlags};
 use std::net::IpAddr;
 
 fn set(name: &str) -> SetDef {
@@ -28,8 +31,7 @@ fn round_trip(set: &SetDef, all: &BTreeSet<Element>) -> BTreeSet<Element> {
             .message;
         let mut bytes = vec![0; NetlinkSerializable::buffer_len(&message)];
         message.serialize(&mut bytes);
-        let list = RawList::deserialize(&NetlinkHeader::default(), &bytes).expect("valid bytes");
-        raws.extend(list.0.into_iter().map(|r| r.known(&chains)));
+        raws.extend(element_list(&bytes, "ferrolb", &chains).expect("valid bytes"));
     }
     elements(set, raws)
 }
@@ -48,9 +50,112 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = RawList::deserialize(&NetlinkHeader::default(), &bytes);
+        let _ = element_list(&bytes, "ferrolb", &["svc_reject"]);
+        let _ = (set_in(&bytes, "ferrolb"), chain(&bytes, "ferrolb"), rule(&bytes, "ferrolb"), generation(&bytes));
         let _ = fingerprint_in(&bytes);
     }
+}
+
+/// The payloads of messages about every kind of object of the table, as a dump has them.
+fn objects() -> Vec<Vec<u8>> {
+    let table = table();
+    let mut messages: Vec<Message> = table
+        .sets
+        .iter()
+        .map(|s| encode::new_set(table.name, s, 1))
+        .collect();
+    for chain in &table.chains {
+        messages.push(encode::new_chain(table.name, chain));
+        for rule in chain.rules.iter().take(2) {
+            new_rule(table.name, chain.name, rule, 7, &mut messages);
+        }
+    }
+    let addr = Key::Addr("10.96.0.1".parse().unwrap());
+    let key = vec![addr, Key::Proto(Protocol::Tcp), Key::Port(80)];
+    let value = Some(Value::Verdict(Verdict::Goto("svc_reject")));
+    for (name, key, value) in [
+        ("vip4", vec![addr], None),
+        ("svc4", key.clone(), value),
+        ("mark4", key, Some(Value::Mark(9))),
+        (
+            "svccidr4",
+            vec![Key::net(&"10.96.0.0/16".parse().unwrap())],
+            None,
+        ),
+    ] {
+        messages.extend(element(
+            table.name,
+            &set(name),
+            &Element { key, value },
+            true,
+        ));
+    }
+    messages
+        .into_iter()
+        .map(|m| {
+            let mut bytes = vec![0; NetlinkSerializable::buffer_len(&m.message)];
+            m.message.serialize(&mut bytes);
+            bytes
+        })
+        .collect()
+}
+
+fn read_all(bytes: &[u8], chains: &[&'static str]) -> [bool; 5] {
+    [
+        set_in(bytes, "ferrolb").is_ok(),
+        chain(bytes, "ferrolb").is_ok(),
+        rule(bytes, "ferrolb").is_ok(),
+        generation(bytes).is_ok(),
+        element_list(bytes, "ferrolb", chains).is_ok(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    #[test]
+    fn damaged_objects_are_read_without_a_panic(bytes in damaged(objects())) {
+        read_all(&bytes, &["svc_reject"]);
+    }
+}
+
+#[test]
+fn a_set_with_an_expression_that_is_longer_than_its_buffer_is_read_as_far_as_it_is_looked_at() {
+    // NFTA_SET_EXPR { an attribute of 16 KiB in 8 bytes }: the parser of netlink-packet-netfilter 0.4 panics on it.
+    let broken = nla(17, &[0, 0x40, 1, 0, 0, 0, 0, 0]);
+    let message = |family: u8, table: &str| {
+        let parts = [
+            nla(1, &[table.as_bytes(), &[0]].concat()),
+            nla(2, b"vip4\0"),
+            nla(3, &0u32.to_be_bytes()),
+            nla(4, &7u32.to_be_bytes()),
+            broken.clone(),
+        ];
+        [vec![family, 0, 0, 0], parts.concat()].concat()
+    };
+    let found = set_in(&message(1, "ferrolb"), "ferrolb").unwrap();
+    assert_eq!(
+        found,
+        Some(("vip4".to_owned(), (SetFlags::empty(), 7, None)))
+    );
+    assert_eq!(set_in(&message(1, "other"), "ferrolb"), Ok(None));
+    // A table `ip ferrolb` is somebody else's.
+    assert_eq!(set_in(&message(2, "ferrolb"), "ferrolb"), Ok(None));
+}
+
+#[test]
+fn what_is_inside_of_a_foreign_object_is_not_looked_at() {
+    let broken = [0xff; 7];
+    let foreign = [vec![1, 0, 0, 0], nla(1, b"other\0"), broken.to_vec()].concat();
+    assert_eq!(read_all(&foreign, &[]), [true, true, true, false, true]);
+    let ours = [vec![1, 0, 0, 0], nla(1, b"ferrolb\0"), broken.to_vec()].concat();
+    assert_eq!(read_all(&ours, &[]), [false; 5]);
+}
+
+#[test]
+fn the_generation_of_the_ruleset_is_read() {
+    let [message] = captured("gen").try_into().unwrap();
+    assert_eq!(generation(&message), Ok(Some(1)));
 }
 
 #[test]

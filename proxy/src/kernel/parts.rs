@@ -1,0 +1,101 @@
+//! The three parts of the kernel that operations go to, each over its netlink socket.
+
+use super::ipvs::IpVs;
+use super::links::{Intact, Links};
+use super::netlink::Socket;
+use super::nft::Nft;
+use super::{Damage, KernelError, Observed, Op, VirtualServerId};
+
+/// IPVS, nf_tables and the dummy of one network namespace.
+#[derive(Debug)]
+pub(super) struct Parts<S> {
+    pub(super) ipvs: IpVs<S>,
+    pub(super) nft: Nft<S>,
+    pub(super) links: Links<S>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Links,
+    IpVs,
+    Nft,
+}
+
+impl Part {
+    /// Where an operation goes.
+    fn of(op: &Op) -> Self {
+        match op {
+            Op::AddAddress(_) | Op::DelAddress(_) => Self::Links,
+            Op::SetVirtualServer(_)
+            | Op::DelVirtualServer(_)
+            | Op::SetRealServer(..)
+            | Op::DelRealServer(..) => Self::IpVs,
+            Op::AddElement(..) | Op::DelElement(..) => Self::Nft,
+        }
+    }
+}
+
+impl<S: Socket> Parts<S> {
+    /// Reads what is there.
+    pub(super) async fn read(&mut self) -> Result<Observed, KernelError> {
+        let (elements, rules_loaded) = self.nft.read().await?;
+        Ok(Observed {
+            addresses: self.links.read().await?,
+            servers: self.ipvs.read().await?,
+            elements,
+            rules_loaded,
+        })
+    }
+
+    /// One request each for the dummy, the route, the virtual server and the generation of nf_tables; each is one `send` and one
+    /// `recv`. Where somebody changed nf_tables since the last time (the proxy itself too), one more for each of the base chains.
+    pub(super) async fn damage(
+        &mut self,
+        sentinel: Option<&VirtualServerId>,
+    ) -> Result<Option<Damage>, KernelError> {
+        let addr = sentinel.and_then(|id| match id {
+            VirtualServerId::Address { addr, .. } => Some(*addr),
+            VirtualServerId::Fwmark { .. } => None,
+        });
+        let links = self.links.intact(addr).await?;
+        if links == Intact::NoLink || !self.nft.intact().await? {
+            return Ok(Some(Damage::Ground));
+        }
+        let served = match sentinel {
+            Some(id) => self.ipvs.has(*id).await?,
+            None => true,
+        };
+        Ok((links == Intact::NoAddress || !served).then_some(Damage::Server))
+    }
+
+    /// Applied in the order given; neighbouring operations on elements go in as one transaction. After an operation that is not
+    /// answered the rest is not sent: it may depend on that one, and a kernel that does not answer must not cost a wait for each.
+    pub(super) async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
+        let mut errors = Vec::new();
+        let mut start = 0;
+        let mut silent = false;
+        for run in ops.chunk_by(|a, b| Part::of(a) == Part::of(b)) {
+            let refusals = match run.first().map(Part::of) {
+                _ if silent => unsent(run),
+                Some(Part::Links) => self.links.apply(run).await,
+                Some(Part::IpVs) => self.ipvs.apply(run).await,
+                Some(Part::Nft) => self.nft.apply(run).await,
+                None => Vec::new(),
+            };
+            silent |= refusals.iter().any(|(_, e)| e.is_silence());
+            errors.extend(refusals.into_iter().map(|(i, e)| (start + i, e)));
+            start += run.len();
+        }
+        errors
+    }
+}
+
+fn unsent(ops: &[Op]) -> Vec<(usize, KernelError)> {
+    let error = |op: &Op| KernelError::Unsent {
+        what: format!("{op:?}"),
+    };
+    ops.iter().map(error).enumerate().collect()
+}
+
+#[cfg(test)]
+mod tests;
