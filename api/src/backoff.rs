@@ -34,22 +34,23 @@ impl Backoff {
         self
     }
 
-    /// The wait after so many failures in a row without the share of chance; none before the first failure.
-    pub fn wait(&self, failures: u32) -> Duration {
+    /// The wait after so many failures in a row; none before the first. `chance` is a random number, of which 0 adds nothing.
+    pub fn after(&self, failures: u32, chance: u64) -> Duration {
         let Some(steps) = failures.checked_sub(1) else {
             return Duration::ZERO;
         };
         let times = self.factor.checked_pow(steps);
         let wait = times.and_then(|times| self.base.checked_mul(times));
-        wait.unwrap_or(self.cap).min(self.cap)
+        let wait = wait.unwrap_or(self.cap).min(self.cap);
+        let quarter = u64::try_from(wait.as_nanos() / 4).unwrap_or(u64::MAX);
+        let more = chance.checked_rem(quarter.saturating_add(1)).unwrap_or(0);
+        wait.saturating_add(Duration::from_nanos(more))
     }
 
-    /// Counts a failure and says how long to wait after it. `chance` is a random number, of which 0 adds nothing.
+    /// Counts a failure and says how long to wait after it: see [`Backoff::after`].
     pub fn next(&mut self, chance: u64) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        let wait = self.wait(self.failures);
-        let quarter = u64::try_from(wait.as_nanos() / 4).unwrap_or(u64::MAX);
-        wait + Duration::from_nanos(chance.checked_rem(quarter.saturating_add(1)).unwrap_or(0))
+        self.after(self.failures, chance)
     }
 
     /// Failures in a row.

@@ -15,8 +15,8 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Batch;
+use ferrolb_api::{Backoff, ObjectKey};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -140,11 +140,12 @@ struct Proxy<K> {
     /// The virtual server that the last glance looked for.
     sentinel: Option<VirtualServerId>,
     next_glance: Instant,
-    /// Until the next glance; doubles while they find damage.
-    glance_pause: Duration,
+    /// Between glances that find damage.
+    glances: Backoff,
     next_audit: Instant,
     last: Instant,
-    pause: Duration,
+    /// Between attempts to do what was not done.
+    retries: Backoff,
     programmed: watch::Sender<Programmed>,
     status: watch::Sender<Snapshot>,
 }
@@ -168,10 +169,10 @@ impl<K: Kernel> Proxy<K> {
             unverified: false,
             sentinel: None,
             next_glance: Instant::now() + config.watch,
-            glance_pause: config.watch,
+            glances: Backoff::new(config.watch, config.audit),
             next_audit: Instant::now(),
             last: Instant::now(),
-            pause: config.retry.start,
+            retries: Backoff::new(config.retry.start, config.retry.end),
             programmed,
             status,
             config,
@@ -236,7 +237,7 @@ impl<K: Kernel> Proxy<K> {
             .sentinel
             .filter(|id| self.held.servers.contains_key(id));
         match self.kernel.damage(sentinel.as_ref()).await {
-            Ok(None) => self.glance_pause = self.config.watch,
+            Ok(None) => self.glances.reset(),
             Ok(Some(damage)) => {
                 tracing::warn!(
                     ?damage,
@@ -250,8 +251,7 @@ impl<K: Kernel> Proxy<K> {
                 }
                 self.audit().await;
                 // Whoever keeps removing it, or whatever cannot be repaired, must not keep this node busy.
-                self.next_glance = Instant::now() + self.glance_pause;
-                self.glance_pause = (self.glance_pause * 2).min(self.config.audit);
+                self.next_glance = Instant::now() + self.glances.next(0);
                 return;
             }
             Err(error) => tracing::warn!(%error, "the kernel could not be looked at"),
@@ -309,7 +309,7 @@ impl<K: Kernel> Proxy<K> {
             tracing::warn!(%error, "an operation was not done, trying again");
         }
         if self.errors.is_empty() {
-            self.pause = self.config.retry.start;
+            self.retries.reset();
             self.next_audit = Instant::now() + self.config.audit;
         } else {
             self.later();
@@ -319,7 +319,6 @@ impl<K: Kernel> Proxy<K> {
     }
 
     fn later(&mut self) {
-        self.next_audit = Instant::now() + self.pause;
-        self.pause = (self.pause * 2).min(self.config.retry.end);
+        self.next_audit = Instant::now() + self.retries.next(0);
     }
 }

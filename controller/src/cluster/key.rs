@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::Duration;
 
+use ferrolb_api::Backoff;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,13 +23,14 @@ use super::writer::WriteError;
 pub const FIELD: &str = "key";
 /// 256 bits.
 const LENGTH: usize = 32;
-const PAUSES: (u64, u64) = (1_000, 60_000);
+/// Between two attempts.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// Makes the Secret where there is none, however long that takes.
 pub async fn ensure(client: &Client, namespace: &str, name: &str) {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let mut told = None;
-    let mut pause = PAUSES.0;
+    let mut backoff = PAUSES;
     loop {
         let failure = match secret(namespace, name) {
             Ok(secret) => {
@@ -51,8 +53,7 @@ pub async fn ensure(client: &Client, namespace: &str, name: &str) {
             );
             told = Some(failure);
         }
-        tokio::time::sleep(Duration::from_millis(pause + chance() % (pause / 4))).await;
-        pause = (pause * 2).min(PAUSES.1);
+        tokio::time::sleep(backoff.next(chance())).await;
     }
 }
 

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ferrolb_api::ObjectKey;
+use ferrolb_api::{Backoff, ObjectKey};
 use tracing::{debug, info, warn};
 
 use super::diff::Write;
@@ -20,8 +20,8 @@ use super::writer::WriteError;
 
 /// Writes that are under way together at most.
 pub(super) const AT_ONCE: usize = 8;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Between two attempts to write one Service.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// What was written is written again if it is not seen for so long.
 const LAG: Duration = Duration::from_secs(60);
 /// An undoing after so long is the first one again.
@@ -82,7 +82,7 @@ impl Queue {
                 if times == UNDONE_TOO_OFTEN {
                     warn!(service = %key, "somebody else keeps changing its load-balancer status: only one controller may serve a load balancer class");
                 }
-                now + pause(times, 0)
+                now + PAUSES.after(times, 0)
             }
         };
         self.at(key, Some(at));
@@ -155,7 +155,7 @@ impl Queue {
             }
             Err(_) => {
                 entry.failures += 1;
-                (pause(entry.failures, chance), None)
+                (PAUSES.after(entry.failures, chance), None)
             }
         };
         let (failures, gone) = (entry.failures, entry.gone);
@@ -227,14 +227,6 @@ impl Queue {
         };
         self.flying == 0 && !self.entries.values().any(waits)
     }
-}
-
-/// The pause after so many failures: doubled each time, with up to a quarter more by chance.
-fn pause(failures: u32, chance: u64) -> Duration {
-    let base = FIRST_PAUSE * 2_u32.pow(failures.saturating_sub(1).min(6));
-    let base = base.min(LONGEST_PAUSE);
-    let quarter = u64::try_from(base.as_millis() / 4).unwrap_or(1).max(1);
-    base + Duration::from_millis(chance % quarter)
 }
 
 #[cfg(test)]

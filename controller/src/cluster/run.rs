@@ -4,6 +4,7 @@ use std::future::{Future, pending};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use ferrolb_api::Backoff;
 use ferrolb_source::Source;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -74,8 +75,9 @@ async fn until(due: Option<Instant>) {
 /// Tells events one after the other. One that cannot be told is dropped after some attempts: it is no more than a courtesy.
 async fn tell_all<W: Writer>(writer: &W, mut events: mpsc::Receiver<Event>) {
     let mut failing = false;
+    let pauses = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     while let Some(event) = events.recv().await {
-        for attempt in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
             match writer.event(&event).await {
                 Ok(()) => {
                     failing = false;
@@ -88,7 +90,7 @@ async fn tell_all<W: Writer>(writer: &W, mut events: mpsc::Receiver<Event>) {
                     if !matches!(error, WriteError::Unreachable(_)) {
                         break;
                     }
-                    tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
+                    tokio::time::sleep(pauses.after(attempt, 0)).await;
                 }
             }
         }

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use ferrolb_api::ObjectKey;
 use ferrolb_api::object::Kind;
+use ferrolb_api::{Backoff, ObjectKey};
 use futures_util::StreamExt;
 use kube::core::{ApiResource, Status};
 use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Error as WatchError, Event};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
@@ -282,12 +281,21 @@ fn sentence(error: &WatchError, resource: &Resource) -> String {
     }
 }
 
-/// The time between two attempts: doubled from half a second up to eight, with up to a quarter more by chance, so that the
-/// nodes of a cluster do not come all at once when it is back. Anew after a quiet minute.
-#[derive(Debug, Default)]
+/// The time between two attempts, with a share of chance so that the nodes of a cluster do not come all at once when it is back.
+/// It starts again after a quiet minute.
+#[derive(Debug)]
 struct Patience {
-    failures: u32,
+    backoff: Backoff,
     last: Option<Instant>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(8)),
+            last: None,
+        }
+    }
 }
 
 impl Iterator for Patience {
@@ -299,21 +307,16 @@ impl Iterator for Patience {
             .last
             .is_some_and(|last| now - last > Duration::from_secs(60))
         {
-            self.failures = 0;
+            self.backoff.reset();
         }
         self.last = Some(now);
-        let base = Duration::from_millis(500) * 2_u32.pow(self.failures.min(4));
-        self.failures += 1;
         // A hasher of the standard library has a key of its own in every process and place.
         let chance = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now);
-        let quarter = u64::try_from(base.as_millis() / 4)
-            .unwrap_or(u64::MAX)
-            .max(1);
-        Some(base + Duration::from_millis(chance % quarter))
+        Some(self.backoff.next(chance))
     }
 }
 
-impl Backoff for Patience {
+impl kube::runtime::utils::Backoff for Patience {
     /// Called before every attempt to list, whatever comes of it: a watcher announces a list before it asks for it. So only a
     /// quiet minute counts.
     fn reset(&mut self) {}

@@ -19,10 +19,10 @@ fn down() -> Result<(), WriteError> {
 
 #[test]
 fn pauses_are_doubled_up_to_a_minute_and_a_quarter() {
-    let seconds = |n, chance| pause(n, chance).as_secs_f32();
+    let seconds = |n, chance| PAUSES.after(n, chance).as_secs_f32();
     let all: Vec<f32> = (1..9).map(|n| seconds(n, 0)).collect();
     assert_eq!(all, [1., 2., 4., 8., 16., 32., 60., 60.]);
-    assert!((60.0..75.0).contains(&seconds(99, u64::MAX)));
+    assert!((60.0..=75.0).contains(&seconds(99, u64::MAX)));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn the_same_wish_again_does_not_shorten_the_pause_and_no_wish_ends_it() {
     queue.begin(now).unwrap();
     queue.done(&key("a/1"), down(), now, 0);
     let due = queue.due();
-    assert_eq!(due, Some(now + FIRST_PAUSE));
+    assert_eq!(due, Some(now + PAUSES.after(1, 0)));
     queue.want(&key("a/1"), Some(write("10.0.0.1")), now);
     assert_eq!(queue.due(), due);
     queue.want(&key("a/1"), None, now);

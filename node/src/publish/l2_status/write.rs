@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use ferrolb_api::Backoff;
 use ferrolb_source::cluster::access::chain;
 use kube::{Client, Error};
 use tokio::sync::watch;
@@ -18,9 +19,8 @@ use super::{Announcement, Wanted};
 #[cfg(test)]
 mod tests;
 
-/// Between the first two attempts; doubled up to [`SLOWEST`].
-const PAUSE: Duration = Duration::from_secs(1);
-const SLOWEST: Duration = Duration::from_secs(60);
+/// Between two attempts.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// What the API server has is listed again so often: somebody may have deleted it.
 const AUDIT: Duration = Duration::from_secs(300);
 
@@ -109,7 +109,7 @@ impl<O: Objects> Scribe<O> {
             return;
         }
         let mut known = Known::default();
-        let (mut pause, mut told) = (PAUSE, false);
+        let (mut backoff, mut told) = (PAUSES, false);
         loop {
             let wanted = hear.borrow_and_update().clone();
             match self.bring(&mut known, &wanted, Instant::now()).await {
@@ -117,7 +117,7 @@ impl<O: Objects> Scribe<O> {
                     if std::mem::take(&mut told) {
                         info!("objects of kind ServiceL2Status are written again");
                     }
-                    pause = PAUSE;
+                    backoff.reset();
                     let due = known.due().unwrap_or_else(Instant::now);
                     if let Ok(Err(_)) = tokio::time::timeout_at(due.into(), hear.changed()).await {
                         return;
@@ -130,8 +130,7 @@ impl<O: Objects> Scribe<O> {
                     } else {
                         warn!("{why}");
                     }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(SLOWEST);
+                    tokio::time::sleep(backoff.next(0)).await;
                 }
             }
         }
