@@ -120,3 +120,46 @@ fn an_ipv6_address_of_another_proxy_becomes_a_route_with_the_nodes_source() {
         assert_eq!(routes.lines().count(), 1, "{routes}");
     });
 }
+
+#[test]
+fn foreign_tables_do_not_disturb_the_reading_of_ours_whatever_is_in_them() {
+    need!(
+        "foreign_tables_do_not_disturb_the_reading_of_ours_whatever_is_in_them",
+        Need::Root,
+        Need::IpVs,
+        Need::Tool("nft")
+    );
+    let (netns, state) = node("foreign");
+    let dir = path(&state);
+    // Sets with one expression and with two, and a table of our name in another family.
+    let rules = "table inet other {
+        set counted { type ipv4_addr; size 65535; flags dynamic; counter; }
+        set limited { type ipv4_addr; size 65535; flags dynamic; counter; limit rate 1/second; }
+        chain c { ip saddr @counted drop; }
+    }
+    table ip ferrolb {
+        set vip4 { type ipv6_addr; elements = { fd00::1 }; }
+        chain prerouting { type filter hook prerouting priority 0; ip saddr 192.0.2.9 drop; }
+    }";
+    let file = dir.join("foreign.nft");
+    std::fs::write(&file, rules).unwrap();
+    netns.sh("nft", &["-f", file.to_str().unwrap()]);
+    let foreign = || {
+        let others = [["inet", "other"], ["ip", "ferrolb"]];
+        others.map(|[family, name]| netns.sh("nft", &["-a", "list", "table", family, name]))
+    };
+    let before = foreign();
+    within(&netns, async move || {
+        let mut kernel = kernel(&dir).await;
+        kernel.prepare().await.unwrap();
+        let errors = kernel.apply(&everything()).await;
+        assert!(errors.is_empty(), "{errors:#?}");
+        let observed = kernel.read().await.unwrap();
+        assert!(observed.rules_loaded);
+        for op in everything() {
+            assert!(holds(&observed, &op), "{op:?}");
+        }
+        assert_eq!(kernel.damage(None).await.unwrap(), None);
+    });
+    assert_eq!(foreign(), before);
+}

@@ -6,7 +6,7 @@ use netlink_packet_core::Emitable;
 use proptest::prelude::*;
 
 use super::super::Forwarding;
-use super::super::netlink::tests::damaged;
+use super::super::netlink::tests::{captured, damaged};
 use super::attr::{dest, dest_from, service, service_from};
 use super::*;
 
@@ -82,6 +82,64 @@ proptest! {
     }
 }
 
+/// The values of the attributes of one kind in a message.
+fn inside(message: &[u8], kind: u16) -> Vec<Vec<u8>> {
+    of_kind(message, kind)
+        .map(|value| value.unwrap().to_vec())
+        .collect()
+}
+
+#[test]
+fn services_and_destinations_are_read_from_messages_of_a_real_kernel() {
+    let server = |id, scheduler: &str, sched_flags, persistence| VirtualServer {
+        id,
+        scheduler: scheduler.to_owned(),
+        sched_flags,
+        persistence,
+    };
+    let address = |addr: &str, port, protocol| VirtualServerId::Address {
+        addr: addr.parse().unwrap(),
+        port,
+        protocol,
+    };
+    let mark = VirtualServerId::Fwmark {
+        mark: 7,
+        family: Family::V4,
+    };
+    let (v4, v6) = (
+        address("10.96.0.1", 80, Protocol::Tcp),
+        address("fd00::1", 53, Protocol::Udp),
+    );
+    let services = captured("ipvs-svc")
+        .into_iter()
+        .flat_map(|m| inside(&m, CMD_SERVICE));
+    let services: Vec<_> = services
+        .map(|s| service_from(&s).unwrap().unwrap())
+        .collect();
+    let expected = [
+        server(v6, "sh", 8, Some(300)),
+        server(v4, "rr", 0, None),
+        server(mark, "wrr", 0, None),
+    ];
+    assert_eq!(services, expected);
+    let dests = captured("ipvs-dest")
+        .into_iter()
+        .flat_map(|m| inside(&m, CMD_DEST));
+    let dests: Vec<_> = dests
+        .zip([v6, v4])
+        .map(|(d, id)| dest_from(id, &d).unwrap().unwrap())
+        .collect();
+    let real = |addr: &str, weight| RealServer {
+        addr: addr.parse().unwrap(),
+        weight,
+        forwarding: Forwarding::Masq,
+    };
+    assert_eq!(
+        dests,
+        [real("[fd00:1::1]:53", 1), real("10.244.0.1:8080", 3)]
+    );
+}
+
 /// Services and destinations as a dump has them, behind the header.
 fn objects() -> Vec<Vec<u8>> {
     let service = |id| VirtualServer {
@@ -100,6 +158,10 @@ fn objects() -> Vec<Vec<u8>> {
         .map(|id| bytes(&super::attr::service(&service(id))))
         .collect();
     out.push(bytes(&dest(&real)));
+    for (name, kind) in [("ipvs-svc", CMD_SERVICE), ("ipvs-dest", CMD_DEST)] {
+        let real = captured(name).into_iter();
+        out.extend(real.flat_map(|m| inside(&m, kind)));
+    }
     out
 }
 

@@ -10,9 +10,14 @@ use super::faulty::{Fault, Faults, FaultySocket, Message, Mute, Peer, Said, byte
 use super::wire::{Answer, replies};
 use super::*;
 
-/// Payloads of messages as a Linux 6 kernel sent them, by name: see the file.
+/// Payloads of messages as a Linux 6 kernel sent them, by what was asked for.
 pub(crate) fn captured(name: &str) -> Vec<Vec<u8>> {
-    let lines = include_str!("captured/rtnetlink.txt").lines();
+    let files = concat!(
+        include_str!("captured/rtnetlink.txt"),
+        include_str!("captured/nftables.txt"),
+        include_str!("captured/ipvs.txt")
+    );
+    let lines = files.lines();
     let mine = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let hex = |text: &str| -> Vec<u8> {
         let digits: Vec<u8> = text
@@ -51,7 +56,9 @@ pub(crate) fn damaged(messages: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> 
         })
 }
 
-fn all(block: &[u8]) -> Vec<Result<(u16, Vec<u8>), Malformed>> {
+type Attribute = Result<(u16, Vec<u8>), Malformed>;
+
+fn all(block: &[u8]) -> Vec<Attribute> {
     attributes(block)
         .map(|a| a.map(|(kind, value)| (kind, value.to_vec())))
         .collect()
@@ -66,7 +73,7 @@ fn attributes_are_read_as_far_as_their_lengths_add_up() {
     );
     let whole = [nla(1, &[7]), nla(0x8002, &nla(3, &[1, 2, 3, 4]))].concat();
     let nested = (2, nla(3, &[1, 2, 3, 4]));
-    let cases: [(&str, Vec<u8>, Vec<Result<(u16, Vec<u8>), Malformed>>); 9] = [
+    let cases: [(&str, Vec<u8>, Vec<Attribute>); 9] = [
         ("nothing", vec![], vec![]),
         (
             "two, one with a flag",

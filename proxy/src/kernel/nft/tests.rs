@@ -13,7 +13,9 @@ use super::rules::{fingerprint, fingerprint_in, new_rule};
 use super::*;
 use ferrolb_api::view::Protocol;
 use netlink_packet_netfilter::NetfilterMessageInner;
-use netlink_packet_netfilter::nftables::{NfTablesMessage, RuleAttribute, SetFlags};
+use netlink_packet_netfilter::nftables::{
+    InetHookNumber, NfTablesMessage, RuleAttribute, SetFlags,
+};
 use std::net::IpAddr;
 
 fn set(name: &str) -> SetDef {
@@ -100,6 +102,19 @@ fn objects() -> Vec<Vec<u8>> {
         .collect()
 }
 
+fn real_objects() -> impl Iterator<Item = Vec<u8>> {
+    let names = [
+        "sets",
+        "chains",
+        "rules",
+        "elem-svc4",
+        "elem-svccidr4",
+        "elem-lballow4",
+        "gen",
+    ];
+    names.into_iter().flat_map(captured)
+}
+
 fn read_all(bytes: &[u8], chains: &[&'static str]) -> [bool; 5] {
     [
         set_in(bytes, "ferrolb").is_ok(),
@@ -114,7 +129,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
 
     #[test]
-    fn damaged_objects_are_read_without_a_panic(bytes in damaged(objects())) {
+    fn damaged_objects_are_read_without_a_panic(bytes in damaged(real_objects().chain(objects()).collect())) {
         read_all(&bytes, &["svc_reject"]);
     }
 }
@@ -155,7 +170,95 @@ fn what_is_inside_of_a_foreign_object_is_not_looked_at() {
 #[test]
 fn the_generation_of_the_ruleset_is_read() {
     let [message] = captured("gen").try_into().unwrap();
-    assert_eq!(generation(&message), Ok(Some(1)));
+    assert_eq!(generation(&message), Ok(Some(2)));
+}
+
+#[test]
+fn objects_are_read_from_messages_of_a_real_kernel() {
+    let found: Vec<_> = captured("sets")
+        .iter()
+        .filter_map(|s| set_in(s, "ferrolb").unwrap())
+        .collect();
+    let names = ["vip4", "svc4", "svccidr4", "mark4", "lballow4"];
+    let expected = names.map(|name| {
+        let def = set(name);
+        let data = def.data.map(|d| encode::data_type(d).0);
+        (
+            name.to_owned(),
+            (encode::set_flags(&def), encode::key_type(def.key).0, data),
+        )
+    });
+    assert_eq!(found, expected);
+
+    let found: Vec<_> = captured("chains")
+        .iter()
+        .filter_map(|c| chain(c, "ferrolb").unwrap())
+        .collect();
+    let [reject, base] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert_eq!(
+        (reject.name.as_str(), &reject.hook, reject.uses),
+        ("svc_reject", &None, Some(2))
+    );
+    let hook = (InetHookNumber::PreRouting, -160, "filter".to_owned());
+    assert_eq!(
+        (base.name.as_str(), &base.hook, base.uses),
+        ("prerouting", &Some(hook), Some(1))
+    );
+    let [single] = captured("chain1").try_into().unwrap();
+    assert_eq!(chain(&single, "ferrolb").unwrap().as_ref(), Some(base));
+
+    let rules: Vec<_> = captured("rules")
+        .iter()
+        .map(|r| rule(r, "ferrolb").unwrap())
+        .collect();
+    // Those that `nft` wrote have no fingerprint.
+    let expected = [
+        Some(("svc_reject".to_owned(), None)),
+        Some(("prerouting".to_owned(), None)),
+        None,
+    ];
+    assert_eq!(rules, expected);
+}
+
+#[test]
+fn elements_are_read_from_messages_of_a_real_kernel() {
+    let addr = |text: &str| Key::Addr(text.parse().unwrap());
+    let net = |text: &str| Key::net(&text.parse().unwrap());
+    let key = |host: &str, protocol, port| vec![addr(host), Key::Proto(protocol), Key::Port(port)];
+    let web = key("10.96.0.1", Protocol::Tcp, 80);
+    let reject = Some(Value::Verdict(Verdict::Goto("svc_reject")));
+    let accept = Some(Value::Verdict(Verdict::Accept));
+    let mut allowed = web.clone();
+    allowed.push(net("192.0.2.0/24"));
+    for (name, expected) in [
+        (
+            "vip4",
+            vec![
+                (vec![addr("10.96.0.1")], None),
+                (vec![addr("10.96.0.2")], None),
+            ],
+        ),
+        (
+            "svc4",
+            vec![
+                (web.clone(), reject),
+                (key("10.96.0.2", Protocol::Udp, 53), accept),
+            ],
+        ),
+        ("svccidr4", vec![(vec![net("10.96.0.0/16")], None)]),
+        ("mark4", vec![(web, Some(Value::Mark(9)))]),
+        ("lballow4", vec![(allowed, None)]),
+    ] {
+        let messages = captured(&format!("elem-{name}")).into_iter();
+        let raws = messages.flat_map(|m| element_list(&m, "ferrolb", &["svc_reject"]).unwrap());
+        let expected: BTreeSet<_> = expected
+            .into_iter()
+            .map(|(key, value)| Element { key, value })
+            .collect();
+        assert_eq!(elements(&set(name), raws.collect()), expected, "{name}");
+    }
 }
 
 #[test]
