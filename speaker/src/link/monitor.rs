@@ -1,10 +1,15 @@
 //! Follows the kernel's interfaces and addresses over rtnetlink(7): one subscription first, then a dump, so nothing that
 //! happens in between is lost (repeated changes do no harm). It only translates; `state` keeps.
+//!
+//! A connection that ends, or that leaves a dump unanswered, is replaced by a new one, and everything is read again.
 
 use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt};
+use ferrolb_api::Backoff;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -13,12 +18,17 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::state::{Link, LinkAddress, LinkChange, Links};
 use crate::frame::arp::Mac;
 
 /// How often everything is read again: a socket that overran has lost reports.
 const AUDIT: Duration = Duration::from_secs(60);
+/// Longest wait for all answers of a dump.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between attempts to connect again.
+const RETRIES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 /// `INFINITY_LIFE_TIME` of linux/if_addr.h.
 const FOREVER: u32 = u32::MAX;
 
@@ -26,81 +36,151 @@ const FOREVER: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct Monitor {
     changes: mpsc::Receiver<LinkChange>,
-    handle: Handle,
-    tasks: [JoinHandle<()>; 3],
+    current: Arc<Mutex<Handle>>,
+    task: JoinHandle<()>,
 }
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.task.abort();
     }
-}
-
-fn failed(e: rtnetlink::Error) -> io::Error {
-    io::Error::other(format!(
-        "cannot read the network interfaces over rtnetlink: {e}"
-    ))
 }
 
 impl Monitor {
     /// Subscribes and reads all interfaces. Needs no rights.
     pub async fn start() -> io::Result<(Self, Links)> {
+        let (connection, links) = Connection::open().await?;
+        let current = Arc::new(Mutex::new(connection.handle.clone()));
+        let (sender, changes) = mpsc::channel(64);
+        let task = tokio::spawn(follow(connection, current.clone(), sender));
+        let monitor = Self {
+            changes,
+            current,
+            task,
+        };
+        Ok((monitor, links))
+    }
+
+    /// The next change; `None` when nothing follows the interfaces any more. Cancel safe.
+    pub async fn next(&mut self) -> Option<LinkChange> {
+        self.changes.recv().await
+    }
+
+    /// The rtnetlink handle of now, for those who change addresses.
+    pub fn handle(&self) -> Handle {
+        let current = self.current.lock();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One rtnetlink socket and the task that reads it.
+struct Connection {
+    handle: Handle,
+    messages: Pin<Box<dyn Stream<Item = RouteNetlinkMessage> + Send>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Connection {
+    /// Subscribes, then reads everything.
+    async fn open() -> io::Result<(Self, Links)> {
         let groups = [
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv6Ifaddr,
         ];
-        let (connection, handle, mut messages) = new_multicast_connection(&groups)?;
-        let connection = tokio::spawn(connection);
-        let mut links = Links::default();
-        dump(&handle, &mut links).await.map_err(failed)?;
-        let (sender, changes) = mpsc::channel(64);
-        let audit = tokio::spawn(audit(handle.clone(), sender.clone()));
-        let forward = tokio::spawn(async move {
-            while let Some((message, _)) = messages.next().await {
-                if let NetlinkPayload::InnerMessage(message) = message.payload
-                    && let Some(change) = translate(&message)
-                    && sender.send(change).await.is_err()
-                {
-                    return;
-                }
+        let (task, handle, messages) = new_multicast_connection(&groups)?;
+        let inner = |(message, _): (rtnetlink::packet_core::NetlinkMessage<_>, _)| async move {
+            match message.payload {
+                NetlinkPayload::InnerMessage(message) => Some(message),
+                _ => None,
             }
-        });
-        Ok((
-            Self {
-                changes,
-                handle,
-                tasks: [connection, forward, audit],
-            },
-            links,
-        ))
+        };
+        let mut connection = Self {
+            handle,
+            messages: Box::pin(messages.filter_map(inner)),
+            task: tokio::spawn(task),
+        };
+        let links = connection.read().await?;
+        Ok((connection, links))
     }
 
-    /// The next change; `None` when the kernel closed the socket. Cancel safe.
-    pub async fn next(&mut self) -> Option<LinkChange> {
-        self.changes.recv().await
+    async fn read(&mut self) -> io::Result<Links> {
+        let mut links = Links::default();
+        let read = tokio::time::timeout(PATIENCE, dump(&self.handle, &mut links));
+        let cannot = |why: String| {
+            io::Error::other(format!(
+                "cannot read the network interfaces over rtnetlink: {why}"
+            ))
+        };
+        match read.await {
+            Ok(Ok(())) => Ok(links),
+            Ok(Err(e)) => Err(cannot(e.to_string())),
+            Err(_) => Err(cannot(format!("no answer within {PATIENCE:?}"))),
+        }
     }
 
-    /// The rtnetlink handle, for those who change addresses.
-    pub fn handle(&self) -> Handle {
-        self.handle.clone()
+    /// Reports changes until the connection fails. A report that crosses an audit is made good by the next one.
+    async fn report(&mut self, sender: &mpsc::Sender<LinkChange>) -> Result<(), Failure> {
+        let mut audit = Instant::now() + AUDIT;
+        loop {
+            let change = tokio::select! {
+                message = self.messages.next() => match message {
+                    Some(message) => translate(&message),
+                    None => return Err(Failure::Ended),
+                },
+                () = tokio::time::sleep_until(audit) => {
+                    audit = Instant::now() + AUDIT;
+                    Some(LinkChange::All(self.read().await.map_err(Failure::Read)?))
+                }
+            };
+            if let Some(change) = change
+                && sender.send(change).await.is_err()
+            {
+                return Ok(());
+            }
+        }
     }
 }
 
-/// Reads everything again and again. A report that crosses the reading is made good by the next one.
-async fn audit(handle: Handle, sender: mpsc::Sender<LinkChange>) {
-    loop {
-        tokio::time::sleep(AUDIT).await;
-        let mut links = Links::default();
-        match dump(&handle, &mut links).await {
-            Ok(()) => {
-                if sender.send(LinkChange::All(links)).await.is_err() {
-                    return;
+/// Why a connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the rtnetlink connection ended")]
+    Ended,
+    #[error(transparent)]
+    Read(io::Error),
+}
+
+/// Reports changes, over one connection after another, until nobody listens.
+async fn follow(
+    mut connection: Connection,
+    current: Arc<Mutex<Handle>>,
+    sender: mpsc::Sender<LinkChange>,
+) {
+    while let Err(failure) = connection.report(&sender).await {
+        tracing::warn!(
+            "{failure}; connecting again, until then changes of the interfaces are not seen"
+        );
+        let mut retries = RETRIES;
+        let links = loop {
+            tokio::time::sleep(retries.next(0)).await;
+            match Connection::open().await {
+                Ok((fresh, links)) => {
+                    connection = fresh;
+                    break links;
                 }
+                Err(error) => tracing::warn!("{error}"),
             }
-            Err(e) => tracing::warn!("{}", failed(e)),
+        };
+        *current.lock().unwrap_or_else(PoisonError::into_inner) = connection.handle.clone();
+        if sender.send(LinkChange::All(links)).await.is_err() {
+            return;
         }
     }
 }
@@ -187,4 +267,35 @@ fn address(message: &AddressMessage) -> Option<(u32, LinkAddress)> {
     }
     let net = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
     Some((message.header.index, LinkAddress { net, expires }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_ends_is_replaced_and_everything_is_read_again() {
+        let (connection, links) = Connection::open().await.unwrap();
+        let current = Arc::new(Mutex::new(connection.handle.clone()));
+        let (sender, mut changes) = mpsc::channel(8);
+        // As if a message had made its decoder panic.
+        connection.task.abort();
+        let task = tokio::spawn(follow(connection, current.clone(), sender));
+        let everything = async {
+            loop {
+                if let Some(LinkChange::All(links)) = changes.recv().await {
+                    return links;
+                }
+            }
+        };
+        let again = tokio::time::timeout(Duration::from_secs(60), everything);
+        let names = |links: &Links| links.iter().map(|l| l.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&again.await.unwrap()), names(&links));
+        let handle = current.lock().unwrap().clone();
+        dump(&handle, &mut Links::default()).await.unwrap();
+        drop(changes);
+        task.abort();
+    }
 }
