@@ -1,5 +1,5 @@
 # Everything a newcomer needs is one of these; `make help` lists them. What a target needs and this machine lacks is installed first,
-# without a question (hack/setup says what).
+# without a question (hack/setup says what), and nothing that only another target needs.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
@@ -19,10 +19,12 @@ in_kernel_with_plane := --config "target.'cfg(unix)'.runner=['$(lab)','run','--p
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-setup: ## Install what building and testing need
-	@hack/setup
+setup: ## Install what building, the demo and all tests need
+	@hack/setup test
 
-build: setup binary ## Build target/release/ferrolb (the default)
+build: ## Build target/release/ferrolb (the default)
+	@hack/setup build
+	@$(MAKE) --no-print-directory binary
 	@echo "built: $(FERROLB_BIN)"
 
 binary:
@@ -63,10 +65,15 @@ kernel-tier: binary lab ## IPVS tests: here, or in a VM
 	@echo "== kernel tier"
 	@cargo test -p ferrolb-tests $(in_kernel) --test kernel --test kernel_ops
 
-demo: build lab ## Three nodes, a client, the users' manifests: shown end to end
-	@$(lab) demo
+# One profile for all that the demo runs: its dependencies are built once.
+demo: ## Three nodes, a client, the users' manifests: shown end to end
+	@hack/setup demo
+	@echo "== building ferrolb and the lab (usually three minutes, and seconds once it was done)"
+	@cargo build --release --bins -p ferrolb -p ferrolb-tests
+	@$(target)/release/lab demo
 
-bench: setup ## What a full pass, an audit and one change cost at 1,000 and 10,000 Services
+bench: ## What a full pass, an audit and one change cost at 1,000 and 10,000 Services
+	@hack/setup build
 	@cargo bench -q -p ferrolb-proxy --bench passes
 
 fmt: ## Format the code
