@@ -60,7 +60,7 @@ fn beside_a_hostport_rule_service_addresses_still_answer_from_their_own_endpoint
     let _rules = HostPort::install(&world);
     let mut all = cells(&world, |_| true);
     all.extend(unused(&world));
-    check(&world, all);
+    check(all);
 }
 
 #[test]
@@ -81,5 +81,5 @@ fn beside_a_hostport_rule_the_nodes_port_still_goes_to_the_hostport_pod() {
     }
     // A CNI masquerades the pod's way to itself; this one does not.
     cells.retain(|cell| cell.source.name != "a2");
-    check(&world, cells);
+    check(cells);
 }

@@ -37,10 +37,10 @@ pub(crate) fn world() -> MutexGuard<'static, World> {
 
 /// Panics with every cell that differs.
 #[track_caller]
-pub(crate) fn check(world: &World, cells: Vec<Cell>) {
+pub(crate) fn check(cells: Vec<Cell>) {
     let count = cells.len();
     let start = std::time::Instant::now();
-    let lines = differences(world, cells);
+    let lines = differences(cells);
     println!("{count} cells in {} ms", start.elapsed().as_millis());
     assert!(
         lines.is_empty(),
@@ -134,12 +134,9 @@ fn under_cluster_policies_every_endpoint_answers_everybody() {
     on_the_world(
         "under_cluster_policies_every_endpoint_answers_everybody",
         |world| {
-            check(
-                world,
-                cells(world, |case| {
-                    !case.external_local && !case.internal_local && !case.ranges
-                }),
-            );
+            check(cells(world, |case| {
+                !case.external_local && !case.internal_local && !case.ranges
+            }));
         },
     );
 }
@@ -148,7 +145,7 @@ fn under_cluster_policies_every_endpoint_answers_everybody() {
 fn under_external_policy_local_clients_keep_their_address_and_see_local_endpoints() {
     on_the_world(
         "under_external_policy_local_clients_keep_their_address_and_see_local_endpoints",
-        |world| check(world, cells(world, |case| case.external_local)),
+        |world| check(cells(world, |case| case.external_local)),
     );
 }
 
@@ -156,7 +153,7 @@ fn under_external_policy_local_clients_keep_their_address_and_see_local_endpoint
 fn under_internal_policy_local_the_cluster_ip_stays_on_the_node() {
     on_the_world(
         "under_internal_policy_local_the_cluster_ip_stays_on_the_node",
-        |world| check(world, cells(world, |case| case.internal_local)),
+        |world| check(cells(world, |case| case.internal_local)),
     );
 }
 
@@ -164,7 +161,7 @@ fn under_internal_policy_local_the_cluster_ip_stays_on_the_node() {
 fn source_ranges_limit_the_load_balancer_address_alone() {
     on_the_world(
         "source_ranges_limit_the_load_balancer_address_alone",
-        |world| check(world, cells(world, |case| case.ranges)),
+        |world| check(cells(world, |case| case.ranges)),
     );
 }
 
@@ -172,7 +169,7 @@ fn source_ranges_limit_the_load_balancer_address_alone() {
 fn unused_ports_and_host_sockets_behind_a_service_address_are_refused() {
     on_the_world(
         "unused_ports_and_host_sockets_behind_a_service_address_are_refused",
-        |world| check(world, unused(world)),
+        |world| check(unused(world)),
     );
 }
 
@@ -188,7 +185,7 @@ fn the_nodes_own_sockets_stay_reachable_on_its_own_address() {
                     cells.extend(line(world, "A itself", to, true, &["AK"; 6]));
                 }
             }
-            check(world, cells);
+            check(cells);
         },
     );
 }

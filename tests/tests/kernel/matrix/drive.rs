@@ -1,4 +1,8 @@
-//! Drives probes: the cells of each source one after another, the sources beside each other, and what waits for silence all at once.
+//! Drives probes: one question at a time to each node, both nodes beside each other, and all probes that wait for silence at once.
+//!
+//! Servers take turns, and a node has one turn for all who ask it. Two sources that asked in step would each see every second turn: two
+//! servers would look like one to each of them, for as long as they stay in step. So nobody else asks a node while a cell is probed,
+//! and a cell sees each of its servers exactly once in a round.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +18,8 @@ pub(crate) struct Cell {
     pub(crate) what: String,
     /// Who asks.
     pub(crate) source: Place,
+    /// The node that takes the request: 0 is A, 1 is B.
+    handler: usize,
     /// Over what.
     pub(crate) transport: Transport,
     /// Whom.
@@ -24,7 +30,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// Resolves a cell of the table; `handler` is the node that takes the request.
+    /// Resolves a cell of the table.
     pub(crate) fn new(
         world: &World,
         what: String,
@@ -40,6 +46,7 @@ impl Cell {
         Self {
             what,
             source: source.clone(),
+            handler,
             transport,
             to,
             expected,
@@ -51,20 +58,18 @@ impl Cell {
         self.seen.contains(&Seen::Silence)
     }
 
-    /// What differs. Servers take turns, and others ask meanwhile: each one that must answer does within a few rounds, and where one
-    /// answers a second request shows that no other does.
+    /// What differs. Each server that must answer does so once in a round, and where there is one, a second request shows that no
+    /// other answers.
     fn differs(&self) -> Option<String> {
-        let (rounds, timeout) = if self.is_silent() {
-            (1, silence())
-        } else {
-            (self.seen.len() * 8, patience())
+        let (rounds, timeout) = match self.seen.first() {
+            Some(Seen::Answer(..)) => (self.seen.len().max(2), patience()),
+            Some(Seen::Silence) => (1, silence()),
+            _ => (1, patience()),
         };
         let mut seen = BTreeSet::new();
-        for round in 1..=rounds {
+        for _ in 0..rounds {
             seen.insert(probe(self.transport, self.to, timeout));
-            let answers = matches!(self.seen.first(), Some(Seen::Answer(..)));
-            let enough = round > usize::from(answers) && seen.is_superset(&self.seen);
-            if enough || !seen.is_subset(&self.seen) {
+            if !seen.is_subset(&self.seen) {
                 break;
             }
         }
@@ -94,27 +99,34 @@ fn seen(world: &World, word: &str, source: &Place, handler: usize, six: bool) ->
 }
 
 /// Probes all cells; gives what differs, one line each.
-pub(crate) fn differences(world: &World, cells: Vec<Cell>) -> Vec<String> {
+pub(crate) fn differences(cells: Vec<Cell>) -> Vec<String> {
     assert!(!cells.is_empty(), "there is nothing to probe");
     let (silent, loud): (Vec<Cell>, Vec<Cell>) = cells.into_iter().partition(Cell::is_silent);
-    let mut lines = Vec::new();
-    let lists = world.places.iter().map(|place| {
-        let own = loud.iter().filter(|cell| cell.source.name == place.name);
-        own.cloned().collect::<Vec<Cell>>()
-    });
-    let threads: Vec<_> = lists.filter_map(start).collect();
-    lines.extend(threads.into_iter().flat_map(end));
-    let threads: Vec<_> = silent
+    let (at_a, at_b): (Vec<Cell>, Vec<Cell>) = loud.into_iter().partition(|c| c.handler == 0);
+    // An array is mapped at once: both threads run before the first is waited for.
+    let mut lines: Vec<String> = [at_a, at_b]
+        .map(in_turn)
         .into_iter()
-        .filter_map(|cell| start(vec![cell]))
+        .flat_map(end)
         .collect();
-    lines.extend(threads.into_iter().flat_map(end));
+    let waiting: Vec<_> = silent.into_iter().map(alone).collect();
+    lines.extend(waiting.into_iter().flat_map(end));
     lines
 }
 
-fn start(cells: Vec<Cell>) -> Option<JoinHandle<Vec<String>>> {
-    let netns = cells.first()?.source.netns.clone();
-    Some(netns.thread(move || cells.iter().filter_map(Cell::differs).collect()))
+/// A thread that asks one cell after another, each in the namespace of its source.
+fn in_turn(cells: Vec<Cell>) -> JoinHandle<Vec<String>> {
+    let ask = |cell: Cell| {
+        let netns = cell.source.netns.clone();
+        netns.run(move || cell.differs())
+    };
+    std::thread::spawn(move || cells.into_iter().filter_map(ask).collect())
+}
+
+/// A thread for one cell.
+fn alone(cell: Cell) -> JoinHandle<Vec<String>> {
+    let netns = cell.source.netns.clone();
+    netns.thread(move || cell.differs().into_iter().collect())
 }
 
 fn end(thread: JoinHandle<Vec<String>>) -> Vec<String> {

@@ -77,13 +77,7 @@ impl World {
         manifests.write("pool.yaml", &yaml(&pool()));
         let mut servers = Vec::new();
         for (node, name) in nodes.iter().zip(["A", "B"]) {
-            // The kernel sends few ICMP errors a second to one address; here each probe waits for its own.
-            node.netns()
-                .sysctl("net/ipv4/icmp_ratelimit", "0")
-                .expect("a sysctl of the namespace");
-            node.netns()
-                .sysctl("net/ipv6/icmp/ratelimit", "0")
-                .expect("a sysctl of the namespace");
+            unlimited_errors(node.netns());
             manifests.node(node);
             manifests.write(
                 &format!("host-{name}.yaml"),
@@ -225,6 +219,16 @@ pub(crate) fn unallocated(six: bool) -> IpAddr {
         Ipv4Addr::new(10, 96, 99, 99),
         Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0x9999),
     )
+}
+
+/// Each probe waits for its own ICMP error, and the kernel limits how many of the types of its masks it sends: to one address, and in
+/// all (a thousand a second, which a fast machine exceeds). These masks name no error: none at all, and a type that nobody sends.
+fn unlimited_errors(netns: &Netns) {
+    for (mask, types) in [("ipv4/icmp_ratemask", "0"), ("ipv6/icmp/ratemask", "255")] {
+        netns
+            .sysctl(&format!("net/{mask}"), types)
+            .expect("a sysctl of the namespace");
+    }
 }
 
 fn client_routes(a: &Host) -> String {
