@@ -1,18 +1,22 @@
 //! The real servers behind the users' Services: CoreDNS and nginx, each in a pod.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use crate::client::Ask;
 use crate::need::find_tool;
 use crate::paths::lab_dir;
 use crate::pod::Pod;
+use crate::{dns, wait};
 
 /// The name that the lab's CoreDNS knows, in the cluster's zone.
 pub const DNS_NAME: &str = "web-svc-cip.default.svc.cluster.local";
 
 /// Starts CoreDNS on port 53 of a pod. It knows [`DNS_NAME`] as `address`, and answers `whoami.lab`.
-pub fn coredns(pod: &mut Pod, folder: &Path, address: std::net::Ipv4Addr) {
+pub fn coredns(pod: &mut Pod, folder: &Path, address: Ipv4Addr) {
     let corefile = folder.join(format!("{}.corefile", pod.name));
     let text = format!(
         "cluster.local:53 {{\n    hosts {{\n        {address} {DNS_NAME}\n    }}\n    log\n    errors\n}}\n\
@@ -22,6 +26,13 @@ pub fn coredns(pod: &mut Pod, folder: &Path, address: std::net::Ipv4Addr) {
     let arguments = ["-conf".to_owned(), corefile.display().to_string()];
     pod.run(&lab_dir().join("coredns"), &arguments, folder);
     pod.wait_for(&[53]);
+    // Its sockets come one after the other.
+    let what = format!("{} answers over UDP", pod.name);
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
+    wait::expect(&what, Duration::from_secs(10), || {
+        pod.netns
+            .run(move || dns::over_udp(server, DNS_NAME, Ask::default()))
+    });
 }
 
 /// An nginx in a pod, with its access log.

@@ -12,8 +12,11 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();
+    // Datagrams first: who sees a TCP port accept may rely on the UDP ports too, which nobody can try without an effect.
+    let (datagrams, streams): (Vec<String>, Vec<String>) =
+        arguments.partition(|argument| argument.starts_with("udp:"));
     let mut threads = Vec::new();
-    for argument in arguments {
+    for argument in datagrams.into_iter().chain(streams) {
         match start(&name, &argument) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
