@@ -25,7 +25,8 @@ impl Default for Ask {
     fn default() -> Self {
         Self {
             source_port: 0,
-            timeout: Duration::from_secs(2) * crate::wait::slowness().min(3),
+            // Only what is lost waits so long.
+            timeout: Duration::from_secs(5) * crate::wait::slowness().min(3),
         }
     }
 }
@@ -206,11 +207,16 @@ impl From<io::Result<Answer>> for Outcome {
     }
 }
 
+/// How long `ping` and `arping` wait for an answer that does not come, in seconds.
+fn silence() -> String {
+    (3 * crate::wait::slowness().min(3)).to_string()
+}
+
 /// Whether an address answers ICMP echo.
 pub fn ping(netns: &Netns, to: IpAddr) -> bool {
     let to = to.to_string();
     netns
-        .output("ping", &["-n", "-q", "-c", "1", "-W", "3", &to])
+        .output("ping", &["-n", "-q", "-c", "1", "-W", &silence(), &to])
         .status
         .success()
 }
@@ -220,7 +226,7 @@ pub fn arp(netns: &Netns, address: Ipv4Addr) -> Vec<String> {
     let address = address.to_string();
     let output = netns.output(
         "arping",
-        &["-b", "-c", "2", "-w", "3", "-I", "eth0", &address],
+        &["-b", "-c", "2", "-w", &silence(), "-I", "eth0", &address],
     );
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut macs: Vec<String> = text

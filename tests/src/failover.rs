@@ -41,11 +41,7 @@ impl Stream {
                 let seen = Arc::clone(&seen);
                 sent += 1;
                 asking.push(netns.thread(move || {
-                    let ask = Ask {
-                        timeout: Duration::from_secs(1),
-                        ..Ask::default()
-                    };
-                    if http(to, ask).is_ok() {
+                    if http(to, Ask::default()).is_ok() {
                         seen.lock()
                             .expect("no thread panics with it")
                             .push(Instant::now());

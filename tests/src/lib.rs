@@ -11,6 +11,7 @@ pub mod demo;
 pub mod dns;
 pub mod failover;
 pub mod lan;
+pub mod late;
 pub mod manifests;
 pub mod need;
 pub mod netns;

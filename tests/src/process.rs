@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::netns::Netns;
+use crate::wait;
 
 /// A running program.
 #[derive(Debug)]
@@ -104,23 +105,23 @@ impl Process {
         }
     }
 
-    /// Waits for its end, at most so long.
+    /// Waits for its end, at most so long on a calm and fast machine.
     pub fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
-        let start = Instant::now();
+        let (start, within) = (Instant::now(), wait::patience(within));
         while self.poll().is_none() && start.elapsed() < within {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.ended
     }
 
-    /// Asks it to stop and waits; a process that does not is killed, and that is said.
+    /// Asks it to stop and waits as [`Process::wait`] does; a process that does not is killed, and that is said.
     pub fn stop(&mut self, within: Duration) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.wait(within).unwrap_or_else(|| {
             eprintln!(
                 "{} did not stop within {} s and was killed",
                 self.name,
-                within.as_secs()
+                wait::patience(within).as_secs()
             );
             self.kill()
         })

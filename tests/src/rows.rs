@@ -280,7 +280,11 @@ pub fn proxy_config(cluster: &Cluster, node: &Node) -> Seen {
 /// ARP as the client sees it: one MAC for an address, that of the node which announces it.
 pub fn one_mac(cluster: &Cluster, address: Ipv4Addr) -> Seen {
     let name = cluster.announcer(address.into())?;
-    let macs = client::arp(&cluster.client.netns, address);
+    let what = format!("somebody answers for {address}");
+    let macs = wait::value(&what, Duration::from_secs(5), || {
+        let macs = client::arp(&cluster.client.netns, address);
+        (!macs.is_empty()).then_some(macs).ok_or("silence")
+    })?;
     let wanted = client::mac(cluster.node(&name).netns(), "eth0");
     if macs == [wanted] {
         Ok(format!("{address} is at {} ({name})", macs[0]))

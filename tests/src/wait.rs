@@ -1,7 +1,13 @@
 //! Waiting for a condition, never for a time: a poll with a deadline and a message that says what was waited for and what was there instead.
+//!
+//! A deadline is for what never comes. A test that passes does not wait for it, so it is a generous one: the same tests run beside
+//! other builds. What has to be quick is measured, and judged with [`crate::late::Lateness`] at hand.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
+
+/// How much longer things may take on a machine that has other work.
+const BUSY: u32 = 3;
 
 /// How much longer everything may take: 1 natively, 5 in an emulated machine. `FERROLB_SLOW` overrides.
 pub fn slowness() -> u32 {
@@ -11,13 +17,18 @@ pub fn slowness() -> u32 {
         .unwrap_or(1)
 }
 
-/// Polls `probe` until it gives a value; the error is what it saw last.
+/// How long to wait for something that takes at most `usual` on a calm and fast machine.
+pub fn patience(usual: Duration) -> Duration {
+    usual * slowness() * BUSY
+}
+
+/// Polls `probe` until it gives a value; the error is what it saw last. `within` is for a calm and fast machine.
 pub fn value<T, E: Debug>(
     what: &str,
     within: Duration,
     mut probe: impl FnMut() -> Result<T, E>,
 ) -> Result<T, String> {
-    let within = within * slowness();
+    let within = patience(within);
     let start = Instant::now();
     loop {
         match probe() {

@@ -37,7 +37,7 @@ enum Command {
     /// Show the users' manifests on three nodes; exit code 1 if any check fails.
     Demo {
         /// Seconds until it is given up.
-        #[arg(long, default_value_t = 600)]
+        #[arg(long, default_value_t = 1200)]
         timeout: u64,
     },
     /// Say what of the needed things is here.
@@ -82,7 +82,7 @@ fn demo(timeout: Duration) -> ExitCode {
         };
     }
     println!(
-        "  … this kernel has no IPVS: booting a VM that has (ten seconds; everything in it is slow)"
+        "  … this kernel has no IPVS: booting a VM that has. Usually 10 s, and then a minute for all that follows"
     );
     let program = std::env::current_exe()
         .map(|path| path.display().to_string())
@@ -92,7 +92,7 @@ fn demo(timeout: Duration) -> ExitCode {
 
 fn needs() -> ExitCode {
     let tools = [
-        "ip", "nft", "ipvsadm", "nginx", "tcpdump", "arping", "ping", "curl", "openssl", "strace",
+        "ip", "nft", "ipvsadm", "nginx", "arping", "ping", "curl", "openssl", "strace",
     ]
     .map(Need::Tool);
     let all = [

@@ -260,7 +260,7 @@ fn pods_servers(folder: &Path, web: Arc<Mutex<Option<Ipv4Addr>>>) -> Servers {
         .with(name, "ingress-nginx", |_, pod, folder| {
             Nginx::start(pod, folder, NGINX_PORTS.0, NGINX_PORTS.1);
         })
-        .shutdown(Duration::from_secs(4) * wait::slowness())
+        .short_grace()
 }
 
 /// The pod template of a workload of the installation.

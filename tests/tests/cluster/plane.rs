@@ -173,13 +173,14 @@ fn a_node_reaches_the_api_through_the_relay_until_it_is_cut() {
     let mut relay = Relay::start(&mut lan, plane.server());
     let ca = plane.access().ca.display().to_string();
     let url = format!("https://{}/version", relay.address());
-    let asks = || {
+    let asks_for = |seconds: &str| {
         let output = node
             .netns()
-            .output("curl", &["-sS", "-m", "2", "--cacert", &ca, &url]);
+            .output("curl", &["-sS", "-m", seconds, "--cacert", &ca, &url]);
         let text = [output.stdout, output.stderr].concat();
         String::from_utf8_lossy(&text).into_owned()
     };
+    let asks = || asks_for("20");
     assert!(asks().contains("gitVersion"), "{}", asks());
     relay.cut();
     let refused = asks();
@@ -190,7 +191,7 @@ fn a_node_reaches_the_api_through_the_relay_until_it_is_cut() {
     relay.mend();
     assert!(asks().contains("gitVersion"), "{}", asks());
     relay.blackhole();
-    let silent = asks();
+    let silent = asks_for("2");
     assert!(silent.contains("timed out"), "{silent}");
     relay.mend();
     wait::until("the node finds it again", WHILE, || {

@@ -19,8 +19,6 @@ use serde_json::Value;
 use crate::{alone, one_of, shared};
 
 pub(super) const WHILE: Duration = Duration::from_secs(40);
-/// How long a server goes on after its Pod is deleted.
-const SHUTDOWN: Duration = Duration::from_secs(4);
 
 /// Three nodes with a kubelet.
 pub(super) struct World {
@@ -47,9 +45,7 @@ fn world(plane: &Plane) -> World {
     for node in &nodes {
         node.routes_to(&all);
     }
-    let servers = Servers::new(plane.folder())
-        .with_web()
-        .shutdown(SHUTDOWN * wait::slowness());
+    let servers = Servers::new(plane.folder()).with_web().short_grace();
     let kubelet = Kubelet::start(plane, &all, servers);
     World {
         kubelet,

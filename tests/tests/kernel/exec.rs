@@ -42,7 +42,7 @@ impl Traced {
 
     /// Waits for the end, asserts that it is a good one, and gives the execs.
     fn execs(mut self) -> Vec<String> {
-        let status = self.process.wait(ENDS * wait::slowness());
+        let status = self.process.wait(ENDS);
         assert!(
             status.is_some_and(|status| status.success()),
             "{status:?}: {}",

@@ -44,7 +44,7 @@ fn a_restarted_announcer_stays_the_announcer_and_loses_nothing() {
     let load = Load::start(traffic(&cluster, &announcer, inside));
     let setup = cluster.setup.clone();
     let agent = cluster.node_mut(&announcer).agent().expect("it runs");
-    let ended = agent.stop(ENDS * wait::slowness());
+    let ended = agent.stop(ENDS);
     assert!(ended.success(), "{ended}");
     cluster.node_mut(&announcer).drop_agent();
     // Nobody but the kernel of the announcer answers, and the others still say that it is the announcer's.

@@ -152,7 +152,7 @@ impl Solo {
     pub(crate) fn end(&mut self, signal: Signal) {
         let agent = self.node.agent().expect("an agent runs");
         agent.signal(signal);
-        let status = agent.wait(ENDS * wait::slowness());
+        let status = agent.wait(ENDS);
         let status = status.unwrap_or_else(|| panic!("it did not end: {}", agent.log()));
         if signal == Signal::SIGTERM {
             assert!(status.success(), "{status}: {}", agent.log());

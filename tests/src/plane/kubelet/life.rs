@@ -93,7 +93,7 @@ async fn terminated(context: &Context, seen: &mut watch::Receiver<core::Pod>) ->
             continue;
         }
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or_default());
-        let grace = context.servers.shutdown.map_or(grace, |own| own.min(grace));
+        let grace = context.servers.grace.map_or(grace, |own| own.min(grace));
         // A second deletion may shorten it.
         let over = *asked.get_or_insert_with(Instant::now) + grace;
         match timeout_at(over, seen.changed()).await {

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use crate::cluster::ECHO_PORTS;
 use crate::pod::Pod;
+use crate::wait;
 
 type Start = Box<dyn Fn(&core::Pod, &mut Pod, &Path) + Send + Sync>;
 
@@ -15,7 +16,7 @@ type Start = Box<dyn Fn(&core::Pod, &mut Pod, &Path) + Send + Sync>;
 pub struct Servers {
     folder: PathBuf,
     rows: Vec<(String, String, Start)>,
-    pub(super) shutdown: Option<Duration>,
+    pub(super) grace: Option<Duration>,
 }
 
 impl fmt::Debug for Servers {
@@ -35,7 +36,7 @@ impl Servers {
         Self {
             folder: folder.to_path_buf(),
             rows: Vec::new(),
-            shutdown: None,
+            grace: None,
         }
     }
 
@@ -60,9 +61,10 @@ impl Servers {
         })
     }
 
-    /// How long servers go on once they are asked to end. Without it they use up the grace period of their Pod, half a minute mostly.
-    pub fn shutdown(mut self, after: Duration) -> Self {
-        self.shutdown = Some(after);
+    /// Servers go on for a while once they are asked to end, so that all nodes have heard of it before they do. Without this they use
+    /// up the grace period of their Pod, half a minute mostly.
+    pub fn short_grace(mut self) -> Self {
+        self.grace = Some(Duration::from_secs(10) * wait::slowness().min(2));
         self
     }
 
