@@ -35,35 +35,37 @@ lab: setup
 
 test: setup fmt-check lint docs unit lab-tier cluster-tier kernel-tier ## Format, lints, docs, unit tests and all tiers
 
+# Each part says what it is and how long it took; a shell counts its own seconds.
+took := && echo "   took $$SECONDS s"
+
 fmt-check:
 	@echo "== formatting"
 	@cargo fmt --all --check
 
 lint: ## Clippy, its warnings as errors
 	@echo "== clippy"
-	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@cargo clippy --workspace --all-targets --quiet -- -D warnings $(took)
 
 docs: ## API documentation, its warnings as errors
 	@echo "== docs"
-	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet $(took)
 
 unit: ## Unit tests: need nothing
 	@echo "== unit tests"
-	@cargo test --quiet
-	@cargo test --quiet -p ferrolb-tests --test documents
+	@cargo test --quiet && cargo test --quiet -p ferrolb-tests --test documents $(took)
 
 lab-tier: binary lab ## Namespace tests: need root
 	@echo "== lab tier"
-	@cargo test -p ferrolb-tests --lib --bins --test lab_selftest --test lab
+	@cargo test -p ferrolb-tests --lib --bins --test lab_selftest --test lab $(took)
 
 cluster-tier: binary lab ## Tests against a real control plane: need root; those with traffic run here, or in a VM
 	@echo "== cluster tier"
-	@cargo test -p ferrolb-tests --test cluster
-	@cargo test -p ferrolb-tests $(in_kernel_with_plane) --test cluster_ipvs
+	@cargo test -p ferrolb-tests --test cluster && \
+	  cargo test -p ferrolb-tests $(in_kernel_with_plane) --test cluster_ipvs $(took)
 
 kernel-tier: binary lab ## IPVS tests: here, or in a VM
 	@echo "== kernel tier"
-	@cargo test -p ferrolb-tests $(in_kernel) --test kernel --test kernel_ops
+	@cargo test -p ferrolb-tests $(in_kernel) --test kernel --test kernel_ops $(took)
 
 # One profile for all that the demo runs: its dependencies are built once.
 demo: ## Three nodes, a client, the users' manifests: shown end to end
