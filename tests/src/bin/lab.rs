@@ -25,7 +25,7 @@ enum Command {
         #[arg(long, value_enum, default_value = "kernel")]
         tier: Tier,
         /// Seconds until it is given up.
-        #[arg(long, default_value_t = 1800)]
+        #[arg(long, default_value_t = 3600)]
         timeout: u64,
         /// Run a control plane beside it, here, and tell it where.
         #[arg(long)]

@@ -16,7 +16,9 @@ use super::{VmError, io};
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Until the guest begins with the command.
+    /// Processor time that the VM may use until the guest begins with the command: that does not grow where others use the machine.
+    pub(super) up_busy: Duration,
+    /// The same by the clock, for a guest that does nothing.
     pub(super) up: Duration,
     /// Between two signs of life.
     pub(super) silent: Duration,
@@ -25,16 +27,20 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// A guest comes up in ten seconds under emulation and in thirty on a machine that builds meanwhile; it shows that it lives every 20 s.
+    /// A guest comes up in ten seconds under emulation, and in minutes on a machine with ten times the work that it can do; it shows that
+    /// it lives every 20 s.
     pub(super) fn within(total: Duration) -> Self {
         Self {
-            up: Duration::from_secs(150).min(total),
+            up_busy: Duration::from_secs(60),
+            up: Duration::from_secs(400).min(total),
             silent: Duration::from_secs(300),
             total,
         }
     }
 }
 
+/// Of processor time, in a second (USER_HZ of every Linux).
+const TICKS: u64 = 100;
 /// Lines of a console or of a list of processes that are worth showing.
 const SHOWN: usize = 60;
 
@@ -50,8 +56,8 @@ pub(super) fn run(command: Command, folder: &Path, limits: Limits) -> Result<i32
     while !guest.ended() {
         stream.copy();
         if !folder.join(UP).exists() {
-            if start.elapsed() > limits.up {
-                return Err(VmError::NotUp(limits.up.as_secs(), tail(&console)));
+            if start.elapsed() > limits.up || guest.used() > limits.up_busy {
+                return Err(VmError::NotUp(start.elapsed().as_secs(), tail(&console)));
             }
         } else if start.elapsed() > limits.total {
             let (seconds, processes) = (limits.total.as_secs(), tail(&folder.join(BEAT)));
@@ -62,6 +68,9 @@ pub(super) fn run(command: Command, folder: &Path, limits: Limits) -> Result<i32
         std::thread::sleep(Duration::from_millis(50));
     }
     stream.copy();
+    if !folder.join(UP).exists() {
+        return Err(VmError::NotUp(start.elapsed().as_secs(), tail(&console)));
+    }
     let code = std::fs::read_to_string(folder.join(CODE))
         .ok()
         .and_then(|text| text.trim().parse().ok());
@@ -99,6 +108,20 @@ impl Guest {
 
     fn ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
+    }
+
+    /// The processor time that its living processes have used (proc_pid_stat(5): fields 5, 14 and 15).
+    fn used(&self) -> Duration {
+        let group = self.0.id().to_string();
+        let ticks = |process: std::fs::DirEntry| -> Option<u64> {
+            let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+            // The name before may have blanks; the state is field 3.
+            let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+            let [user, system] = [11, 12].map(|at| fields.get(at)?.parse::<u64>().ok());
+            (*fields.get(2)? == group).then_some(user? + system?)
+        };
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        Duration::from_millis(processes.filter_map(ticks).sum::<u64>() * 1000 / TICKS)
     }
 }
 
@@ -145,28 +168,35 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(300);
     const LONG: Duration = Duration::from_secs(60);
 
+    /// No limit is met.
+    const LIMITS: Limits = Limits {
+        up_busy: LONG,
+        up: LONG,
+        silent: LONG,
+        total: LONG,
+    };
+
     /// What becomes of a guest that is this shell script, run in the shared folder.
-    fn outcome(
-        script: &str,
-        up: Duration,
-        silent: Duration,
-        total: Duration,
-    ) -> Result<i32, VmError> {
+    fn outcome(script: &str, limits: Limits) -> Result<i32, VmError> {
         let folder = TempDir::new("guest");
         let mut command = Command::new("sh");
         command.args(["-c", script]).current_dir(folder.path());
-        run(command, folder.path(), Limits { up, silent, total })
+        run(command, folder.path(), limits)
     }
 
     #[test]
     fn the_exit_code_is_that_of_the_command() {
-        let code = outcome("touch up beat; echo 7 >rc", LONG, LONG, LONG);
+        let code = outcome("touch up beat; echo 7 >rc", LIMITS);
         assert_eq!(code.unwrap(), 7);
     }
 
     #[test]
     fn a_guest_that_does_not_come_up_is_ended_with_its_console() {
-        let error = outcome("echo panic; sleep 99", SHORT, LONG, LONG).unwrap_err();
+        let limits = Limits {
+            up: SHORT,
+            ..LIMITS
+        };
+        let error = outcome("echo panic; sleep 99", limits).unwrap_err();
         assert!(
             matches!(&error, VmError::NotUp(_, console) if console == "panic"),
             "{error}"
@@ -174,8 +204,37 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_turns_in_circles_instead_of_coming_up_is_ended_by_its_processor_time() {
+        let limits = Limits {
+            up_busy: SHORT,
+            ..LIMITS
+        };
+        let error = outcome("echo spins; while :; do :; done", limits).unwrap_err();
+        assert!(
+            matches!(&error, VmError::NotUp(_, console) if console == "spins"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_guest_that_ends_before_it_came_up_did_not_come_up() {
+        let error = outcome("echo no timer", LIMITS).unwrap_err();
+        assert!(
+            matches!(&error, VmError::NotUp(_, console) if console == "no timer"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_guest_that_stops_is_ended_with_its_console() {
-        let error = outcome("touch up beat; echo stuck; sleep 99", LONG, SHORT, LONG).unwrap_err();
+        let error = outcome(
+            "touch up beat; echo stuck; sleep 99",
+            Limits {
+                silent: SHORT,
+                ..LIMITS
+            },
+        )
+        .unwrap_err();
         assert!(
             matches!(&error, VmError::Silent(_, console) if console == "stuck"),
             "{error}"
@@ -184,7 +243,14 @@ mod tests {
 
     #[test]
     fn a_command_that_takes_too_long_is_ended_with_the_processes() {
-        let error = outcome("echo ps >beat; touch up; sleep 99", LONG, LONG, SHORT).unwrap_err();
+        let error = outcome(
+            "echo ps >beat; touch up; sleep 99",
+            Limits {
+                total: SHORT,
+                ..LIMITS
+            },
+        )
+        .unwrap_err();
         assert!(
             matches!(&error, VmError::TimedOut(_, processes) if processes == "ps"),
             "{error}"
@@ -193,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_ends_without_a_result_says_what_its_console_said() {
-        let error = outcome("echo no root", LONG, LONG, LONG).unwrap_err();
+        let error = outcome("touch up beat; echo no root", LIMITS).unwrap_err();
         assert!(
             matches!(&error, VmError::NoResult(console) if console == "no root"),
             "{error}"

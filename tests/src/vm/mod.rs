@@ -35,10 +35,10 @@ pub enum VmError {
     #[error("no {0}: run hack/setup first")]
     Missing(String),
     /// It powered off too early.
-    #[error("the VM ended without running the command; its console said:\n{0}")]
+    #[error("the VM ended in the middle of the command; its console said:\n{0}")]
     NoResult(String),
     /// It never came as far as the command.
-    #[error("the VM did not come up within {0} s; its console ends with:\n{1}")]
+    #[error("the VM did not come up, for {0} s; its console ends with:\n{1}")]
     NotUp(u64, String),
     /// It came up and then stopped.
     #[error("no sign of life from the VM for {0} s; its console ends with:\n{1}")]
