@@ -37,8 +37,12 @@ fn shared() -> (Arc<Plane>, RwLockReadGuard<'static, ()>) {
 /// The same, for one test alone.
 fn alone() -> (Arc<Plane>, RwLockWriteGuard<'static, ()>) {
     let plane = the_plane();
-    let guard = IN_USE.write().unwrap_or_else(PoisonError::into_inner);
-    (plane, guard)
+    (plane, turn())
+}
+
+/// A turn alone, for a test with a plane of its own.
+fn turn() -> RwLockWriteGuard<'static, ()> {
+    IN_USE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The one that some test has, else a new one; it ends with the last test that has it, and leaves nothing behind.

@@ -12,7 +12,7 @@ use ferrolb_tests::plane::{AuditEvent, Plane};
 use ferrolb_tests::rows::{ADDRESSES, DNS, INGRESS, WEB};
 use ferrolb_tests::wait;
 
-use crate::{alone, announcers, needs};
+use crate::{announcers, needs, turn};
 
 pub(super) const SOON: Duration = Duration::from_secs(40);
 /// Services of the manifests with an external address.
@@ -40,7 +40,7 @@ fn is_about_announcers(write: &AuditEvent) -> bool {
 
 impl Story {
     pub(super) fn begin() -> Self {
-        let (_, turn) = alone();
+        let turn = turn();
         let plane = Arc::new(Plane::start());
         let mut cluster = Cluster::on_api(Arc::clone(&plane), "none");
         cluster.start_controller();
