@@ -18,6 +18,9 @@ pub const MAX_NAME: usize = 253;
 /// The most watchers that a heartbeat names.
 pub const MAX_WATCHERS: usize = 3;
 
+/// The most that a member's timers are ever widened by (Lifeguard's local health multiplier has the same limit).
+pub const MAX_MULTIPLIER: u8 = 8;
+
 /// The largest [`Message::Opaque`] payload in bytes.
 pub const MAX_OPAQUE: usize = 1100;
 
@@ -132,6 +135,8 @@ pub struct Heartbeat {
     pub incarnation: u64,
     /// Whether the sender is settled: only then do its digests mean anything.
     pub settled: bool,
+    /// How many times longer than usual the sender may be silent, at most [`MAX_MULTIPLIER`].
+    pub multiplier: u8,
     /// The nodes that the sender heartbeats, at most [`MAX_WATCHERS`].
     pub watchers: Vec<NodeName>,
     /// Digest of the sender's members and their eligibility.
@@ -147,6 +152,10 @@ pub struct State {
     pub incarnation: u64,
     /// Whether the sender is settled; an unsettled sender states no claims.
     pub settled: bool,
+    /// How many times longer than usual the sender may be silent, at most [`MAX_MULTIPLIER`].
+    pub multiplier: u8,
+    /// How many members live in the sender's view, itself included, without those that are silent or came back a moment ago.
+    pub company: u16,
     /// What the sender takes the receiver for, when that is worth saying.
     pub you: Option<(Status, u64)>,
     /// This is a part of the sender's whole table.
@@ -184,6 +193,8 @@ pub struct MemberEntry {
     pub status: Status,
     /// Whether it is settled in that life.
     pub settled: bool,
+    /// How many times longer than usual it may be silent, at most [`MAX_MULTIPLIER`].
+    pub multiplier: u8,
     /// With `Held`: for how much longer, in milliseconds; the receiver caps it.
     pub hold_ms: u32,
 }
@@ -244,7 +255,7 @@ fn addresses_size(addresses: &[IpAddr]) -> usize {
 impl MemberEntry {
     /// Bytes on the wire without the name, which stands once in the message's table of names.
     pub fn size(&self) -> usize {
-        1 + 8 + 1 + 1 + 4
+        1 + 8 + 1 + 1 + 1 + 4
     }
 }
 
@@ -270,8 +281,8 @@ impl EligibleChange {
 }
 
 impl State {
-    /// Bytes of an empty `State`: incarnation, flags, `you`, seq, part, parts, and the lengths of the five lists.
-    pub const EMPTY: usize = 8 + 1 + 14 + 8 + 4 + 10;
+    /// Bytes of an empty `State`: incarnation, flags, multiplier, company, `you`, seq, part, parts, and the lengths of the five lists.
+    pub const EMPTY: usize = 8 + 1 + 3 + 14 + 8 + 4 + 10;
 
     /// Upper bound of the encoded size in bytes: entries refer to names by one octet, and each name stands once in a table
     /// (one octet of length, then the name). Hence at most 255 distinct names per part.

@@ -8,7 +8,11 @@
 //! `FERROLB_SIM_SEEDS=N` runs N times as many seeds. `-- --nocapture` shows the table.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "sim/membership.rs"]
+mod membership;
 mod sim;
+#[path = "sim/slow.rs"]
+mod slow;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -78,6 +78,13 @@ pub(crate) struct Placer {
 }
 
 impl Placer {
+    /// This node slept for `stall` until `now`: the others had that time to place what it would place now, so it waits anew.
+    pub(crate) fn slept(&mut self, stall: Duration, now: Duration) {
+        for orphan in self.orphans.values_mut() {
+            orphan.placeable = orphan.placeable.map(|at| (at + stall).min(now));
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.orphans.clear();
         self.grants.clear();

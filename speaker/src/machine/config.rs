@@ -24,7 +24,8 @@ pub struct Config {
     pub rank_delay: Duration,
     /// Between two full transfers to one peer.
     pub transfer_gap: Duration,
-    /// A loop that did not run for this long was paused, which counts as a restart.
+    /// A loop that did not run for this long was paused: it answers nothing before it has read what came meanwhile. Longer
+    /// than this times the multiplier that all members know of, and the pause counts as a restart.
     pub late: Duration,
     /// How long an ineligible owner answers after somebody else said who succeeds it.
     pub tail: Duration,
@@ -50,6 +51,8 @@ pub struct Config {
     pub gather: Duration,
     /// Claims of addresses that don't exist here are forgotten after this.
     pub forget: Duration,
+    /// Two stalls within this time widen this node's timers, until it has passed without them.
+    pub calm: Duration,
 }
 
 impl Default for Config {
@@ -77,6 +80,7 @@ impl Default for Config {
             boot_wait: ms(500),
             gather: ms(300),
             forget: ms(60_000),
+            calm: ms(60_000),
         }
     }
 }
@@ -114,6 +118,7 @@ impl Config {
             boot_wait: by(self.boot_wait),
             gather: by(self.gather),
             forget: by(self.forget),
+            calm: by(self.calm),
         }
     }
 }

@@ -8,15 +8,15 @@ use super::receive::send;
 use super::{Action, Machine};
 use crate::claim::rules::{self, Claim};
 use crate::message::{
-    ClaimEntry, ELIGIBLE_NODES, ELIGIBLE_PART, Eligible, EligibleChange, MemberEntry, Message,
-    NodeName, State, Status,
+    ClaimEntry, ELIGIBLE_NODES, ELIGIBLE_PART, Eligible, EligibleChange, MAX_MULTIPLIER,
+    MemberEntry, Message, NodeName, State, Status,
 };
 
 impl Machine {
     pub(super) fn merge_member(&mut self, from: &NodeName, e: &MemberEntry, out: &mut Vec<Action>) {
         if e.node == self.me {
             if e.incarnation > self.incarnation() || e.status > Status::Alive {
-                self.told(from, e.status, e.incarnation);
+                self.told(from, e.status, e.incarnation, out);
             }
             return;
         }
@@ -25,7 +25,8 @@ impl Machine {
         };
         let newer = e.incarnation > m.incarnation;
         let same = e.incarnation == m.incarnation;
-        let grows = e.status > m.status || (e.settled && !m.settled);
+        let multiplier = e.multiplier.clamp(1, MAX_MULTIPLIER);
+        let grows = e.status > m.status || (e.settled && !m.settled) || multiplier > m.multiplier;
         if e.status == Status::Unknown || !(newer || (same && grows)) {
             return;
         }
@@ -48,18 +49,20 @@ impl Machine {
                 self.hold(&e.node, e.incarnation, e.hold_ms)
             }
             _ => {
+                let status = if newer { e.status } else { was.max(e.status) };
                 self.change_member(&e.node, |m| {
-                    m.status = if newer {
-                        e.status
-                    } else {
-                        m.status.max(e.status)
-                    };
+                    m.status = status;
                     m.settled = e.settled || (same && m.settled);
+                    m.multiplier = if same {
+                        m.multiplier.max(multiplier)
+                    } else {
+                        multiplier
+                    };
                     m.incarnation = e.incarnation;
                     if was != Status::Alive {
                         m.silent_from = now;
                     }
-                    if was == Status::Dead {
+                    if was == Status::Dead && status < was {
                         m.rejoined = Some(now);
                     }
                 });
@@ -179,7 +182,7 @@ impl Machine {
             }
             self.urgent = true;
         }
-        if !better && entry.node == *from {
+        if !better && entry.node == *from && *from != self.me {
             self.outbox
                 .corrections
                 .entry(from.clone())

@@ -24,12 +24,15 @@
 
 mod config;
 mod event;
+mod health;
 mod inputs;
+pub(crate) mod leap;
 mod merge;
 mod place;
 mod receive;
 mod send;
 mod settle;
+mod slow;
 mod tick;
 
 #[cfg(test)]
@@ -41,17 +44,20 @@ use std::time::Duration;
 
 pub use config::Config;
 pub use event::{Action, Clock, Event};
+pub use leap::{Leap, Leaper};
 
-use crate::claim::Claim;
 use crate::claim::own::Own;
 use crate::claim::placer::Placer;
 use crate::claim::table::Claims;
+use crate::claim::{Claim, rules};
 use crate::member::MemberView;
 use crate::member::hash::{self, Rng};
 use crate::member::table::{Member, Members};
 use crate::member::watch::Duty;
 use crate::message::{ClaimEntry, EligibleChange, MemberEntry, NodeName, Status};
+use leap::Leaps;
 use settle::Start;
+use slow::Slow;
 
 /// One node's view and its decisions.
 #[derive(Clone, Debug)]
@@ -69,14 +75,18 @@ pub struct Machine {
     /// Claims of before a pause.
     old: Vec<ClaimEntry>,
     last_run: Option<Duration>,
-    /// A pause was noticed: what is received before the next tick is as old as the pause.
+    /// What is received before the next tick is as old as the pause that was a restart: it is dropped.
     dropping: bool,
+    slow: Slow,
+    leaps: Leaps,
     stopped: bool,
     /// This node knows what it may announce.
     eligible_given: bool,
     begun: Duration,
     targets: Vec<NodeName>,
     next_heartbeat: Duration,
+    /// The absent node that was probed last.
+    probed: Option<NodeName>,
     next_sweep: Duration,
     seq: u64,
     duties: Vec<Duty>,
@@ -123,10 +133,14 @@ impl Machine {
         seed: u64,
         clock: Clock,
     ) -> Self {
+        let clock = Clock {
+            wall: leap::sane(clock.wall),
+            ..clock
+        };
         let mut members = Members::new(known);
         members.add(&me);
         members.update(&me, |m| {
-            m.incarnation = clock.wall.max(1);
+            m.incarnation = clock.wall;
             m.status = Status::Alive;
         });
         let rng = Rng::new(seed ^ hash::bytes(me.as_str().as_bytes()));
@@ -143,11 +157,14 @@ impl Machine {
             old: Vec::new(),
             last_run: None,
             dropping: false,
+            slow: Slow::default(),
+            leaps: Leaps::default(),
             stopped: false,
             eligible_given: false,
             begun: clock.now,
             targets: Vec::new(),
             next_heartbeat: clock.now,
+            probed: None,
             next_sweep: clock.now,
             seq: 0,
             duties: Vec::new(),
@@ -165,21 +182,33 @@ impl Machine {
         if self.stopped {
             return;
         }
-        let late = self
-            .last_run
-            .is_some_and(|last| clock.now.saturating_sub(last) > self.config.late);
-        self.clock = clock;
+        let stall = clock.now.saturating_sub(self.last_run.unwrap_or(clock.now));
+        // A wrong clock is harmless as long as others take what follows from it.
+        self.clock = Clock {
+            wall: leap::sane(clock.wall),
+            ..clock
+        };
         self.last_run = Some(clock.now);
-        if late {
-            self.wake(out);
-        }
+        let late = self.stalled(stall, out);
         match event {
             Event::Tick => {
+                // The tick that noticed the pause came before the queue was emptied.
                 self.dropping = self.dropping && late;
+                self.slow.reading = self.slow.reading && late;
                 self.tick(out);
             }
-            Event::Received { .. } if self.dropping => {}
-            Event::Received { from, message } => self.receive(&from, message, out),
+            Event::Received { from, message } if self.dropping => {
+                self.hear_late(&from, message, out);
+            }
+            Event::Received { from, message } => {
+                let (message, leap) = leap::screen(&from, message, self.clock.wall);
+                if let Some(leap) = leap.filter(|_| self.members.get(&from).is_some()) {
+                    self.changed |= self.leaps.note(leap, self.now());
+                }
+                if let Some(message) = message {
+                    self.receive(&from, message, out);
+                }
+            }
             Event::Refused(node) => self.refused(&node),
             Event::KernelAnswered(node) => self.kernel_answered(&node, out),
             Event::Eligible(set) => self.eligible(set),
@@ -209,9 +238,11 @@ impl Machine {
         self.on_time(now) && self.own.contains(addr)
     }
 
-    /// Whether the loop ran lately and this node takes part; `false` from a pause until the resync is over.
+    /// Whether the loop ran lately and this node takes part; `false` from a pause until what came meanwhile was read, and where
+    /// the pause was a restart until the resync is over.
     pub fn on_time(&self, now: Duration) -> bool {
         self.start.is_none()
+            && !self.slow.reading
             && self
                 .last_run
                 .is_some_and(|last| now.saturating_sub(last) <= self.config.late)
@@ -249,6 +280,11 @@ impl Machine {
         self.members.views()
     }
 
+    /// Numbers of others that were refused lately, because nobody could ever have said a larger one.
+    pub fn leaps(&self) -> impl Iterator<Item = &Leap> {
+        self.leaps.iter()
+    }
+
     /// This node's name.
     pub fn me(&self) -> &NodeName {
         &self.me
@@ -262,6 +298,31 @@ impl Machine {
     /// The settled live member with the lowest name: it places addresses and may serve as the elected one for other work.
     pub fn placer(&self) -> Option<&NodeName> {
         self.members.candidates().next().map(|(n, _)| n)
+    }
+
+    /// How many members live in this node's view, itself included, without those that are silent or came back a moment ago: what
+    /// one side of a partition counts on its own.
+    fn company(&self) -> u16 {
+        let all_along = |m: &Member| {
+            m.rejoined
+                .is_none_or(|at| self.now().saturating_sub(at) >= self.config.rumour)
+        };
+        let live = self
+            .members
+            .iter()
+            .filter(|(_, m)| m.live() && m.suspicion.is_none() && all_along(m));
+        u16::try_from(live.count()).unwrap_or(u16::MAX)
+    }
+
+    /// Rule 6: the epoch of a new claim. The clock keeps epochs rising when everybody lost their memory; on the smaller side of
+    /// a partition it would only make claims look newer than those of the majority.
+    fn next_epoch(&self, highest: u64) -> u64 {
+        let wall = if self.live_majority() {
+            self.clock.wall
+        } else {
+            0
+        };
+        rules::next_epoch(highest, wall)
     }
 
     /// Whether more than half of the known nodes live (held ones included), in this node's view.
@@ -296,6 +357,9 @@ impl Machine {
         }
         if before.0.0 != after.0.0 {
             self.peers_changed = true;
+            if after.0.0 == Status::Alive {
+                self.must_ask(node);
+            }
         }
         if before.1 != after.1 {
             self.dirty.extend(self.claims.of(node).copied());

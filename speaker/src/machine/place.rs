@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{Action, Machine};
 use crate::claim::placer::{Grant, Orphan, Outlook, choose};
-use crate::claim::rules::{self, Claim};
+use crate::claim::rules::Claim;
 use crate::member::hash;
 use crate::message::{ClaimEntry, Message, NodeName, Status};
 
@@ -143,7 +143,7 @@ impl Machine {
             };
             let planned = slot.claim.as_ref().filter(|c| self.members.live(&c.node));
             let claim = Claim {
-                epoch: rules::next_epoch(slot.highest, self.clock.wall),
+                epoch: self.next_epoch(slot.highest),
                 provisional: planned.is_none_or(|c| c.provisional),
                 node: node.clone(),
             };
@@ -230,7 +230,7 @@ impl Machine {
             else {
                 continue;
             };
-            claim.epoch = rules::next_epoch(slot.highest, self.clock.wall);
+            claim.epoch = self.next_epoch(slot.highest);
             self.claims.set(addr, Some(claim));
             self.outbox.statements.insert(addr);
         }

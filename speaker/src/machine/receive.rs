@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Action, Machine};
 use crate::member::watch::Duty;
-use crate::message::{Heartbeat, MAX_WATCHERS, Message, NodeName, State, Status};
+use crate::message::{Heartbeat, MAX_MULTIPLIER, MAX_WATCHERS, Message, NodeName, State, Status};
 
 /// The most promises to listen for somebody.
 const MAX_DUTIES: usize = 256;
@@ -26,7 +26,8 @@ impl Machine {
         self.heard_for_others(from, out);
         match message {
             Message::Heartbeat(h) => {
-                if self.observe(from, h.incarnation, h.settled, out) {
+                let said = (h.incarnation, h.settled, h.multiplier);
+                if self.observe(from, said, out) {
                     self.heartbeat(from, h, out);
                 }
             }
@@ -58,8 +59,11 @@ impl Machine {
             }
             Message::Suspect { member } => self.suspected(from, member, out),
             Message::Answer { member, heard } => self.answered(from, &member, heard),
-            Message::Ack { seq } if self.placer.grants.get(&seq).is_some_and(|g| g.to == *from) => {
-                self.placer.grants.remove(&seq);
+            Message::Ack { seq } => {
+                if self.placer.grants.get(&seq).is_some_and(|g| g.to == *from) {
+                    self.placer.grants.remove(&seq);
+                }
+                self.acknowledged(from, seq);
             }
             _ => {}
         }
@@ -101,8 +105,7 @@ impl Machine {
     fn observe(
         &mut self,
         from: &NodeName,
-        incarnation: u64,
-        settled: bool,
+        (incarnation, settled, multiplier): (u64, bool, u8),
         out: &mut Vec<Action>,
     ) -> bool {
         let now = self.now();
@@ -114,9 +117,16 @@ impl Machine {
             self.tell(from, out);
             return false;
         }
-        if !(same && was == Status::Alive && (m.settled || !settled)) {
+        let multiplier = multiplier.clamp(1, MAX_MULTIPLIER);
+        let news = (settled && !m.settled) || multiplier > m.multiplier;
+        if !(same && was == Status::Alive && !news) {
             self.change_member(from, |m| {
                 m.settled = settled || (same && m.settled);
+                m.multiplier = if same {
+                    m.multiplier.max(multiplier)
+                } else {
+                    multiplier
+                };
                 m.incarnation = incarnation;
                 m.status = Status::Alive;
                 if was == Status::Dead {
@@ -129,6 +139,7 @@ impl Machine {
         }
         if let Some(m) = self.members.touch(from) {
             m.heard = Some(now);
+            m.unheard = false;
             m.silent_from = now;
             m.suspicion = None;
         }
@@ -191,8 +202,8 @@ impl Machine {
         });
         self.duties.push(Duty {
             asker: from.clone(),
+            until: self.now() + self.config.verdict * m.patience(),
             member,
-            since: self.now(),
         });
     }
 
@@ -256,9 +267,12 @@ impl Machine {
     }
 
     fn state(&mut self, from: &NodeName, s: State, out: &mut Vec<Action>) {
-        let current = self.observe(from, s.incarnation, s.settled, out);
+        if self.outnumbered(&s) {
+            self.give_in(out);
+        }
+        let current = self.observe(from, (s.incarnation, s.settled, s.multiplier), out);
         if let Some((status, incarnation)) = s.you {
-            self.told(from, status, incarnation);
+            self.told(from, status, incarnation, out);
         }
         if !current {
             return;
@@ -305,11 +319,25 @@ impl Machine {
     }
 
     /// What somebody takes me for. Dead or held in this very life, or a life that I can't remember: I begin a new one (rule 8).
-    pub(super) fn told(&mut self, from: &NodeName, status: Status, incarnation: u64) {
+    pub(super) fn told(
+        &mut self,
+        from: &NodeName,
+        status: Status,
+        incarnation: u64,
+        out: &mut Vec<Action>,
+    ) {
+        if status == Status::Dead && incarnation >= self.incarnation() && self.in_doubt() {
+            self.wake(out);
+        }
         let mine = self.incarnation();
         if incarnation > mine || (incarnation == mine && status > Status::Alive) {
             let me = self.me.clone();
             self.change_member(&me, |m| m.incarnation = incarnation.saturating_add(1));
+            let until = self.now() + self.config.suspect;
+            for (_, m) in self.members.touch_all() {
+                // Who took me for dead did not speak to me. That silence is not held against anybody.
+                m.spared = until;
+            }
             let all = self
                 .members
                 .iter()

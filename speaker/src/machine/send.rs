@@ -75,6 +75,8 @@ impl Machine {
         State {
             incarnation: self.incarnation(),
             settled: self.start.is_none(),
+            multiplier: self.multiplier(),
+            company: self.company(),
             parts: 1,
             ..State::default()
         }
@@ -217,7 +219,7 @@ impl Machine {
             self.send_all(to, self.blank(), members, claims, eligible, changes, out);
         }
         if !outbox.introduce.is_empty() {
-            let mine = self
+            let mine: Vec<MemberEntry> = self
                 .members
                 .entry(&self.me, self.now())
                 .into_iter()
@@ -226,7 +228,7 @@ impl Machine {
                 .claims
                 .of(&self.me)
                 .filter_map(|a| self.claims.claim(a).map(|c| c.entry(*a)));
-            let claims = if settled {
+            let claims: Vec<ClaimEntry> = if settled {
                 claims.collect()
             } else {
                 Vec::new()
@@ -236,7 +238,24 @@ impl Machine {
             } else {
                 Vec::new()
             };
-            let to = outbox.introduce.into_iter().collect();
+            let dead = |n: &NodeName| {
+                let m = self.members.get(n)?;
+                (m.status == Status::Dead).then_some((m.status, m.incarnation))
+            };
+            // Who was dead to me must hear that first: it decides whose claims are worth anything.
+            let (gone, to): (Vec<_>, Vec<_>) = outbox
+                .introduce
+                .into_iter()
+                .partition(|n| dead(n).is_some());
+            for one in gone {
+                let base = State {
+                    you: dead(&one),
+                    ..self.blank()
+                };
+                let (mine, claims) = (mine.clone(), claims.clone());
+                let to = vec![one];
+                self.send_all(to, base, mine, claims, eligible.clone(), Vec::new(), out);
+            }
             self.send_all(to, self.blank(), mine, claims, eligible, Vec::new(), out);
         }
         for (to, addrs) in outbox.corrections {

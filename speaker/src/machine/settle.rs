@@ -1,13 +1,17 @@
 //! Rules 11 and 12: how a node that knows nothing, or slept, comes to know who announces what before it takes part.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Action, Machine, Outbox};
+use crate::member::table::Member;
 use crate::message::{Message, NodeName, State, Status};
 
 /// The most parts that a transfer may have.
 const MAX_PARTS: u16 = 4096;
+
+/// How many settled members a node asks for their table at a time.
+const ASKED: usize = 3;
 
 /// An unsettled time.
 #[derive(Clone, Debug)]
@@ -15,13 +19,13 @@ pub(super) struct Start {
     since: Duration,
     paused: bool,
     want_next: Duration,
-    transfer: Option<Transfer>,
+    /// The tables on their way in.
+    transfers: BTreeMap<NodeName, Transfer>,
 }
 
 /// A full transfer on its way in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Transfer {
-    from: NodeName,
     seq: u64,
     got: BTreeSet<u16>,
 }
@@ -32,8 +36,14 @@ impl Start {
             since: now,
             paused,
             want_next: now,
-            transfer: None,
+            transfers: BTreeMap::new(),
         }
+    }
+
+    /// Time in which this node slept was no time to listen.
+    pub(super) fn slept(&mut self, stall: Duration, now: Duration) {
+        self.since = (self.since + stall).min(now);
+        self.want_next = now;
     }
 }
 
@@ -47,6 +57,7 @@ impl Machine {
         }
         self.start = Some(Start::new(now, true));
         out.extend(self.own.stop_all().into_iter().map(Action::Withdraw));
+        self.slow.reading = false;
         self.placer.clear();
         self.duties.clear();
         self.dirty.clear();
@@ -59,6 +70,7 @@ impl Machine {
         let patience = self.config.suspect;
         for (_, m) in self.members.touch_all() {
             m.heard = None;
+            m.unheard = true;
             m.suspicion = None;
             m.silent_from = now;
             m.mismatches = 0;
@@ -67,6 +79,34 @@ impl Machine {
         self.next_heartbeat = now;
         self.urgent = true;
         self.changed = true;
+    }
+
+    /// This node was alone, and hears from one who had company that it is taken for dead: it was the one that was cut off. What it
+    /// placed meanwhile is worth nothing, so it begins anew instead of telling the others of its newer claims. Only one node
+    /// alone is told so for certain; sides of two and more would need votes (rule 4).
+    pub(super) fn outnumbered(&self, state: &State) -> bool {
+        self.start.is_none()
+            && state.settled
+            && state.you.is_some_and(|(you, _)| you == Status::Dead)
+            && state.company > 1
+            && self.company() == 1
+    }
+
+    /// Begins anew, and forgets the deaths that it found: it was this node that could not hear.
+    pub(super) fn give_in(&mut self, out: &mut Vec<Action>) {
+        self.wake(out);
+        // What waits in the queue is as new as the message that led here.
+        self.dropping = false;
+        let dead = |m: &Member| m.status == Status::Dead;
+        let all: Vec<NodeName> = self
+            .members
+            .iter()
+            .filter(|(_, m)| dead(m))
+            .map(|(n, _)| n.clone())
+            .collect();
+        for node in all {
+            self.change_member(&node, |m| m.status = Status::Unknown);
+        }
     }
 
     /// Whether some other node is settled, so that its table can be had.
@@ -120,11 +160,16 @@ impl Machine {
         if self.want_at().is_none_or(|at| at > now) {
             return;
         }
-        let peers = self.settled_peers();
-        let pick = self.rng.below(peers.len());
-        let Some(peer) = peers.get(pick).cloned() else {
+        // More than one: whoever is asked may sleep just now.
+        let mut peers = self.settled_peers();
+        let mut to = Vec::new();
+        while to.len() < ASKED && !peers.is_empty() {
+            let pick = self.rng.below(peers.len());
+            to.push(peers.swap_remove(pick));
+        }
+        if to.is_empty() {
             return;
-        };
+        }
         if let Some(start) = &mut self.start {
             start.want_next = now + self.config.transfer_gap;
         }
@@ -133,7 +178,7 @@ impl Machine {
             ..self.blank()
         };
         out.push(Action::Send {
-            to: vec![peer],
+            to,
             message: Message::State(state),
         });
     }
@@ -146,23 +191,20 @@ impl Machine {
         let Some(start) = &mut self.start else {
             return;
         };
-        let same = start
-            .transfer
-            .as_ref()
-            .is_some_and(|t| t.from == *from && t.seq == state.seq);
-        if !same {
-            start.transfer = Some(Transfer {
-                from: from.clone(),
+        let transfer = start.transfers.entry(from.clone()).or_default();
+        if transfer.seq != state.seq {
+            *transfer = Transfer {
                 seq: state.seq,
                 got: BTreeSet::new(),
-            });
+            };
         }
-        let Some(transfer) = &mut start.transfer else {
-            return;
-        };
         transfer.got.insert(state.part);
         if transfer.got.len() >= usize::from(state.parts) {
             self.old.clear();
+            for (_, m) in self.members.touch_all() {
+                // The table says how patient to be with each.
+                m.unheard = false;
+            }
             self.settle(out);
         }
     }

@@ -149,6 +149,107 @@ fn a_late_loop_answers_nothing_and_starts_anew() {
     assert!(m.is_settled() && m.may_answer(&first(), ms(8700)));
 }
 
+/// n0 with n1 beside it, late by 500 ms twice, so that it asks for patience; `acknowledged` says whether n1 answers.
+fn often_late(acknowledged: bool) -> (Machine, u64) {
+    let mut m = settled(2, 1);
+    let mut at = 3000;
+    for _ in 0..3 {
+        for _ in 0..100 {
+            at += 10;
+            let mut out = step(&mut m, from(1, Message::State(hello(5, false))), at);
+            out.extend(step(&mut m, Event::Tick, at));
+            let asks = states(&out).filter(|(_, s)| s.ack && s.claims.is_empty());
+            for seq in asks.map(|(_, s)| s.seq).collect::<Vec<_>>() {
+                if acknowledged {
+                    step(&mut m, from(1, Message::Ack { seq }), at);
+                }
+            }
+        }
+        at += 490;
+    }
+    (m, at)
+}
+
+#[test]
+fn a_node_that_is_late_twice_asks_for_patience_and_then_goes_on_as_soon_as_it_has_read_its_queue() {
+    let (mut m, at) = often_late(true);
+    assert_eq!(m.multiplier(), 3);
+    assert!(!m.may_answer(&first(), ms(at)), "before anything else runs");
+    let out = step(&mut m, Event::Tick, at);
+    assert!(!out.contains(&Action::Withdraw(first())), "{out:?}");
+    assert!(!m.may_answer(&first(), ms(at)), "before the queue is read");
+    assert_eq!(m.next_wakeup(), ms(at));
+    step(&mut m, Event::Tick, at);
+    assert!(m.is_settled() && m.may_answer(&first(), ms(at)));
+}
+
+#[test]
+fn patience_that_nobody_acknowledged_counts_for_nothing() {
+    let (mut m, at) = often_late(false);
+    assert_eq!(m.multiplier(), 3);
+    let out = step(&mut m, Event::Tick, at);
+    assert!(out.contains(&Action::Withdraw(first())), "{out:?}");
+    assert!(!m.is_settled());
+}
+
+#[test]
+fn a_node_that_reads_of_its_death_in_its_queue_answers_nothing() {
+    let (mut m, at) = often_late(true);
+    let mine = m
+        .members()
+        .iter()
+        .find(|v| v.node.as_str() == "n0")
+        .unwrap()
+        .incarnation;
+    let you = Some((Status::Dead, mine));
+    let dead = State {
+        you,
+        ..hello(5, false)
+    };
+    let mut out = step(&mut m, from(1, Message::State(dead)), at);
+    out.extend(step(&mut m, Event::Tick, at));
+    assert!(out.contains(&Action::Withdraw(first())), "{out:?}");
+    step(&mut m, Event::Tick, at);
+    assert!(!m.is_settled() && !m.may_answer(&first(), ms(at)));
+}
+
+#[test]
+fn a_node_with_sixteen_absent_names_before_the_rest_speaks_to_all_of_them() {
+    let names: BTreeSet<NodeName> = (0..40).map(|i| format!("n{i:02}").into()).collect();
+    let mut m = Machine::new(Config::default(), "n39".into(), &names, 1, clock(0));
+    let spoken_to = |m: &mut Machine, begin, end| -> BTreeSet<NodeName> {
+        let out = run(m, begin, end);
+        states(&out).flat_map(|(to, _)| to.clone()).collect()
+    };
+    assert_eq!(spoken_to(&mut m, 0, 300).len(), 39, "at the start");
+    run(&mut m, 310, 2990);
+    assert!(m.is_settled());
+    assert_eq!(
+        spoken_to(&mut m, 3000, 3300).len(),
+        39,
+        "when it is settled"
+    );
+}
+
+#[test]
+fn a_number_that_leaps_is_not_taken_and_is_reported() {
+    let mut m = settled(2, 1);
+    step(&mut m, from(1, Message::State(hello(u64::MAX, true))), 3010);
+    let status = |m: &Machine| {
+        m.members()
+            .into_iter()
+            .find(|v| v.node.as_str() == "n1")
+            .unwrap()
+            .status
+    };
+    assert_eq!(status(&m), Status::Unknown);
+    let leaps: Vec<_> = m.leaps().cloned().collect();
+    assert_eq!(leaps.len(), 1);
+    assert_eq!((leaps[0].by.as_str(), leaps[0].said), ("n1", u64::MAX));
+    step(&mut m, from(1, Message::State(hello(5, true))), 3020);
+    assert_eq!(status(&m), Status::Alive);
+}
+
 #[test]
 fn a_wall_clock_at_its_end_stops_no_node() {
     let end = |at| Clock {
@@ -172,7 +273,7 @@ fn what_waited_in_the_queue_during_a_pause_is_dropped() {
         claims: vec![ClaimEntry {
             addr: first(),
             node: "n1".into(),
-            epoch: u64::MAX,
+            epoch: 1 << 42,
             provisional: false,
         }],
         ..hello(5, true)
@@ -196,7 +297,7 @@ fn who_is_dead_or_may_not_announce_an_address_any_more_is_not_its_announcer() {
     let claim = ClaimEntry {
         addr: first(),
         node: "n1".into(),
-        epoch: u64::MAX,
+        epoch: 1 << 42,
         provisional: false,
     };
     let says = |version, addresses: &[IpAddr]| State {
@@ -386,9 +487,10 @@ prop_compose! {
 
 prop_compose! {
     fn any_member()(
-        node in any_name(), incarnation in any_number(), status in any_status(), settled in any::<bool>(), hold_ms in any::<u32>(),
+        node in any_name(), incarnation in any_number(), status in any_status(), settled in any::<bool>(), multiplier in any::<u8>(),
+        hold_ms in any::<u32>(),
     ) -> MemberEntry {
-        MemberEntry { node, incarnation, status, settled, hold_ms }
+        MemberEntry { node, incarnation, status, settled, multiplier, hold_ms }
     }
 }
 
@@ -412,6 +514,7 @@ prop_compose! {
 prop_compose! {
     fn any_state()(
         (incarnation, settled, seq, part, parts) in (any_number(), any::<bool>(), any_number(), 0..3_u16, 0..3_u16),
+        (multiplier, company) in any::<(u8, u16)>(),
         you in prop::option::of((any_status(), any_number())),
         (full, want, ack) in any::<(bool, bool, bool)>(),
         members in prop::collection::vec(any_member(), 0..4),
@@ -419,15 +522,15 @@ prop_compose! {
         eligible in prop::collection::vec(any_list(), 0..3),
         changes in prop::collection::vec(any_change(), 0..3),
     ) -> State {
-        State { incarnation, settled, you, full, want, ack, vote: false, seq, part, parts, members, claims, eligible, changes }
+        State { incarnation, settled, multiplier, company, you, full, want, ack, vote: false, seq, part, parts, members, claims, eligible, changes }
     }
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
     prop_oneof![
         6 => any_state().prop_map(Message::State),
-        2 => (any_number(), any::<bool>(), prop::collection::vec(any_name(), 0..5)).prop_map(|(incarnation, settled, watchers)| {
-            Message::Heartbeat(Heartbeat { incarnation, settled, watchers, members: 0, claims: 0 })
+        2 => (any_number(), any::<bool>(), any::<u8>(), prop::collection::vec(any_name(), 0..5)).prop_map(|(incarnation, settled, multiplier, watchers)| {
+            Message::Heartbeat(Heartbeat { incarnation, settled, multiplier, watchers, members: 0, claims: 0 })
         }),
         1 => Just(Message::Ping),
         1 => Just(Message::Pong),

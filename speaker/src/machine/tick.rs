@@ -4,18 +4,32 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Action, Machine};
+use crate::member::table::Member;
 use crate::member::watch::{Suspicion, Verdict, judge};
 use crate::message::{Heartbeat, Message, NodeName, State, Status};
 
 /// How many random members are asked about a silent one, beside its other watchers.
 const RANDOM_HELPERS: usize = 3;
 
-/// The most dead nodes that one node probes in one heartbeat.
-const MAX_PROBES: usize = 16;
+/// How many absent nodes a settled node probes in one heartbeat at most.
+const PROBES: usize = 16;
+
+/// Heartbeats in half of that time.
+const SETTLE_BEATS: usize = 10;
+
+/// How many a node probes that has just started: all of them within half the time after which it would settle alone, but not
+/// more than this in one heartbeat.
+const MAX_PROBES: usize = 256;
 
 impl Machine {
     pub(super) fn tick(&mut self, out: &mut Vec<Action>) {
         self.urgent = false;
+        if self.slow.reading {
+            // Nothing is decided before the queue was read; that this node is awake can be said.
+            self.urgent = true;
+            self.beat(out);
+            return;
+        }
         self.sweep();
         self.watch(out);
         self.duties_over(out);
@@ -30,6 +44,7 @@ impl Machine {
             self.resend_grants(out);
         }
         self.end_limits(out);
+        self.ask_patience(out);
         self.flush(out);
         // After the flush: a digest must not run ahead of the news that explains it.
         self.beat(out);
@@ -50,26 +65,17 @@ impl Machine {
                 sooner(m.watching.then_some(m.kernel_next));
             }
             if m.watching {
-                match judge(
-                    &self.config,
-                    m.silent_from,
-                    m.suspicion.as_ref(),
-                    self.now(),
-                ) {
+                match judge(&self.config, m, self.multiplier(), self.now()) {
                     Verdict::Wait(until) => sooner(Some(until)),
                     _ => sooner(Some(self.now())),
                 }
             }
         }
-        sooner(
-            self.duties
-                .iter()
-                .map(|d| d.since + self.config.verdict)
-                .min(),
-        );
+        sooner(self.duties.iter().map(|d| d.until).min());
         sooner(self.settle_at());
         sooner(self.want_at());
         sooner(self.own.next());
+        sooner(self.ask_at());
         if self.start.is_none() && !self.placer.orphans.is_empty() {
             let outlook = self.outlook();
             sooner(
@@ -91,6 +97,7 @@ impl Machine {
             return;
         }
         self.next_sweep = now + self.config.heartbeat * 10;
+        self.changed |= self.leaps.forget(now);
         self.claims
             .forget_early(now.saturating_sub(self.config.forget));
         if !self.eligible_given && now >= self.begun + self.config.hold {
@@ -124,7 +131,7 @@ impl Machine {
             if self.hold_over(name).is_some_and(|at| at <= now) {
                 dead.push(name.clone());
             } else if m.watching {
-                match judge(&self.config, m.silent_from, m.suspicion.as_ref(), now) {
+                match judge(&self.config, m, self.multiplier(), now) {
                     Verdict::Suspect => silent.push(name.clone()),
                     Verdict::Declare => dead.push(name.clone()),
                     Verdict::Wait(_) => {}
@@ -220,9 +227,9 @@ impl Machine {
 
     /// Says "not heard" where a promise to listen has run out.
     fn duties_over(&mut self, out: &mut Vec<Action>) {
-        let (now, verdict) = (self.now(), self.config.verdict);
+        let now = self.now();
         self.duties.retain(|d| {
-            let over = d.since + verdict <= now;
+            let over = d.until <= now;
             if over {
                 let message = Message::Answer {
                     member: d.member.clone(),
@@ -285,6 +292,7 @@ impl Machine {
             let message = Message::Heartbeat(Heartbeat {
                 incarnation: self.incarnation(),
                 settled: self.start.is_none(),
+                multiplier: self.multiplier(),
                 watchers: self.targets.clone(),
                 members: self.members.digest(),
                 claims: self.claims.digest(),
@@ -294,23 +302,47 @@ impl Machine {
                 message,
             });
         }
+        self.probe(out);
+    }
+
+    /// Speaks to those who are not there. All live nodes together probe an absent one once per heartbeat; one that has just
+    /// started asks everybody. Where there are too many for one heartbeat, the next goes on where this one ended, so that
+    /// each has its turn whatever its name.
+    fn probe(&mut self, out: &mut Vec<Action>) {
+        let gone = |m: &Member| matches!(m.status, Status::Unknown | Status::Dead);
+        let absent = self.members.iter().filter(|(_, m)| gone(m)).count();
         let live = self.members.iter().filter(|(_, m)| m.live()).count();
-        let mut probes = 0;
+        let most = match self.start {
+            Some(_) => absent.div_ceil(SETTLE_BEATS).clamp(PROBES, MAX_PROBES),
+            None => PROBES,
+        };
+        let last = self.probed.take();
+        let after = |n: &NodeName| last.as_ref().is_none_or(|l| n > l);
+        let (later, earlier): (Vec<_>, Vec<_>) = self
+            .members
+            .iter()
+            .filter(|(_, m)| gone(m))
+            .map(|(n, m)| (n.clone(), (m.status, m.incarnation)))
+            .partition(|(n, _)| after(n));
         let blank = self.blank();
-        for (name, m) in self.members.iter() {
-            let gone = matches!(m.status, Status::Unknown | Status::Dead);
-            // All live nodes together probe a dead one once per heartbeat; one that has just started asks everybody.
-            if gone && probes < MAX_PROBES && (self.start.is_some() || self.rng.below(live) == 0) {
-                probes += 1;
-                let state = State {
-                    you: Some((m.status, m.incarnation)),
-                    ..blank.clone()
-                };
-                out.push(Action::Send {
-                    to: vec![name.clone()],
-                    message: Message::State(state),
-                });
+        let mut probes = 0;
+        for (name, you) in later.into_iter().chain(earlier) {
+            if self.start.is_none() && self.rng.below(live) != 0 {
+                continue;
             }
+            if probes == most {
+                break;
+            }
+            probes += 1;
+            self.probed = Some(name.clone());
+            let state = State {
+                you: Some(you),
+                ..blank.clone()
+            };
+            out.push(Action::Send {
+                to: vec![name],
+                message: Message::State(state),
+            });
         }
     }
 

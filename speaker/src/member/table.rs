@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::eligible::EligibleSet;
 use super::hash;
 use super::watch::Suspicion;
-use crate::message::{MAX_WATCHERS, MemberEntry, NodeName, Status};
+use crate::message::{MAX_MULTIPLIER, MAX_WATCHERS, MemberEntry, NodeName, Status};
 
 /// One known node.
 #[derive(Clone, Debug)]
@@ -18,6 +18,10 @@ pub(crate) struct Member {
     pub(crate) incarnation: u64,
     pub(crate) status: Status,
     pub(crate) settled: bool,
+    /// How many times longer than usual it may be silent. Within one incarnation it only grows.
+    pub(crate) multiplier: u8,
+    /// It was not heard since this node's pause and may have asked for more patience meanwhile.
+    pub(crate) unheard: bool,
     /// While `Held`: until when.
     pub(crate) hold_until: Duration,
     /// Last frame that came from it, in this life of mine.
@@ -29,6 +33,8 @@ pub(crate) struct Member {
     /// Whom its last heartbeat named.
     pub(crate) watchers: Vec<NodeName>,
     pub(crate) suspicion: Option<Suspicion>,
+    /// Not declared dead before this time: I slept myself, and it gets a moment to answer.
+    pub(crate) spared: Duration,
     /// When it came back from what I held for its death.
     pub(crate) rejoined: Option<Duration>,
     pub(crate) eligible: EligibleSet,
@@ -50,12 +56,15 @@ impl Member {
             incarnation: 0,
             status: Status::Unknown,
             settled: false,
+            multiplier: 1,
+            unheard: false,
             hold_until: Duration::ZERO,
             heard: None,
             silent_from: Duration::ZERO,
             watching: false,
             watchers: Vec::new(),
             suspicion: None,
+            spared: Duration::ZERO,
             rejoined: None,
             eligible: EligibleSet::default(),
             mismatches: 0,
@@ -76,11 +85,27 @@ impl Member {
         self.status == Status::Alive && self.settled
     }
 
+    /// The multiplier that its silence is judged by.
+    pub(crate) fn patience(&self) -> u32 {
+        let known = if self.unheard {
+            MAX_MULTIPLIER
+        } else {
+            self.multiplier
+        };
+        u32::from(known.clamp(1, MAX_MULTIPLIER))
+    }
+
     fn digest(&self) -> u64 {
         if self.status == Status::Unknown {
             return 0;
         }
-        let flags = (self.status as u64) << 1 | u64::from(self.settled);
+        // Only who speaks says how patient to be with it.
+        let multiplier = match self.status {
+            Status::Alive => self.multiplier,
+            _ => 0,
+        };
+        let flags =
+            u64::from(multiplier) << 8 | (self.status as u64) << 1 | u64::from(self.settled);
         let eligible = if self.live() {
             self.eligible.digest()
         } else {
@@ -102,6 +127,8 @@ pub struct MemberView {
     pub status: Status,
     /// Whether it is settled.
     pub settled: bool,
+    /// How many times longer than usual it may be silent before it is taken for dead; 1 for a node that is never late.
+    pub multiplier: u8,
     /// Which life of it.
     pub incarnation: u64,
     /// How many addresses it may announce.
@@ -225,6 +252,7 @@ impl Members {
             incarnation: member.incarnation,
             status: member.status,
             settled: member.settled,
+            multiplier: member.multiplier,
             hold_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
         })
     }
@@ -236,6 +264,7 @@ impl Members {
                 node: n.clone(),
                 status: m.status,
                 settled: m.settled,
+                multiplier: m.multiplier,
                 incarnation: m.incarnation,
                 eligible: m.eligible.addresses().len(),
                 heard: m.heard,

@@ -39,6 +39,13 @@ fn parts(version: u64, set: &BTreeSet<IpAddr>) -> Vec<Eligible> {
 #[test]
 fn silence_becomes_suspicion_and_then_death_only_when_others_confirm() {
     let config = Config::default();
+    let member = |multiplier, spared, suspicion| {
+        let mut members = members(1);
+        members.update(&"n0".into(), |m| {
+            (m.multiplier, m.spared, m.suspicion) = (multiplier, ms(spared), suspicion);
+        });
+        members.get(&"n0".into()).unwrap().clone()
+    };
     let asked = |asked, silent| {
         Some(Suspicion {
             pending: Vec::new(),
@@ -59,11 +66,23 @@ fn silence_becomes_suspicion_and_then_death_only_when_others_confirm() {
     ];
     for (suspicion, silent, want) in cases {
         assert_eq!(
-            judge(&config, ms(0), suspicion.as_ref(), ms(silent)),
+            judge(&config, &member(1, 0, suspicion.clone()), 1, ms(silent)),
             want,
             "{suspicion:?} {silent}"
         );
     }
+    for (theirs, mine) in [(4, 1), (1, 4), (4, 3)] {
+        let slow =
+            |suspicion, silent| judge(&config, &member(theirs, 0, suspicion), mine, ms(silent));
+        assert_eq!(slow(None, 999), Verdict::Wait(ms(1000)));
+        assert_eq!(slow(None, 1000), Verdict::Suspect);
+        assert_eq!(slow(asked(1, 1), 1999), Verdict::Wait(ms(2000)));
+        assert_eq!(slow(asked(1, 1), 2000), Verdict::Declare);
+        assert_eq!(slow(asked(1, 0), 2799), Verdict::Wait(ms(2800)));
+    }
+    let spared = |silent| judge(&config, &member(1, 900, asked(1, 1)), 1, ms(silent));
+    assert_eq!(spared(899), Verdict::Wait(ms(900)));
+    assert_eq!(spared(900), Verdict::Declare);
 }
 
 proptest! {

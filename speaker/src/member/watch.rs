@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::table::Member;
 use crate::machine::Config;
 use crate::message::NodeName;
 
@@ -30,15 +31,13 @@ pub(crate) enum Verdict {
     Declare,
 }
 
-/// Judges a member that was last heard at `since`.
-pub(crate) fn judge(
-    config: &Config,
-    since: Duration,
-    suspicion: Option<&Suspicion>,
-    now: Duration,
-) -> Verdict {
-    let Some(s) = suspicion else {
-        let at = since + config.suspect;
+/// Judges a member by its silence. All times are stretched by its multiplier, or by that of the judge if that is larger: who
+/// is slow is often the one who did not listen.
+pub(crate) fn judge(config: &Config, member: &Member, mine: u8, now: Duration) -> Verdict {
+    let patience = member.patience().max(mine.into());
+    let since = member.silent_from;
+    let Some(s) = &member.suspicion else {
+        let at = since + config.suspect * patience;
         return if now >= at {
             Verdict::Suspect
         } else {
@@ -46,12 +45,12 @@ pub(crate) fn judge(
         };
     };
     let confirmed = s.silent >= s.asked.min(2);
-    let at = since
-        + if confirmed {
-            config.declare
-        } else {
-            config.declare_unanswered
-        };
+    let silence = if confirmed {
+        config.declare
+    } else {
+        config.declare_unanswered
+    };
+    let at = (since + silence * patience).max(member.spared);
     if now >= at {
         Verdict::Declare
     } else {
@@ -59,10 +58,10 @@ pub(crate) fn judge(
     }
 }
 
-/// A promise to tell `asker` whether `member` was heard after `since`.
+/// A promise to tell `asker` at `until` that `member` was not heard, unless it is heard before.
 #[derive(Clone, Debug)]
 pub(crate) struct Duty {
     pub(crate) asker: NodeName,
     pub(crate) member: NodeName,
-    pub(crate) since: Duration,
+    pub(crate) until: Duration,
 }

@@ -31,6 +31,7 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, EncodeError> {
             w.u8(kind::HEARTBEAT);
             w.u64(h.incarnation);
             w.u8(u8::from(h.settled));
+            w.u8(h.multiplier);
             w.u64(h.members);
             w.u64(h.claims);
             w.count(h.watchers.len())?;
@@ -80,7 +81,9 @@ pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
     let mut r = Reader(bytes);
     let message = match r.u8()? {
         kind::HEARTBEAT => {
-            let (incarnation, settled, members, claims) = (r.u64()?, r.bool()?, r.u64()?, r.u64()?);
+            let (incarnation, settled) = (r.u64()?, r.bool()?);
+            let multiplier = r.u8()?;
+            let (members, claims) = (r.u64()?, r.u64()?);
             let watchers = r.list(2, Reader::name)?;
             if watchers.len() > MAX_WATCHERS {
                 return Err(DecodeError::Bounds("the number of watchers"));
@@ -88,6 +91,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
             Message::Heartbeat(Heartbeat {
                 incarnation,
                 settled,
+                multiplier,
                 watchers,
                 members,
                 claims,

@@ -78,6 +78,8 @@ pub(super) fn encode_state(w: &mut Writer, s: &State) -> Result<(), EncodeError>
         (s.vote, VOTE),
     ];
     w.u8(flags.iter().filter(|f| f.0).fold(0, |all, f| all | f.1));
+    w.u8(s.multiplier);
+    w.u16(s.company);
     match s.you {
         None => w.u8(0),
         Some((you, incarnation)) => {
@@ -97,6 +99,7 @@ pub(super) fn encode_state(w: &mut Writer, s: &State) -> Result<(), EncodeError>
         w.u64(m.incarnation);
         w.u8(status(m.status));
         w.u8(u8::from(m.settled));
+        w.u8(m.multiplier);
         w.u32(m.hold_ms);
     }
     w.count(s.claims.len())?;
@@ -147,6 +150,7 @@ pub(super) fn decode_state(r: &mut Reader<'_>) -> Result<State, DecodeError> {
     if flags & !(SETTLED | FULL | WANT | ACK | VOTE) != 0 {
         return Err(DecodeError::Unknown("a flag"));
     }
+    let (multiplier, company) = (r.u8()?, r.u16()?);
     let you = if r.bool()? {
         Some((read_status(r)?, r.u64()?))
     } else {
@@ -160,12 +164,13 @@ pub(super) fn decode_state(r: &mut Reader<'_>) -> Result<State, DecodeError> {
             .cloned()
             .ok_or(DecodeError::Unknown("the number of a name"))
     };
-    let members = r.list(15, |r| {
+    let members = r.list(16, |r| {
         Ok(MemberEntry {
             node: name(r)?,
             incarnation: r.u64()?,
             status: read_status(r)?,
             settled: r.bool()?,
+            multiplier: r.u8()?,
             hold_ms: r.u32()?,
         })
     })?;
@@ -213,6 +218,8 @@ pub(super) fn decode_state(r: &mut Reader<'_>) -> Result<State, DecodeError> {
     Ok(State {
         incarnation,
         settled: on(SETTLED),
+        multiplier,
+        company,
         you,
         full: on(FULL),
         want: on(WANT),

@@ -39,15 +39,24 @@ fn status() -> impl Strategy<Value = Status> {
 }
 
 fn state() -> impl Strategy<Value = State> {
-    let member = (name(), any::<u64>(), status(), any::<bool>(), any::<u32>()).prop_map(
-        |(node, incarnation, status, settled, hold_ms)| MemberEntry {
-            node,
-            incarnation,
-            status,
-            settled,
-            hold_ms,
-        },
-    );
+    let member = (
+        name(),
+        any::<u64>(),
+        status(),
+        any::<bool>(),
+        any::<u8>(),
+        any::<u32>(),
+    )
+        .prop_map(
+            |(node, incarnation, status, settled, multiplier, hold_ms)| MemberEntry {
+                node,
+                incarnation,
+                status,
+                settled,
+                multiplier,
+                hold_ms,
+            },
+        );
     let claim =
         (ip(), name(), any::<u64>(), any::<bool>()).prop_map(|(addr, node, epoch, provisional)| {
             ClaimEntry {
@@ -92,15 +101,28 @@ fn state() -> impl Strategy<Value = State> {
     let head = (
         any::<u64>(),
         any::<[bool; 5]>(),
+        any::<(u8, u16)>(),
         prop::option::of((status(), any::<u64>())),
         any::<u64>(),
         any::<[u16; 2]>(),
     );
     (head, lists)
         .prop_map(
-            |((incarnation, [settled, full, want, ack, vote], you, seq, [part, parts]), l)| State {
+            |(
+                (
+                    incarnation,
+                    [settled, full, want, ack, vote],
+                    (multiplier, company),
+                    you,
+                    seq,
+                    [part, parts],
+                ),
+                l,
+            )| State {
                 incarnation,
                 settled,
+                multiplier,
+                company,
                 you,
                 full,
                 want,
@@ -127,19 +149,23 @@ fn message() -> impl Strategy<Value = Message> {
         (
             any::<u64>(),
             any::<bool>(),
+            any::<u8>(),
             prop::collection::vec(name(), 0..=3),
             any::<u64>(),
             any::<u64>()
         )
-            .prop_map(|(incarnation, settled, watchers, members, claims)| {
-                Message::Heartbeat(Heartbeat {
-                    incarnation,
-                    settled,
-                    watchers,
-                    members,
-                    claims,
-                })
-            }),
+            .prop_map(
+                |(incarnation, settled, multiplier, watchers, members, claims)| {
+                    Message::Heartbeat(Heartbeat {
+                        incarnation,
+                        settled,
+                        multiplier,
+                        watchers,
+                        members,
+                        claims,
+                    })
+                }
+            ),
         Just(Message::Ping),
         Just(Message::Pong),
         Just(Message::Unwatch),
@@ -212,6 +238,7 @@ fn what_exceeds_the_protocol_is_not_encoded() {
     let heartbeat = Heartbeat {
         incarnation: 1,
         settled: true,
+        multiplier: 1,
         watchers,
         members: 0,
         claims: 0,

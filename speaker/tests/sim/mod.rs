@@ -33,10 +33,23 @@ pub(crate) enum Agent {
     Absent,
 }
 
+/// Where packets wait for a paused node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Queue {
+    /// In its socket: the kernel runs (`SIGSTOP`, a busy processor). They are there when it wakes.
+    Socket,
+    /// In its host: the whole machine stands still (an overcommitted hypervisor). They trickle in when it wakes.
+    Host,
+    /// Nowhere (suspend): they are lost.
+    None,
+}
+
 pub(crate) struct Node {
     pub(crate) name: NodeName,
     pub(crate) up: bool,
     pub(crate) agent: Agent,
+    /// What becomes of packets that reach it while it is paused.
+    pub(crate) queue: Queue,
     pub(crate) machine: Option<Machine>,
     pub(crate) eligible: BTreeSet<IpAddr>,
     /// What this node's agent or, in a hold, its kernel answers for.
@@ -108,6 +121,11 @@ pub(crate) struct World {
     pub(crate) net: Net,
     queue: BinaryHeap<Reverse<Item>>,
     seq: u64,
+    /// Whom each node knows of.
+    known: Vec<BTreeSet<NodeName>>,
+    /// How often each node's address changed, and which of its addresses each node sends to.
+    moved: Vec<u32>,
+    sends_to: Vec<Vec<u32>>,
     group: Vec<u8>,
     cut: BTreeSet<(usize, usize)>,
     index: BTreeMap<NodeName, usize>,
@@ -139,6 +157,7 @@ impl World {
             name: name.clone(),
             up: true,
             agent: Agent::Absent,
+            queue: Queue::Socket,
             machine: None,
             eligible: addrs.clone(),
             answers: BTreeSet::new(),
@@ -152,6 +171,9 @@ impl World {
         Self {
             now: Duration::ZERO,
             config: Config::default(),
+            known: vec![names.iter().cloned().collect(); n],
+            moved: vec![0; n],
+            sends_to: vec![vec![0; n]; n],
             nodes: names.iter().map(node).collect(),
             watch: addrs.iter().map(|a| (*a, Watch::default())).collect(),
             addrs,
@@ -211,7 +233,7 @@ impl World {
 
     /// The agent starts; it learns what it is eligible for a little later, as its proxy adopts what is programmed.
     pub(crate) fn start(&mut self, i: usize) {
-        let known: BTreeSet<NodeName> = self.nodes.iter().map(|n| n.name.clone()).collect();
+        let known = self.known[i].clone();
         let seed = self.rng.next();
         let clock = self.clock(i);
         let node = &mut self.nodes[i];
@@ -305,6 +327,14 @@ impl World {
         }
         self.nodes[i].agent = Agent::Running;
         let mut inbox = std::mem::take(&mut self.nodes[i].inbox);
+        if self.nodes[i].queue == Queue::Host {
+            let mut after = Duration::ZERO;
+            for event in std::mem::take(&mut inbox) {
+                after += self.rng.up_to(Duration::from_micros(100));
+                let life = Some(self.nodes[i].life);
+                self.push(after, What::Event { to: i, life, event });
+            }
+        }
         if self.rng.chance(50) {
             inbox.insert(0, Event::Tick);
         }
@@ -316,6 +346,34 @@ impl World {
         for addr in answers {
             self.recount(addr);
         }
+    }
+
+    /// From now on node `i` knows of these nodes; before it starts, or while it runs.
+    pub(crate) fn knows(&mut self, i: usize, nodes: impl IntoIterator<Item = usize>) {
+        let set: BTreeSet<NodeName> = nodes
+            .into_iter()
+            .map(|n| self.nodes[n].name.clone())
+            .collect();
+        self.known[i].clone_from(&set);
+        self.event(i, Event::Known(set));
+    }
+
+    /// A node gets another address, of which the others do not know yet.
+    pub(crate) fn move_address(&mut self, i: usize) {
+        self.moved[i] += 1;
+    }
+
+    /// A node hears of the address that another has now.
+    pub(crate) fn learn_address(&mut self, i: usize, of: usize) {
+        self.sends_to[i][of] = self.moved[of];
+        let known = self.known[i].clone();
+        self.event(i, Event::Known(known));
+    }
+
+    /// A message that reaches a node out of nowhere.
+    pub(crate) fn forge(&mut self, to: usize, from: usize, message: Message) {
+        let from = self.nodes[from].name.clone();
+        self.event(to, Event::Received { from, message });
     }
 
     /// Only nodes of one group hear each other.
@@ -342,7 +400,7 @@ impl World {
         match self.nodes[i].agent {
             Agent::Absent => return,
             Agent::Paused => {
-                if event != Event::Tick {
+                if event != Event::Tick && self.nodes[i].queue != Queue::None {
                     self.nodes[i].inbox.push(event);
                 }
                 return;
@@ -418,7 +476,9 @@ impl World {
 
     fn path(&mut self, from: usize, to: usize) -> Option<Duration> {
         self.sent += 1;
-        let joined = self.group[from] == self.group[to] && !self.cut.contains(&(from, to));
+        let joined = self.group[from] == self.group[to]
+            && !self.cut.contains(&(from, to))
+            && self.sends_to[from][to] == self.moved[to];
         (joined && self.nodes[to].up)
             .then(|| self.net.delay(&mut self.rng))
             .flatten()
@@ -594,6 +654,12 @@ impl World {
                 Some(why) => assert!(self.now - begin < limit, "{what}: after {limit:?} {why}"),
             }
         }
+    }
+
+    /// The nodes that would answer an ARP request for this address now.
+    pub(crate) fn answering(&self, addr: &IpAddr) -> Vec<usize> {
+        let answers = |(i, m): (usize, &Machine)| m.may_answer(addr, self.now).then_some(i);
+        self.running().filter_map(answers).collect()
     }
 
     /// Addresses per running node.
