@@ -11,6 +11,7 @@ pub mod link;
 pub mod machine;
 mod member;
 pub mod message;
+pub mod problem;
 pub mod run;
 pub mod snapshot;
 mod state;

@@ -1,9 +1,12 @@
 //! What a node knows of the announcements, as `status` prints it.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ferrolb_api::reason::Reason;
 use serde::{Deserialize, Serialize};
+
+use crate::problem::Problem;
 
 /// Everything at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +23,8 @@ pub struct Snapshot {
     pub members: Vec<Member>,
     /// All addresses of Services.
     pub addresses: Vec<Address>,
-    /// What is wrong with this node's sockets, one sentence each.
-    pub problems: Vec<String>,
+    /// What is wrong with this node's announcements.
+    pub problems: Vec<Problem>,
     /// What it did since its start.
     pub counters: Counters,
 }
@@ -37,6 +40,8 @@ pub struct Member {
     pub status: Status,
     /// It knows the others' claims.
     pub settled: bool,
+    /// How many times longer than usual it may be silent before it is taken for dead: 1 unless it is often late.
+    pub multiplier: u8,
     /// Which life of it: its wall clock in milliseconds when it started.
     pub incarnation: u64,
     /// How many addresses it may announce.
@@ -79,8 +84,17 @@ pub struct Address {
     pub reason: Reason,
     /// Why this node may not announce it; `None` where it may.
     pub ineligible: Option<Reason>,
-    /// Ethernet address of somebody who is no member and claims the address too.
-    pub conflict: Option<String>,
+    /// Who else claims the address by ARP.
+    pub conflict: Option<Conflict>,
+}
+
+/// A station that claims an address of ours by ARP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Its Ethernet address.
+    pub mac: String,
+    /// The member whose address has that Ethernet address; `None` where it is no known member's.
+    pub member: Option<String>,
 }
 
 /// Counted since the start.
@@ -101,4 +115,21 @@ pub struct Counters {
     /// The latest that the loop ever was, in microseconds after the time for which it had set its alarm.
     #[serde(default)]
     pub latest: u64,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.member {
+            Some(member) => write!(
+                f,
+                "member {member} ({}) claims this address too: it and this node cannot talk to each other, so look at the firewall, the members' port and the key on both",
+                self.mac
+            ),
+            None => write!(
+                f,
+                "{}, which is no member, claims this address too: find that host and give it another address",
+                self.mac
+            ),
+        }
+    }
 }

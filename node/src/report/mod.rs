@@ -48,23 +48,24 @@ pub(crate) fn report(known: &Knowledge<'_>) -> NodeStatus {
         .map(|a| (a.address, a))
         .collect();
     let mut problems = known.problems.clone();
-    let of_parts = known.speaker.problems.iter().map(|p| ("speaker", p));
-    let of_proxy = known
-        .proxy
-        .into_iter()
-        .flat_map(|p| &p.errors)
-        .map(|e| ("proxy", e));
-    problems.extend(of_parts.chain(of_proxy).map(|(part, message)| Problem {
-        origin: part.to_owned(),
+    problems.extend(known.speaker.problems.iter().map(|p| Problem {
+        origin: "speaker".to_owned(),
+        object: p.object(),
+        message: p.to_string(),
+        ..Problem::default()
+    }));
+    let of_proxy = known.proxy.into_iter().flat_map(|p| &p.errors);
+    problems.extend(of_proxy.map(|message| Problem {
+        origin: "proxy".to_owned(),
         message: message.clone(),
         ..Problem::default()
     }));
     for address in &known.speaker.addresses {
-        if let Some(mac) = &address.conflict {
+        if let Some(conflict) = &address.conflict {
             problems.push(Problem {
                 origin: "speaker".to_owned(),
                 object: address.address.to_string(),
-                message: format!("{mac}, which is no member, claims this address too: find that host and give it another address"),
+                message: conflict.to_string(),
                 ..Problem::default()
             });
         }

@@ -5,6 +5,7 @@
 
 pub(crate) mod conflict;
 pub(crate) mod linger;
+pub(crate) mod neighbour;
 pub(crate) mod real;
 pub(crate) mod schedule;
 

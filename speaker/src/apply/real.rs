@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 use super::Announcer;
 use crate::frame::arp::{Arp, Mac};
 use crate::link::choose::{Patterns, candidates};
-use crate::link::socket::ArpSocket;
+use crate::link::socket::{ArpSocket, SocketError};
 use crate::link::{Link, Links};
+use crate::problem::{Cause, Problem};
 
 /// What was heard.
 #[derive(Debug)]
@@ -52,8 +53,8 @@ impl Sockets {
         }
     }
 
-    /// Opens and closes sockets until they match the interfaces; returns what could not be opened, one sentence each.
-    pub(crate) fn sync(&mut self, links: &Links, patterns: &Patterns) -> Vec<String> {
+    /// Opens and closes sockets until they match the interfaces; returns what could not be opened.
+    pub(crate) fn sync(&mut self, links: &Links, patterns: &Patterns) -> Vec<Problem> {
         let wanted: BTreeMap<u32, &Link> =
             candidates(links, patterns).map(|l| (l.index, l)).collect();
         self.open
@@ -77,7 +78,13 @@ impl Sockets {
                         },
                     );
                 }
-                Err(e) => problems.push(e.to_string()),
+                Err(error) => problems.push(Problem::NoArp {
+                    interface: link.name.clone(),
+                    cause: match error {
+                        SocketError::NoRight(_) => Cause::NoRight,
+                        SocketError::Io(_, error) => Cause::Kernel(error.to_string()),
+                    },
+                }),
             }
         }
         problems

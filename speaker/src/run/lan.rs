@@ -24,6 +24,7 @@ impl Node {
             }
         };
         let now = super::clock().now;
+        self.neighbours.heard(arp.sender, arp.sender_mac);
         let ours = |a: Ipv4Addr| {
             self.announced
                 .get(&IpAddr::V4(a))
@@ -90,7 +91,14 @@ impl Node {
         let mut due = self.schedule.due(now);
         for defence in self.conflicts.due(now, ours) {
             if defence.report {
-                tracing::warn!(address = %defence.place.0, mac = %defence.mac, "another host claims an address that this node announces");
+                match self.neighbours.member(defence.mac) {
+                    Some(member) => {
+                        tracing::warn!(address = %defence.place.0, mac = %defence.mac, %member, "a member claims an address that this node announces too: the two cannot talk to each other, so look at the firewall, the members' port and the key on both")
+                    }
+                    None => {
+                        tracing::warn!(address = %defence.place.0, mac = %defence.mac, "a host that is no member claims an address that this node announces")
+                    }
+                }
             }
             self.changed = true;
             due.push(defence.place);

@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::node::Node;
-use crate::kernel_ping::KernelPing;
+use crate::kernel_ping::{KernelPing, PingError};
 use crate::machine::Event;
 use crate::message::{Message, NodeName};
+use crate::problem::{Cause, Problem};
 use crate::state::Dirty;
 use crate::wire::key::random;
 use crate::wire::session::Sessions;
@@ -29,20 +30,28 @@ impl Node {
                 .and_then(|cookie| KernelPing::open(at.ip(), cookie))
             {
                 Ok(ping) => self.ping = Some(ping),
-                Err(e) => problems.push(e.to_string()),
+                Err(PingError::NoRight) => problems.push(Problem::NoPing(Cause::NoRight)),
+                Err(PingError::Io(e)) => {
+                    problems.push(Problem::NoPing(Cause::Kernel(e.to_string())));
+                }
             }
         }
         if self.transport.is_none() && self.members.len() > 1 {
             problems.push(match self.members.get(&self.me).copied().flatten() {
-                None => format!("node {}: no address is known to listen for members on: give its Node an InternalIP", self.me),
-                Some(ip) => format!("node {}: cannot listen for members on UDP {ip} port {}", self.me, self.config.port),
+                None => Problem::NoMemberAddress {
+                    node: self.me.to_string(),
+                },
+                Some(address) => Problem::NoMemberPort {
+                    address,
+                    port: self.config.port,
+                },
             });
         }
         if problems != self.problems {
             problems
                 .iter()
                 .filter(|p| !self.problems.contains(p))
-                .for_each(|p| tracing::error!("{p}"));
+                .for_each(|p| tracing::error!("{}: {p}", p.object()));
             self.problems = problems;
             self.changed = true;
         }
@@ -90,9 +99,9 @@ impl Node {
             Heard::Dropped(from, why) => {
                 self.counters.dropped += 1;
                 if self.complaints.due(why, super::clock().now) {
-                    tracing::warn!(%from, "a datagram of the members' port was dropped: {why}");
-                    let text = format!("what {from} says to this node is dropped: {why}");
-                    self.deaf_to = Some((text, super::clock().now));
+                    let problem = Problem::Dropped { from, why };
+                    tracing::warn!("{}: {problem}", problem.object());
+                    self.deaf_to = Some((problem, super::clock().now));
                     self.changed = true;
                 }
             }

@@ -10,6 +10,7 @@ use ferrolb_api::change::Batch;
 use super::complaint::Complaints;
 use super::config::Config;
 use crate::apply::conflict::Conflicts;
+use crate::apply::neighbour::Neighbours;
 use crate::apply::real::Sockets;
 use crate::apply::schedule::Schedule;
 use crate::desired::{Answer, Surroundings, refresh};
@@ -19,6 +20,7 @@ use crate::link::choose::is_candidate;
 use crate::link::{LinkChange, Links};
 use crate::machine::{Action, Clock, Event, Machine};
 use crate::message::NodeName;
+use crate::problem::Problem;
 use crate::snapshot::Counters;
 use crate::state::{Dirty, State};
 use crate::wire::key::random;
@@ -38,14 +40,17 @@ pub(super) struct Node {
     /// What it announces, and where.
     pub(super) announced: Announced,
     pub(super) conflicts: Conflicts,
+    pub(super) neighbours: Neighbours,
     pub(super) complaints: Complaints,
     /// The last complaint about somebody's datagrams, and when.
-    pub(super) deaf_to: Option<(String, Duration)>,
+    pub(super) deaf_to: Option<(Problem, Duration)>,
     pub(super) counters: Counters,
-    pub(super) problems: Vec<String>,
+    pub(super) problems: Vec<Problem>,
     pub(super) transport: Option<Transport>,
     pub(super) ping: Option<KernelPing>,
     pub(super) changed: bool,
+    /// What this node was last seen to need, for the log.
+    multiplier: u8,
     pub(super) bound: Option<SocketAddr>,
     pub(super) sockets: Sockets,
     pub(super) schedule: Schedule,
@@ -81,6 +86,7 @@ impl Node {
             desired: BTreeMap::new(),
             announced: Announced::new(),
             conflicts: Conflicts::default(),
+            neighbours: Neighbours::default(),
             complaints: Complaints::default(),
             deaf_to: None,
             counters: Counters::default(),
@@ -88,6 +94,7 @@ impl Node {
             transport: None,
             ping: None,
             changed: true,
+            multiplier: 1,
             bound: None,
             sockets,
             schedule: Schedule::default(),
@@ -117,6 +124,7 @@ impl Node {
         members.entry(self.me.clone()).or_default();
         if members != self.members {
             self.event(Event::Known(members.keys().cloned().collect()));
+            self.neighbours.set_members(&members);
             self.members = members;
             self.open_transport();
         }
@@ -186,6 +194,33 @@ impl Node {
         if moved {
             self.announce();
         }
+        self.say_how_slow();
+    }
+
+    /// One line in the log when this node begins to be late often, gets worse or better, and when that is over.
+    fn say_how_slow(&mut self) {
+        if std::mem::replace(&mut self.multiplier, self.machine.multiplier())
+            == self.machine.multiplier()
+        {
+            return;
+        }
+        match self.slow() {
+            Some(problem) => tracing::warn!("{}: {problem}", problem.object()),
+            None => tracing::info!(
+                "this node was not late for a minute: the others replace it as quickly as ever"
+            ),
+        }
+    }
+
+    /// The problem that this node is late often, if it is.
+    pub(super) fn slow(&self) -> Option<Problem> {
+        let multiplier = self.machine.multiplier();
+        let failover = self.config.timers.declare_unanswered * u32::from(multiplier);
+        (multiplier > 1).then(|| Problem::Slow {
+            node: self.me.to_string(),
+            multiplier,
+            failover_ms: u64::try_from(failover.as_millis()).unwrap_or(u64::MAX),
+        })
     }
 
     /// Decides again on what changed, and lets the machine decide where it is time.

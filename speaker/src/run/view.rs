@@ -7,7 +7,8 @@ use ferrolb_api::reason::Reason;
 
 use super::node::Node;
 use crate::message;
-use crate::snapshot::{Address, Member, Snapshot, Status};
+use crate::problem::Problem;
+use crate::snapshot::{Address, Conflict, Member, Snapshot, Status};
 
 impl From<message::Status> for Status {
     fn from(status: message::Status) -> Self {
@@ -32,6 +33,7 @@ impl Node {
             address: self.members.get(&m.node).copied().flatten(),
             status: m.status.into(),
             settled: m.settled,
+            multiplier: m.multiplier,
             incarnation: m.incarnation,
             eligible: m.eligible,
         });
@@ -41,8 +43,15 @@ impl Node {
             .deaf_to
             .iter()
             .filter(|(_, at)| lately(at))
-            .map(|(text, _)| text);
-        let problems = self.problems.iter().chain(deaf_to).cloned().collect();
+            .map(|(problem, _)| problem);
+        let leaps = self.machine.leaps().map(|leap| Problem::Leap {
+            member: leap.by.to_string(),
+            field: leap.what.to_string(),
+            said: leap.said,
+            bound: leap.bound,
+        });
+        let problems = self.problems.iter().chain(deaf_to).cloned();
+        let problems = problems.chain(self.slow()).chain(leaps).collect();
         Snapshot {
             node: self.me.to_string(),
             settled: self.machine.is_settled(),
@@ -93,7 +102,10 @@ impl Node {
                 .conflicts
                 .iter()
                 .find(|((a, _), _)| IpAddr::V4(*a) == address)
-                .map(|(_, c)| c.mac.to_string()),
+                .map(|(_, c)| Conflict {
+                    mac: c.mac.to_string(),
+                    member: self.neighbours.member(c.mac).map(ToString::to_string),
+                }),
         }
     }
 }

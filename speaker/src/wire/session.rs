@@ -13,6 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::codec::{Reader, Writer};
 use super::key::Key;
 use super::message::{decode, encode};
@@ -27,7 +29,9 @@ const CHALLENGE_GAP: Duration = Duration::from_millis(20);
 const RECENT: u64 = 4096;
 
 /// Why a datagram was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error,
+)]
 pub enum Rejected {
     /// Not a datagram of this version.
     #[error("not a ferrolb datagram of this version")]

@@ -1,0 +1,71 @@
+//! Which member has which Ethernet address, learned from the ARP frames that the members' kernels send. Pure.
+//!
+//! It is for messages only: a station that claims an address of ours is called by its name where it is a member that this
+//! node cannot talk to, which is another fault than a stranger on the LAN.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::frame::arp::Mac;
+use crate::message::NodeName;
+
+/// The members' Ethernet addresses, one each: no more than there are members.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Neighbours {
+    members: BTreeMap<Ipv4Addr, NodeName>,
+    macs: BTreeMap<Ipv4Addr, Mac>,
+}
+
+impl Neighbours {
+    /// Who the members are now, and at which addresses.
+    pub(crate) fn set_members(&mut self, members: &BTreeMap<NodeName, Option<IpAddr>>) {
+        let v4 = |(name, ip): (&NodeName, &Option<IpAddr>)| match ip {
+            Some(IpAddr::V4(v4)) => Some((*v4, name.clone())),
+            _ => None,
+        };
+        self.members = members.iter().filter_map(v4).collect();
+        self.macs.retain(|ip, _| self.members.contains_key(ip));
+    }
+
+    /// A frame says that `mac` has this address.
+    pub(crate) fn heard(&mut self, ip: Ipv4Addr, mac: Mac) {
+        if self.members.contains_key(&ip) {
+            self.macs.insert(ip, mac);
+        }
+    }
+
+    /// The member that has this Ethernet address, as far as its frames were heard.
+    pub(crate) fn member(&self, mac: Mac) -> Option<&NodeName> {
+        let (ip, _) = self.macs.iter().find(|(_, m)| **m == mac)?;
+        self.members.get(ip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn a_member_is_known_by_the_ethernet_address_of_its_frames_as_long_as_it_is_one() {
+        let (a, b): (Ipv4Addr, Ipv4Addr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let (one, two) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        let mut neighbours = Neighbours::default();
+        let list = |ip: Ipv4Addr| {
+            BTreeMap::from([("n1".into(), Some(IpAddr::V4(ip))), ("n2".into(), None)])
+        };
+        neighbours.heard(a, one);
+        assert_eq!(neighbours.member(one), None, "no member yet");
+        neighbours.set_members(&list(a));
+        neighbours.heard(a, one);
+        neighbours.heard(b, two);
+        assert_eq!(neighbours.member(one), Some(&"n1".into()));
+        assert_eq!(neighbours.member(two), None, "a stranger");
+        neighbours.heard(a, two);
+        assert_eq!(neighbours.member(one), None, "its interface was replaced");
+        assert_eq!(neighbours.member(two), Some(&"n1".into()));
+        neighbours.set_members(&list(b));
+        assert_eq!(neighbours.member(two), None, "it has another address");
+    }
+}

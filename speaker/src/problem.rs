@@ -1,0 +1,121 @@
+//! What is wrong with the announcements of a node: values, which become sentences only where a person reads them.
+//!
+//! Each says what it is about, what is wrong, what follows, and what to do.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::session::Rejected;
+
+/// Why the kernel gave no socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// The process has no right to it: it needs `CAP_NET_RAW`.
+    NoRight,
+    /// What the kernel said.
+    Kernel(String),
+}
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Problem {
+    /// ARP cannot be answered on an interface.
+    NoArp {
+        /// The interface.
+        interface: String,
+        /// Why.
+        cause: Cause,
+    },
+    /// Nodes whose agent is away cannot be pinged.
+    NoPing(Cause),
+    /// No address of this node is known.
+    NoMemberAddress {
+        /// This node.
+        node: String,
+    },
+    /// The members' port cannot be opened.
+    NoMemberPort {
+        /// Where it would listen.
+        address: IpAddr,
+        /// The UDP port.
+        port: u16,
+    },
+    /// Datagrams from an address are dropped.
+    Dropped {
+        /// The sender's address.
+        from: IpAddr,
+        /// Why.
+        why: Rejected,
+    },
+    /// This node is late so often that it asked the others for patience.
+    Slow {
+        /// This node.
+        node: String,
+        /// How many times longer than usual it may be silent.
+        multiplier: u8,
+        /// How long its addresses may stay unanswered if it fails, in milliseconds.
+        failover_ms: u64,
+    },
+    /// A member said a number that was refused.
+    Leap {
+        /// Who said it.
+        member: String,
+        /// What the number is, as a noun.
+        field: String,
+        /// What was said.
+        said: u64,
+        /// The largest that would have been accepted.
+        bound: u64,
+    },
+}
+
+impl Problem {
+    /// What it is about: an interface, a node, an address.
+    pub fn object(&self) -> String {
+        match self {
+            Self::NoArp { interface, .. } => format!("interface {interface}"),
+            Self::NoPing(_) => String::new(),
+            Self::NoMemberAddress { node } | Self::Slow { node, .. } => format!("node {node}"),
+            Self::NoMemberPort { address, port } => format!("UDP {address} port {port}"),
+            Self::Dropped { from, .. } => from.to_string(),
+            Self::Leap { member, .. } => format!("member {member}"),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoArp { cause: Cause::NoRight, .. } => f.write_str(
+                "this node has no right to answer ARP here, so it announces nothing on it: run as root or give the process the capability CAP_NET_RAW",
+            ),
+            Self::NoArp { cause: Cause::Kernel(error), .. } => {
+                write!(f, "this node cannot answer ARP here, so it announces nothing on it: {error}")
+            }
+            Self::NoPing(Cause::NoRight) => f.write_str(
+                "this node has no right to ping other nodes, so their addresses move while their agents restart: run as root or give the process the capability CAP_NET_RAW",
+            ),
+            Self::NoPing(Cause::Kernel(error)) => write!(
+                f,
+                "this node cannot ping other nodes, so their addresses move while their agents restart: {error}"
+            ),
+            Self::NoMemberAddress { .. } => f.write_str(
+                "no address of this node is known, so it cannot hear the other members: give its Node an InternalIP",
+            ),
+            Self::NoMemberPort { .. } => f.write_str(
+                "this node cannot listen for members here: is the port taken by another process?",
+            ),
+            Self::Dropped { why, .. } => write!(f, "what it sends to this node is dropped: {why}"),
+            Self::Slow { multiplier, failover_ms, .. } => write!(
+                f,
+                "this node is late so often that the others wait {multiplier} times longer before they take its addresses over, up to {failover_ms} ms: give it more processor time"
+            ),
+            Self::Leap { field, said, bound, .. } => write!(
+                f,
+                "it said {said} for {field}, which is more than any clock accounts for ({bound}), so that was ignored: restart its agent, and look for what else has the members' key"
+            ),
+        }
+    }
+}
