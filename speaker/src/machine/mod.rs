@@ -3,7 +3,7 @@
 //! It decides which node announces an address. It holds no socket, no clock and no source of randomness but its seed, so the
 //! daemon drives it with the network and the tests drive it with a virtual one. The rules are numbered as in the protocol's
 //! description; here are 1 (order), 2 (sticky), 3 (one placer), 5 (planned moves), 6 (epochs), 7 (watching), 8 (death
-//! notices), 9 (mass silence), 10 (probing the dead), 11 (start), 12 (a pause is a restart) and 15 (agent restart). Not here
+//! notices), 9 (mass silence), 10 (probing the dead), 11 (start), 12 (pauses) and 15 (agent restart). Not here
 //! yet: votes (4), so every claim is provisional and after a partition the higher epoch wins, not the majority; deafness (13)
 //! and muteness (14).
 //!
@@ -16,10 +16,14 @@
 //! Departures from the protocol as simulated:
 //! - A closed port (`Event::Refused`) is an implied goodbye with the shorter [`Config::crash_hold`]: an agent that was killed
 //!   and is back within it loses nothing, while its watchers ping its kernel to see that the node itself lives.
-//! - A pause begins a new incarnation, so that "settled" only ever grows within one and views merge in any order.
+//! - A pause is no restart where the other members agreed to be patient (`slow`).
+//! - A pause that is a restart begins a new incarnation, so that "settled" only ever grows within one and views merge in any order.
 //! - A never claimed address waits up to [`Config::gather`] for members that can't take it yet: all learn of a new address
 //!   within moments of each other, and the first to know would otherwise get every one.
 //! - A death makes others forget what the node was eligible for; it says so anew when it returns.
+//! - A node that was cut off alone begins anew when it hears from one who was not, so what it placed meanwhile is dropped.
+//! - A node that sees no majority does not take its epochs from the clock: they would look newer than those of the majority.
+//! - Numbers that nobody could outdo are refused (`leap`).
 //! - Full transfers to a peer that still differs come at growing distance: nodes with different lists never agree.
 
 mod config;
