@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_node::lock::StateLock;
-use ferrolb_node::store::{DirStore, Store, StoreError};
+use ferrolb_node::store::{DirStore, StoreError};
 use ferrolb_proxy::config::Config;
 use ferrolb_proxy::kernel::Kernel;
 use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};

@@ -2,6 +2,7 @@
 //! ([`super::observed`]). The daemons of a node cannot tell the two apart.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use ferrolb_api::view::Service;
 
 use crate::agreement::machine::View;
 use crate::agreement::table::Name;
+use crate::store::StoreError;
 
 /// What a step leads to.
 #[derive(Debug, Default)]
@@ -49,6 +51,16 @@ pub trait Authority {
 
     /// Takes in what another member says.
     fn received(&mut self, from: Name, bytes: Vec<u8>, now: Instant) -> Effects;
+
+    /// Waits for the end of a write to disk; for ever where nothing is written. May be dropped and called again.
+    fn disk(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        std::future::pending()
+    }
+
+    /// Takes in the end of that write.
+    fn wrote(&mut self, _end: Result<(), StoreError>, _now: Instant) -> Effects {
+        Effects::default()
+    }
 
     /// Lets time pass.
     fn tick(&mut self, now: Instant) -> Effects;

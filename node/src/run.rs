@@ -84,6 +84,7 @@ pub(crate) async fn run<Src: Source, A: Authority>(
             Some((from, bytes)) = node.parts.speaker.from_members.recv() => {
                 node.authority.received(from.as_str().into(), bytes, Instant::now())
             }
+            end = node.authority.disk() => node.authority.wrote(end, Instant::now()),
             _ = tick.tick() => {
                 node.look(Instant::now());
                 node.authority.tick(Instant::now())

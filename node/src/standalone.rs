@@ -4,6 +4,7 @@
 //! It drives the allocator and the agreement; the network and the clock stay outside, the disk is the [`Store`].
 
 mod explain;
+mod trouble;
 
 #[cfg(test)]
 mod tests;
@@ -22,8 +23,9 @@ use ferrolb_api::view::Service;
 use ferrolb_controller::allocator::Allocator;
 use ferrolb_controller::assignment::overlay;
 use ferrolb_controller::state::{Settings, State};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
+use self::trouble::Trouble;
 use crate::agreement::machine::{Action, Event, Machine, View};
 use crate::agreement::table::{Ballot, Name, Table, Version};
 use crate::authority::{Authority, Effects, Standing};
@@ -54,6 +56,7 @@ pub(crate) struct Standalone<S> {
     origins: BTreeMap<String, String>,
     /// Problems with Services, as they were logged.
     told: BTreeMap<ObjectKey, Problem>,
+    trouble: Trouble,
 }
 
 impl<S: Store> Standalone<S> {
@@ -82,6 +85,7 @@ impl<S: Store> Standalone<S> {
             problems: Vec::new(),
             origins: BTreeMap::new(),
             told: BTreeMap::new(),
+            trouble: Trouble::default(),
         })
     }
 
@@ -146,13 +150,15 @@ impl<S: Store> Standalone<S> {
             for action in self.agreement.step(event, now) {
                 match action {
                     Action::Send { to, bytes } => send.push((to, bytes)),
-                    Action::Persist(saved) => events.push(match self.store.save(&saved) {
-                        Ok(()) => Event::Persisted,
-                        Err(error) => {
-                            error!("assignments can't be saved: {error}");
-                            Event::PersistFailed
-                        }
+                    Action::Persist(saved) => {
+                        self.store.save(saved);
+                        let end = self.store.try_saved();
+                        events.extend(end.map(|end| self.ended(end)));
+                    }
+                    Action::Stalled => self.trouble.failed(&StoreError::Stalled {
+                        path: self.store.folder().to_owned(),
                     }),
+                    Action::Leapt { from, round } => self.trouble.leapt(from, round, now),
                     Action::Agreed(table) => self.agree(table, changes),
                     Action::Lead { ballot, base } => {
                         info!("this node allocates addresses");
@@ -171,6 +177,20 @@ impl<S: Store> Standalone<S> {
                         debug!(%from, why, "message about assignments refused")
                     }
                 }
+            }
+        }
+    }
+
+    /// What the end of a write is for the agreement.
+    fn ended(&mut self, end: Result<(), StoreError>) -> Event {
+        match end {
+            Ok(()) => {
+                self.trouble.worked();
+                Event::Persisted
+            }
+            Err(error) => {
+                self.trouble.failed(&error);
+                Event::PersistFailed
             }
         }
     }
@@ -290,7 +310,17 @@ impl<S: Store> Authority for Standalone<S> {
         self.step(Event::Received { from, bytes }, now)
     }
 
+    async fn disk(&mut self) -> Result<(), StoreError> {
+        self.store.saved().await
+    }
+
+    fn wrote(&mut self, end: Result<(), StoreError>, now: Instant) -> Effects {
+        let event = self.ended(end);
+        self.step(event, now)
+    }
+
     fn tick(&mut self, now: Instant) -> Effects {
+        self.trouble.refresh(self.agreement.yielding(), now);
         if self.keep_until.is_some_and(|until| now >= until) {
             self.keep_until = None;
             self.state.keep_absent(false);

@@ -25,7 +25,7 @@ use crate::publish::Desk;
 use crate::publish::events::publish::Publisher;
 use crate::publish::l2_status::write::Writer;
 use crate::standalone::Standalone;
-use crate::store::DirStore;
+use crate::store::{Background, DirStore};
 use crate::{identity, parts, run as node_loop, socket};
 
 /// Where ClusterIPs come from without an API server: kubeadm's default.
@@ -83,7 +83,8 @@ async fn from_files(args: &Config, folder: &Path, given: Option<ProxyConfig>) ->
         class: args.class.clone(),
         service_cidrs: service_cidrs(args),
     };
-    let store = DirStore::open(&args.state).map_err(Error::failed)?;
+    let disk = DirStore::open(&args.state).map_err(Error::failed)?;
+    let store = Background::start(disk).map_err(Error::failed)?;
     let boot = ferrolb_speaker::wire::key::random_u64().map_err(Error::failed)?;
     start_with(args, GivenConfig::new(source, given), None, |me| {
         Standalone::new(me, boot, settings, store).map_err(Error::failed)

@@ -1,21 +1,34 @@
 //! The state directory: what a member promised, holds and knows to be agreed, in one file that is replaced as a whole.
 //!
 //! A crash at any moment leaves the old file or the new one: temporary file, fsync, rename, fsync of the directory.
+//!
+//! A file whose counters have no successor ([`MAX_ROUND`]) is refused like one that cannot be read. It is not healed: to lower a promise is
+//! to break it, and nobody can say here whether a majority relies on it. Without the file the node starts afresh and gets the
+//! table from the other members.
+
+mod background;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File, OpenOptions};
+use std::future::Future;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use nix::libc;
 use serde::{Deserialize, Serialize};
 
-use crate::agreement::table::{MAX_TABLE, Saved};
+pub use self::background::Background;
+use crate::agreement::table::{MAX_ROUND, MAX_TABLE, Saved};
 
 /// The file's name in the state directory.
 pub const FILE: &str = "assignments.json";
 const TEMPORARY: &str = "assignments.json.new";
 const CORRUPT: &str = "assignments.json.corrupt";
 const FORMAT: u32 = 1;
-/// Two tables in JSON with field names are a few times the size of one on the wire.
+/// Two tables, with the names of their fields, are less than eight times as large as one on the wire.
 const MAX_FILE: u64 = 8 * MAX_TABLE as u64;
 
 /// Why the state could not be kept or read.
@@ -38,6 +51,22 @@ pub enum StoreError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A write does not end.
+    #[error(
+        "{path}: the disk has not answered for seconds: check the disk of the directory named by --state"
+    )]
+    Stalled {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// What has the file's name is no file of ours.
+    #[error("{path}: {why}: put a backup in its place, or delete it to start without assignments")]
+    Strange {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
     },
     /// The content makes no sense.
     #[error(
@@ -64,6 +93,27 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What could not be used, why, and what to do.
+    pub(crate) fn parts(&self) -> (&Path, String, &'static str) {
+        let room = "Make room on its disk, or make it writable";
+        match self {
+            Self::Permission { path } => (
+                path,
+                "permission denied".to_owned(),
+                "Run the node as root, or give its user the folder",
+            ),
+            Self::Io { path, source } => (path, source.to_string(), room),
+            Self::Stalled { path } => (
+                path,
+                "the disk has not answered for 5 seconds".to_owned(),
+                "Check its disk",
+            ),
+            Self::Strange { path, .. } | Self::Corrupt { path, .. } | Self::Newer { path, .. } => {
+                (path, self.to_string(), room)
+            }
+        }
+    }
+
     fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
@@ -77,22 +127,59 @@ impl StoreError {
 pub trait Store: Send {
     /// What was saved last; `None` at the very first start.
     fn load(&mut self) -> Result<Option<Saved>, StoreError>;
-    /// Saves; when it returns without error, it is on disk.
-    fn save(&mut self, saved: &Saved) -> Result<(), StoreError>;
+    /// Begins to save; one at a time. [`Store::saved`] and [`Store::try_saved`] tell the end.
+    fn save(&mut self, saved: Arc<Saved>);
+    /// The end of what is being saved, if it has come: without an error it is on disk.
+    fn try_saved(&mut self) -> Option<Result<(), StoreError>>;
+    /// Waits for that end; for ever where nothing is being saved. May be dropped and called again.
+    fn saved(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Where it is, for messages.
+    fn folder(&self) -> &Path;
 }
 
 /// In memory, for tests and for a node that keeps no state.
-#[derive(Debug, Clone, Default)]
-pub struct MemoryStore(pub Option<Saved>);
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    /// What was saved last.
+    pub saved: Option<Saved>,
+    /// Nothing can be saved, for this reason.
+    pub broken: Option<io::ErrorKind>,
+    /// Writes do not end.
+    pub hangs: bool,
+    end: Option<Result<(), StoreError>>,
+}
 
 impl Store for MemoryStore {
     fn load(&mut self) -> Result<Option<Saved>, StoreError> {
-        Ok(self.0.clone())
+        Ok(self.saved.clone())
     }
 
-    fn save(&mut self, saved: &Saved) -> Result<(), StoreError> {
-        self.0 = Some(saved.clone());
-        Ok(())
+    fn save(&mut self, saved: Arc<Saved>) {
+        if self.hangs {
+            return;
+        }
+        self.end = Some(match self.broken {
+            Some(kind) => Err(StoreError::io(self.folder(), kind.into())),
+            None => {
+                self.saved = Some((*saved).clone());
+                Ok(())
+            }
+        });
+    }
+
+    fn try_saved(&mut self) -> Option<Result<(), StoreError>> {
+        self.end.take()
+    }
+
+    async fn saved(&mut self) -> Result<(), StoreError> {
+        match self.end.take() {
+            Some(end) => end,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn folder(&self) -> &Path {
+        Path::new("memory")
     }
 }
 
@@ -122,11 +209,35 @@ impl DirStore {
         Ok(Self { dir })
     }
 
+    /// The directory.
+    pub fn folder(&self) -> &Path {
+        &self.dir
+    }
+
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-        let file = match File::open(path) {
+        // Opening a pipe must not wait for a writer.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(path);
+        let file = match opened {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|e| StoreError::io(path, e))?,
         };
+        let about = file.metadata().map_err(|e| StoreError::io(path, e))?;
+        let strange = |why| {
+            let path = path.to_owned();
+            Err(StoreError::Strange { path, why })
+        };
+        if !about.is_file() {
+            return strange("it is not a regular file".to_owned());
+        }
+        if about.len() > MAX_FILE {
+            let size = about.len();
+            return strange(format!(
+                "it has {size} bytes, and no state has more than {MAX_FILE}"
+            ));
+        }
         let mut bytes = Vec::new();
         file.take(MAX_FILE + 1)
             .read_to_end(&mut bytes)
@@ -137,20 +248,27 @@ impl DirStore {
     fn corrupt(&self, path: PathBuf, bytes: &[u8], why: String) -> StoreError {
         let copy = self.dir.join(CORRUPT);
         // The original stays in any case, so a copy that can't be made is no loss.
-        let _ = fs::write(&copy, bytes);
+        let _ = create_anew(&copy).and_then(|mut file| file.write_all(bytes));
         StoreError::Corrupt { path, copy, why }
     }
 }
 
-impl Store for DirStore {
-    fn load(&mut self) -> Result<Option<Saved>, StoreError> {
+/// A new file in place of what has that name, whose target is left alone if it is a link.
+fn create_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+impl DirStore {
+    /// What was saved last; `None` at the very first start.
+    pub fn load(&self) -> Result<Option<Saved>, StoreError> {
         let path = self.dir.join(FILE);
         let Some(bytes) = self.read(&path)? else {
             return Ok(None);
         };
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(self.corrupt(path, &[], format!("it is larger than {MAX_FILE} bytes")));
-        }
         match serde_json::from_slice::<Format>(&bytes) {
             Ok(Format { format: FORMAT }) => {}
             Ok(Format { format }) => {
@@ -162,144 +280,33 @@ impl Store for DirStore {
             Err(e) => return Err(self.corrupt(path, &bytes, e.to_string())),
         }
         match serde_json::from_slice::<Saved>(&bytes) {
-            Ok(saved) => Ok(Some(saved)),
+            Ok(saved) => match saved.exhausted() {
+                None => Ok(Some(saved)),
+                Some(n) => {
+                    let why = format!(
+                        "it has the round or number {n}, and no member follows one from {MAX_ROUND} on"
+                    );
+                    Err(self.corrupt(path, &bytes, why))
+                }
+            },
             Err(e) => Err(self.corrupt(path, &bytes, e.to_string())),
         }
     }
 
-    fn save(&mut self, saved: &Saved) -> Result<(), StoreError> {
+    /// Saves; when it returns without error, it is on disk. It may take as long as the disk likes.
+    pub fn save(&self, saved: &Saved) -> Result<(), StoreError> {
         let (path, temporary) = (self.dir.join(FILE), self.dir.join(TEMPORARY));
-        let fail = |e| StoreError::io(&temporary, e);
+        let fail = |e| StoreError::io(&self.dir, e);
         let text = serde_json::to_vec(&Written {
             format: FORMAT,
             saved,
         })
         .map_err(|e| fail(e.into()))?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&temporary)
-            .map_err(fail)?;
+        let mut file = create_anew(&temporary).map_err(fail)?;
         file.write_all(&text).map_err(fail)?;
         file.sync_all().map_err(fail)?;
         fs::rename(&temporary, &path).map_err(fail)?;
-        let dir = File::open(&self.dir).map_err(|e| StoreError::io(&self.dir, e))?;
-        dir.sync_all().map_err(|e| StoreError::io(&self.dir, e))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::agreement::table::Table;
-    use ferrolb_controller::assignment::Assignment;
-    use ferrolb_controller::testing::{ip, key};
-
-    struct Dir(PathBuf);
-
-    impl Dir {
-        fn new(name: &str) -> Self {
-            let path =
-                std::env::temp_dir().join(format!("ferrolb-store-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            Self(path)
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn saved() -> Saved {
-        let mut table = Table::default();
-        table.version.number = 3;
-        table.assignments.insert(
-            key("default/web"),
-            Assignment {
-                cluster_ips: vec![ip("10.96.0.2")],
-                addresses: vec![ip("172.17.255.1"), ip("1::1")],
-                pool: Some("default".into()),
-                terms: u64::MAX,
-            },
-        );
-        let table = Arc::new(table);
-        Saved {
-            held: table.clone(),
-            agreed: table,
-            ..Saved::default()
-        }
-    }
-
-    #[test]
-    fn what_was_saved_is_loaded_after_a_restart() {
-        let dir = Dir::new("restart");
-        let mut store = DirStore::open(dir.0.join("deep/er")).unwrap();
-        assert!(store.load().unwrap().is_none());
-        store.save(&Saved::default()).unwrap();
-        store.save(&saved()).unwrap();
-        let mut again = DirStore::open(dir.0.join("deep/er")).unwrap();
-        assert_eq!(again.load().unwrap(), Some(saved()));
-        assert!(!dir.0.join("deep/er").join(TEMPORARY).exists());
-    }
-
-    #[test]
-    fn a_write_that_was_cut_off_leaves_the_old_state() {
-        let dir = Dir::new("cut");
-        let mut store = DirStore::open(&dir.0).unwrap();
-        store.save(&saved()).unwrap();
-        fs::write(dir.0.join(TEMPORARY), b"{\"form").unwrap();
-        assert_eq!(store.load().unwrap(), Some(saved()));
-        store.save(&saved()).unwrap();
-    }
-
-    #[test]
-    fn a_corrupt_file_is_copied_aside_and_the_error_says_what_to_do() {
-        let dir = Dir::new("corrupt");
-        let mut store = DirStore::open(&dir.0).unwrap();
-        for text in [
-            "",
-            "{\"format\":1}",
-            "no json",
-            "{\"format\":1,\"promised\":3}",
-        ] {
-            fs::write(dir.0.join(FILE), text).unwrap();
-            let error = store.load().unwrap_err().to_string();
-            assert!(
-                error.contains("assignments.json.corrupt") && error.contains("delete it"),
-                "{error}"
-            );
-            assert_eq!(fs::read_to_string(dir.0.join(CORRUPT)).unwrap(), text);
-            assert_eq!(fs::read_to_string(dir.0.join(FILE)).unwrap(), text);
-        }
-    }
-
-    #[test]
-    fn a_newer_format_is_left_alone() {
-        let dir = Dir::new("newer");
-        let mut store = DirStore::open(&dir.0).unwrap();
-        fs::write(dir.0.join(FILE), "{\"format\":9,\"x\":1}").unwrap();
-        assert!(matches!(
-            store.load(),
-            Err(StoreError::Newer { found: 9, .. })
-        ));
-    }
-
-    #[test]
-    fn a_directory_that_cannot_be_made_is_named() {
-        let error = DirStore::open("/proc/ferrolb/state")
-            .unwrap_err()
-            .to_string();
-        assert!(error.starts_with("/proc/ferrolb/state: "), "{error}");
-        let denied = StoreError::io(Path::new("/x"), io::ErrorKind::PermissionDenied.into());
-        assert_eq!(
-            denied.to_string(),
-            "/x: permission denied: run as root, or give this user the directory named by --state"
-        );
+        let dir = File::open(&self.dir).map_err(fail)?;
+        dir.sync_all().map_err(fail)
     }
 }

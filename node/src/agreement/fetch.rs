@@ -16,6 +16,7 @@ pub(super) struct Fetch {
     parts: Vec<Option<Vec<u8>>>,
     received: usize,
     total: Option<u32>,
+    began: Instant,
     last_asked: Instant,
     /// The window asked for: from this part, up to that one.
     asked: std::ops::Range<usize>,
@@ -32,6 +33,7 @@ impl Fetch {
             parts: Vec::new(),
             received: 0,
             total: None,
+            began: now,
             last_asked: now,
             asked: 0..0,
             last_part: now,
@@ -63,7 +65,11 @@ impl Fetch {
 
     /// Whether the other side has given nothing for so long that another one should be asked.
     pub(super) fn is_stuck(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last_part) >= 20 * RESEND
+        let quiet = now.saturating_duration_since(self.last_part);
+        // Ten parts a second is the slowest pace: a member that gives a part now and then must not keep others from being asked.
+        let received = u32::try_from(self.received).unwrap_or(u32::MAX);
+        let slowest = RESEND.saturating_mul(received.saturating_add(20));
+        quiet >= 20 * RESEND || now.saturating_duration_since(self.began) >= slowest
     }
 
     /// Takes in a part: the whole table when it was the last one (an error when it makes none), else perhaps a message.
@@ -75,11 +81,14 @@ impl Fetch {
         now: Instant,
     ) -> Progress {
         let size = usize::try_from(total).unwrap_or(usize::MAX);
-        if self.total != Some(total) {
-            // Other bytes for the same table: the other side runs another program now. Start over.
+        if self.total.is_some_and(|known| known != total) {
+            // The other side runs another program now, or makes it up.
+            return Progress::Done(Err(
+                "the table changed its size while it was sent".to_owned()
+            ));
+        }
+        if self.total.is_none() {
             self.total = Some(total);
-            self.received = 0;
-            self.asked.start = 0;
             self.parts = vec![None; usize::try_from(parts(size)).unwrap_or(0)];
         }
         let Some(slot) = self

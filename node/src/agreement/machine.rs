@@ -3,6 +3,9 @@
 //! Here is what every member does: it looks at the others, writes to disk before it speaks, and says where it stands. `hear` is
 //! what the others say, `lead` is what an elected member does besides.
 
+mod disk;
+mod doubt;
+mod elect;
 mod event;
 mod hear;
 mod lead;
@@ -13,7 +16,10 @@ use std::time::{Duration, Instant};
 
 pub use event::{Action, Event, View};
 
+use self::disk::Disk;
+use self::doubt::{Doubt, Doubts};
 use super::fetch::{Fetch, RESEND};
+use super::leap::Allowance;
 use super::message::{Message, Status};
 use super::table::{Ballot, Name, Saved, Table, Version};
 use ferrolb_controller::assignment::Assignments;
@@ -46,15 +52,20 @@ pub struct Machine {
     me: Name,
     boot: u64,
     view: View,
+    /// Who is to lead: the elected one, or the next that can.
+    leader: Option<Name>,
     saved: Saved,
     /// What is on disk: all that others are told of promises and tables.
     durable: Status,
-    writing: Option<Status>,
+    /// What is being written, and since when.
+    writing: Option<(Status, Instant)>,
+    disk: Disk,
     write_after: Option<Instant>,
     role: Role,
     fetch: Option<Fetch>,
     peers: BTreeMap<Name, Status>,
-    highest_round: u64,
+    doubts: Doubts,
+    allowance: Allowance,
     last_told: Option<Instant>,
     /// Encoded tables of which parts were asked for.
     encoded: BTreeMap<Version, Arc<[u8]>>,
@@ -65,23 +76,22 @@ impl Machine {
     /// A member that wakes up with what its disk has. `boot` differs at every start: a random number, or the time.
     /// What was agreed before, [`Machine::agreed`], is in force from the beginning.
     pub fn new(me: Name, boot: u64, saved: Saved) -> Self {
-        let durable = Status {
-            promised: saved.promised.clone(),
-            held: saved.held.version.clone(),
-            agreed: saved.agreed.version.clone(),
-        };
+        let durable = standing(&saved);
         Self {
             me,
             boot,
             view: View::default(),
-            highest_round: saved.promised.round,
+            leader: None,
+            allowance: Allowance::default(),
             saved,
             durable,
             writing: None,
+            disk: Disk::default(),
             write_after: None,
             role: Role::Follower,
             fetch: None,
             peers: BTreeMap::new(),
+            doubts: Doubts::default(),
             last_told: None,
             encoded: BTreeMap::new(),
             out: Vec::new(),
@@ -93,12 +103,6 @@ impl Machine {
         &self.saved.agreed
     }
 
-    /// Whether more than half of the known nodes are alive: without that nothing new is agreed on
-    /// ([`ferrolb_api::reason::Reason::NoMajority`]).
-    pub fn has_majority(&self) -> bool {
-        self.majority(1 + self.others().count())
-    }
-
     /// Whether this node allocates.
     pub fn is_leading(&self) -> bool {
         matches!(self.role, Role::Leading { .. })
@@ -107,7 +111,10 @@ impl Machine {
     /// Takes in one event. Never fails: what makes no sense is reported and ignored.
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
-            Event::View(view) => self.see(view, now),
+            Event::View(view) => {
+                let news = self.see(view);
+                self.elect(news, now);
+            }
             Event::Received { from, bytes } => self.receive(&from, &bytes, now),
             Event::Wanted {
                 ballot: wanted_under,
@@ -121,17 +128,22 @@ impl Machine {
                 }
             }
             Event::Persisted => {
-                if let Some(written) = self.writing.take() {
+                if let Some((written, _)) = self.writing.take() {
                     self.durable = written;
+                    self.disk.wrote(now);
                     self.tell_all(now);
                 }
             }
             Event::PersistFailed => {
                 self.writing = None;
                 self.write_after = Some(now + DISK_RETRY);
+                let news = !self.disk.yields();
+                self.disk.failed();
+                self.elect(news, now);
             }
             Event::Tick => self.tick(now),
         }
+        self.elect(false, now);
         self.advance(now);
         self.write(now);
         std::mem::take(&mut self.out)
@@ -146,15 +158,8 @@ impl Machine {
         self.view.live.iter().filter(|n| **n != self.me)
     }
 
-    fn majority(&self, count: usize) -> bool {
-        2 * count > self.view.known.max(1)
-    }
-
-    fn elected(&self) -> bool {
-        self.view.placer.as_ref() == Some(&self.me)
-    }
-
-    fn see(&mut self, view: View, now: Instant) {
+    /// Takes in a view; true if it is another one.
+    fn see(&mut self, view: View) -> bool {
         let news = self.view != view;
         self.view = view;
         self.peers.retain(|name, _| self.view.live.contains(name));
@@ -165,24 +170,11 @@ impl Machine {
         {
             self.fetch = None;
         }
-        match (self.elected(), &self.role) {
-            (true, Role::Follower) => self.prepare(),
-            (false, Role::Preparing(_) | Role::Leading { .. }) => {
-                self.role = Role::Follower;
-                self.out.push(Action::Follow);
-            }
-            _ => {}
-        }
-        if news {
-            self.tell_all(now);
-        }
+        news
     }
+
     fn write(&mut self, now: Instant) {
-        let status = Status {
-            promised: self.saved.promised.clone(),
-            held: self.saved.held.version.clone(),
-            agreed: self.saved.agreed.version.clone(),
-        };
+        let status = standing(&self.saved);
         if self.writing.is_some()
             || status == self.durable
             || self.write_after.is_some_and(|t| now < t)
@@ -190,15 +182,30 @@ impl Machine {
             return;
         }
         self.write_after = None;
-        self.writing = Some(status);
+        self.writing = Some((status, now));
         self.out.push(Action::Persist(Arc::new(self.saved.clone())));
     }
 
     fn tick(&mut self, now: Instant) {
+        let live = &self.view.live;
+        self.doubts.expire(now, |name| live.contains(name));
+        let yielded = self.disk.yields();
+        if self.disk.tick(self.writing.as_ref().map(|(_, t)| *t), now) {
+            self.out.push(Action::Stalled);
+        }
+        if self.disk.yields() != yielded {
+            self.elect(true, now);
+        }
         if let Some(fetch) = &mut self.fetch {
             if fetch.is_stuck(now) {
-                // The next digest names somebody who has it.
+                // A member that went on to another table has this one no more. If it still says that it has it, others are asked.
+                let (from, version) = (fetch.from.clone(), fetch.version.clone());
+                let claims = |s: &Status| s.held == version || s.agreed == version;
+                if self.peers.get(&from).is_some_and(claims) {
+                    self.doubts.raise(Doubt::Silent, &from, now);
+                }
                 self.fetch = None;
+                self.learn(now);
             } else if let Some(ask) = fetch.tick(now) {
                 let from = fetch.from.clone();
                 self.send(from, &ask);
@@ -207,9 +214,14 @@ impl Machine {
         let asking = match &self.role {
             Role::Follower => false,
             Role::Preparing(ballot) | Role::Leading { ballot, .. } => {
-                // Another one was promised more: start over above it.
-                if self.peers.values().any(|s| s.promised > *ballot) && self.elected() {
-                    self.prepare();
+                // Those who promised more to another one take nothing from here. Start over above them if they are needed; if
+                // not, they hear what the others agree on.
+                let above =
+                    |name: &Name| self.peers.get(name).is_some_and(|s| s.promised > *ballot);
+                let lost = self.others().any(above);
+                let left = self.able().filter(|name| !above(name)).count();
+                if lost && self.elected() && !self.majority(1 + left) {
+                    self.prepare(now);
                     true
                 } else {
                     !self.is_leading() || self.saved.held.version != self.saved.agreed.version
@@ -225,11 +237,11 @@ impl Machine {
         }
     }
 
-    /// The elected member tells everybody where it stands, the others tell the elected one.
+    /// Whoever leads tells everybody where it stands, and so does whoever cannot write; the others tell the one that leads.
     fn tell_all(&mut self, now: Instant) {
         self.last_told = Some(now);
-        let to: Vec<Name> = match &self.view.placer {
-            Some(placer) if *placer != self.me => vec![placer.clone()],
+        let to: Vec<Name> = match &self.leader {
+            Some(leader) if *leader != self.me && !self.disk.yields() => vec![leader.clone()],
             _ => self.others().cloned().collect(),
         };
         for name in to {
@@ -240,6 +252,7 @@ impl Machine {
     fn tell(&mut self, to: &Name) {
         let status = Status {
             agreed: self.saved.agreed.version.clone(),
+            yields: self.disk.yields(),
             ..self.durable.clone()
         };
         self.send(to.clone(), &Message::Status(status));
@@ -250,5 +263,15 @@ impl Machine {
             to,
             bytes: message.encode(),
         });
+    }
+}
+
+/// Where a member with that on its disk stands.
+fn standing(saved: &Saved) -> Status {
+    Status {
+        promised: saved.promised.clone(),
+        held: saved.held.version.clone(),
+        agreed: saved.agreed.version.clone(),
+        yields: false,
     }
 }

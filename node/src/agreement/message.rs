@@ -1,11 +1,11 @@
 //! What members say to each other about the table. At most [`MAX_MESSAGE`] bytes each, every length checked on reading.
 //!
-//! Layout: one byte format (1), one byte kind, then the fields in order; numbers are big endian, names are one byte of
+//! Layout: one byte format (2), one byte kind, then the fields in order; numbers are big endian, names are one byte of
 //! length and the text (Kubernetes allows 253 bytes).
 
 use std::sync::Arc;
 
-use super::table::{Ballot, MAX_TABLE, Version};
+use super::table::{Ballot, MAX_ROUND, MAX_TABLE, Version};
 
 /// The most bytes of one message: it fits into an Ethernet frame with the seal and all headers around it.
 pub const MAX_MESSAGE: usize = 1100;
@@ -14,7 +14,7 @@ pub const PART: usize = 780;
 /// The most parts that are asked for at once.
 pub const WINDOW: u32 = 32;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// What a member promised, holds and knows; all of it is on its disk, save that `agreed` may be ahead of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +25,16 @@ pub struct Status {
     pub held: Version,
     /// Version of the newest table known to be agreed.
     pub agreed: Version,
+    /// The sender cannot write to its disk, so somebody else should lead.
+    pub yields: bool,
+}
+
+impl Status {
+    /// The highest round in it.
+    pub fn round(&self) -> u64 {
+        let rounds = [&self.promised, &self.held.ballot, &self.agreed.ballot].map(|b| b.round);
+        rounds.into_iter().max().unwrap_or_default()
+    }
 }
 
 /// A message.
@@ -60,6 +70,11 @@ pub enum Malformed {
     /// Too short, too long, or a number out of its bounds.
     #[error("the message about assignments is cut off, too long, or says something impossible")]
     Content,
+    /// A round or a number that has no successor.
+    #[error(
+        "the message about assignments names {0}, which no honest member can have counted up to"
+    )]
+    TooHigh(u64),
     /// Another format.
     #[error(
         "the message about assignments has format {0}; this version speaks {FORMAT}: run the same version on all nodes"
@@ -82,6 +97,7 @@ impl Message {
                 put_ballot(&mut out, &s.promised);
                 put_version(&mut out, &s.held);
                 put_version(&mut out, &s.agreed);
+                out.push(u8::from(s.yields));
             }
             Self::Fetch {
                 version,
@@ -117,7 +133,20 @@ impl Message {
             Some([other]) => return Err(Malformed::Format(other)),
             None => return Err(Malformed::Content),
         }
-        r.message().ok_or(Malformed::Content)
+        let message = r.message().ok_or(Malformed::Content)?;
+        match message.highest() {
+            n if n >= MAX_ROUND => Err(Malformed::TooHigh(n)),
+            _ => Ok(message),
+        }
+    }
+
+    /// The highest counter in it.
+    fn highest(&self) -> u64 {
+        let of = |v: &Version| v.ballot.round.max(v.number);
+        match self {
+            Self::Status(s) => s.round().max(s.held.number).max(s.agreed.number),
+            Self::Fetch { version, .. } | Self::Part { version, .. } => of(version),
+        }
     }
 }
 
@@ -158,10 +187,6 @@ impl<'a> Reader<'a> {
 
     fn ballot(&mut self) -> Option<Ballot> {
         let (round, boot) = (self.u64()?, self.u64()?);
-        // A round near the end of the numbers would leave no room for the next one.
-        if round > u64::MAX / 2 {
-            return None;
-        }
         let [length] = self.array()?;
         let proposer = std::str::from_utf8(self.take(length.into())?).ok()?;
         Some(Ballot {
@@ -174,7 +199,7 @@ impl<'a> Reader<'a> {
     fn version(&mut self) -> Option<Version> {
         Some(Version {
             ballot: self.ballot()?,
-            number: self.u64().filter(|n| *n <= u64::MAX / 2)?,
+            number: self.u64()?,
         })
     }
 
@@ -185,6 +210,11 @@ impl<'a> Reader<'a> {
                 promised: self.ballot()?,
                 held: self.version()?,
                 agreed: self.version()?,
+                yields: match self.array()? {
+                    [0] => false,
+                    [1] => true,
+                    _ => return None,
+                },
             }),
             2 => Message::Fetch {
                 version: self.version()?,

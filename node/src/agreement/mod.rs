@@ -20,10 +20,20 @@
 //! - Who is elected matters for progress only: members promise to and accept from the member that they take for elected,
 //!   and two that both take themselves for it hold each other up, no more.
 //!
+//! # Who leads
+//!
+//! The elected allocator, unless it cannot write to its disk (it says so in each [`message::Status`]) or named a round that no
+//! honest member can have reached ([`leap`]). Then the next live member by name leads, until the elected one can write again. If there
+//! is no better one, the elected member leads all the same.
+//!
 //! # What it does not promise
 //!
 //! A node that loses its state directory forgets its promises; where more than half lose theirs, agreed tables can be
 //! lost with them. The known nodes must not change by half at once while nodes are down.
+//!
+//! Members believe what another one says about tables. A member that has the key and lies about them can put a wrong table in force. It
+//! cannot end allocation with one message: rounds that leap are refused and named, the member that leads climbs only
+//! over promises that it needs, and whoever does not give the table that it says it has is not asked again for a while.
 //!
 //! # On the wire
 //!
@@ -32,6 +42,7 @@
 //! parts, and who misses a part asks for it again. Messages arrive authenticated (the speaker's seal), lost, late or twice.
 
 pub mod fetch;
+pub mod leap;
 pub mod machine;
 pub mod message;
 pub mod table;

@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 /// The name of a member: its Node's name.
 pub type Name = Arc<str>;
 
-/// A bound on the size of an encoded table: some 100,000 Services.
-pub const MAX_TABLE: usize = 16 << 20;
+/// A bound on the size of an encoded table: some 50,000 Services.
+pub const MAX_TABLE: usize = 8 << 20;
+
+/// No member says a round or a number from here on; every one below has a successor that can be said.
+pub const MAX_ROUND: u64 = 1 << 62;
 
 /// The right of one life of one member to propose.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,6 +109,16 @@ pub struct Saved {
     pub held: Arc<Table>,
     /// The newest table known to be agreed: what is in force.
     pub agreed: Arc<Table>,
+}
+
+impl Saved {
+    /// The highest counter in it that has no successor.
+    pub fn exhausted(&self) -> Option<u64> {
+        let (held, agreed) = (&self.held.version, &self.agreed.version);
+        let rounds = [&self.promised, &held.ballot, &agreed.ballot].map(|b| b.round);
+        let counters = rounds.into_iter().chain([held.number, agreed.number]);
+        counters.max().filter(|n| *n >= MAX_ROUND)
+    }
 }
 
 /// Assignments as a list: the keys of a JSON object must be texts.

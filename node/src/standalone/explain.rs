@@ -15,6 +15,7 @@ impl<S: Store> Standalone<S> {
     /// Every Service with its addresses and why, for the status.
     pub(super) fn explained(&self) -> BTreeMap<ObjectKey, Standing> {
         let majority = self.agreement.has_majority();
+        let stored = self.agreement.can_store();
         self.state
             .services()
             .iter()
@@ -29,7 +30,11 @@ impl<S: Store> Standalone<S> {
                     });
                 let wants = self.allocator.assignments().get(key);
                 if reason == Reason::Allocated && lacks(wants, given) {
-                    (reason, message) = if majority {
+                    (reason, message) = if majority && !stored {
+                        let text = "fewer than half of the known nodes are heard and can save assignments, so nothing new is allocated; \
+                                    `ferrolb status` on each node says under problems what is wrong with its state folder";
+                        (Reason::NoMajority, text.into())
+                    } else if majority {
                         (Reason::NotSettled, "the members have not agreed on its addresses yet".into())
                     } else {
                         let text = "fewer than half of the known nodes are heard, so nothing new is allocated; \
@@ -57,6 +62,7 @@ impl<S: Store> Standalone<S> {
             .cloned()
             .chain(of_pools)
             .chain(of_services)
+            .chain(self.trouble.problems())
             .collect()
     }
 

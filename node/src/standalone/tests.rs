@@ -169,11 +169,20 @@ impl crate::store::Store for SharedStore<'_> {
         self.0.load()
     }
 
-    fn save(
-        &mut self,
-        saved: &crate::agreement::table::Saved,
-    ) -> Result<(), crate::store::StoreError> {
-        self.0.save(saved)
+    fn save(&mut self, saved: std::sync::Arc<crate::agreement::table::Saved>) {
+        self.0.save(saved);
+    }
+
+    fn try_saved(&mut self) -> Option<Result<(), crate::store::StoreError>> {
+        self.0.try_saved()
+    }
+
+    async fn saved(&mut self) -> Result<(), crate::store::StoreError> {
+        self.0.saved().await
+    }
+
+    fn folder(&self) -> &std::path::Path {
+        self.0.folder()
     }
 }
 
@@ -224,4 +233,99 @@ fn a_pipe_in_the_manifests_folder_holds_nothing_up() {
             .message
             .contains("it is not a regular file")
     );
+}
+
+/// The messages of problems with an object.
+fn said_of(node: &impl Authority, object: &str) -> Vec<String> {
+    let problems = node.problems();
+    let of = problems.iter().filter(|p| p.object == object);
+    of.map(|p| p.message.clone()).collect()
+}
+
+#[test]
+fn a_disk_that_takes_nothing_is_a_problem_until_it_takes_something() {
+    let mut now = Instant::now();
+    let mut full = MemoryStore::default();
+    full.broken = Some(std::io::ErrorKind::StorageFull);
+    let mut node = Standalone::new("a", 1, settings(), full).unwrap();
+    node.source(batch(MANIFESTS), now);
+    assert!(node.view(alone(), now).proxy.is_none());
+    let said = said_of(&node, "State folder memory");
+    assert!(
+        said.len() == 1 && said[0].contains("no storage space"),
+        "{said:?}"
+    );
+    let standing = node
+        .standings()
+        .remove(&ObjectKey::new("default", "web"))
+        .unwrap();
+    assert_eq!(standing.reason, Reason::NoMajority);
+    assert!(
+        standing.message.contains("can save assignments"),
+        "{}",
+        standing.message
+    );
+    node.store.broken = None;
+    for _ in 0..12 {
+        now += Duration::from_millis(100);
+        node.tick(now);
+    }
+    assert_eq!(node.problems(), []);
+    assert_eq!(node.standings().len(), 1);
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_a_problem_too() {
+    let mut now = Instant::now();
+    let mut hangs = MemoryStore::default();
+    hangs.hangs = true;
+    let mut node = Standalone::new("a", 1, settings(), hangs).unwrap();
+    node.source(batch(MANIFESTS), now);
+    node.view(alone(), now);
+    assert_eq!(node.problems(), []);
+    for _ in 0..60 {
+        now += Duration::from_millis(100);
+        node.tick(now);
+    }
+    let said = said_of(&node, "State folder memory");
+    assert!(
+        said.len() == 1 && said[0].contains("has not answered"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn members_that_cannot_write_or_say_the_impossible_are_named() {
+    use crate::agreement::message::{Message, Status};
+    let mut now = Instant::now();
+    let mut node = Standalone::new("c", 1, settings(), MemoryStore::default()).unwrap();
+    let view = View {
+        placer: Some("a".into()),
+        known: 3,
+        live: ["a", "b", "c"].map(Into::into).into(),
+    };
+    node.view(view, now);
+    let yields = Status {
+        yields: true,
+        ..Status::default()
+    };
+    let mut leaps = Status::default();
+    leaps.promised.round = (1 << 63) - 1;
+    for (from, status) in [("a", yields), ("b", leaps.clone()), ("b", leaps)] {
+        let bytes = Message::Status(status).encode();
+        node.received(from.into(), bytes, now);
+    }
+    now += Duration::from_millis(100);
+    node.tick(now);
+    let said = [said_of(&node, "Node a"), said_of(&node, "Node b")].concat();
+    assert!(
+        said.len() == 2
+            && said[0].contains("cannot save")
+            && said[1].contains("9223372036854775807"),
+        "{said:?}"
+    );
+    now += Duration::from_secs(11 * 60);
+    node.tick(now);
+    node.tick(now);
+    assert_eq!(node.problems(), []);
 }

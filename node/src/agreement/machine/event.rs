@@ -39,7 +39,7 @@ pub enum Event {
     },
     /// The last [`Action::Persist`] is on disk.
     Persisted,
-    /// The last [`Action::Persist`] failed. It is tried again.
+    /// The last [`Action::Persist`] failed. It is tried again, and this member does not lead until it can write.
     PersistFailed,
     /// Time passed; every 50 to 100 ms.
     Tick,
@@ -55,7 +55,7 @@ pub enum Action {
         /// At most [`crate::agreement::message::MAX_MESSAGE`] bytes.
         bytes: Vec<u8>,
     },
-    /// Write this to disk, then say [`Event::Persisted`] or [`Event::PersistFailed`]. One at a time.
+    /// Write this to disk, then say [`Event::Persisted`] or [`Event::PersistFailed`]. One at a time; other events may come before.
     Persist(Arc<Saved>),
     /// This table is in force now.
     Agreed(Arc<Table>),
@@ -69,6 +69,15 @@ pub enum Action {
     },
     /// This node does not allocate any more.
     Follow,
+    /// The last [`Action::Persist`] takes so long that it counts as failed until it ends.
+    Stalled,
+    /// A member named a round that no honest member can have reached. What it said is ignored.
+    Leapt {
+        /// The member.
+        from: Name,
+        /// The round.
+        round: u64,
+    },
     /// A message or a table made no sense; for the log.
     Refused {
         /// Its sender.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Action, Machine, Role};
+use super::{Action, Doubt, Machine, Role};
 use crate::agreement::fetch::{Fetch, Progress};
 use crate::agreement::message::{Malformed, Message, PART, Status, WINDOW, parts};
-use crate::agreement::table::{Name, Table, Version};
+use crate::agreement::table::{Ballot, Name, Table, Version};
 
 impl Machine {
     pub(super) fn receive(&mut self, from: &Name, bytes: &[u8], now: Instant) {
@@ -28,6 +28,7 @@ impl Machine {
             }) => {
                 self.part(from, &version, (total, index, bytes), now);
             }
+            Err(Malformed::TooHigh(round)) => self.leapt(from, round, now),
             Err(why @ (Malformed::Content | Malformed::Format(_))) => {
                 self.out.push(Action::Refused {
                     from: from.clone(),
@@ -38,13 +39,21 @@ impl Machine {
     }
 
     fn hear(&mut self, from: &Name, status: Status, now: Instant) {
-        self.highest_round = self.highest_round.max(status.promised.round);
+        let own = self.saved.promised.round;
+        if !self.allowance.permits(own, status.round(), now) {
+            return self.leapt(from, status.round(), now);
+        }
+        self.doubts.clear(Doubt::Round, from);
+        if status.yields {
+            self.doubts.raise(Doubt::Disk, from, now);
+        } else {
+            self.doubts.clear(Doubt::Disk, from);
+        }
+        // This may have changed who leads.
+        self.elect(false, now);
         let promise = &status.promised;
-        if self.view.placer.as_ref() == Some(from)
-            && promise.proposer == *from
-            && *promise > self.saved.promised
-        {
-            self.saved.promised = promise.clone();
+        if self.leads(from) && promise.proposer == *from {
+            self.promise(promise, now);
         }
         let behind = status.agreed < self.saved.agreed.version || status.held != self.durable.held;
         let news = self.peers.insert(from.clone(), status.clone()) != Some(status);
@@ -55,32 +64,56 @@ impl Machine {
         self.learn(now);
     }
 
-    /// What the peers say may show that what is held here is agreed, or that something newer can be fetched.
-    pub(super) fn learn(&mut self, now: Instant) {
-        let newest = self.peers.values().map(|s| &s.agreed).max().cloned();
-        if let Some(version) = newest.filter(|v| *v > self.saved.agreed.version) {
-            if self.saved.held.version == version {
-                self.agree(self.saved.held.clone());
-            } else if self.base().is_none() {
-                let source = self.peers.iter().find(|(_, s)| s.agreed == version);
-                if let Some(from) = source.map(|(n, _)| n.clone()) {
-                    self.get(from, version, now);
-                    return;
-                }
-            }
+    /// Ignores what a member says that leaps too far; it must not lead.
+    fn leapt(&mut self, from: &Name, round: u64, now: Instant) {
+        self.doubts.raise(Doubt::Round, from, now);
+        self.peers.remove(from);
+        if self.fetch.as_ref().is_some_and(|f| f.from == *from) {
+            self.fetch = None;
         }
-        let Some(placer) = self.view.placer.clone().filter(|p| *p != self.me) else {
-            return;
-        };
-        if let Some(offer) = self.peers.get(&placer).map(|s| s.held.clone())
-            && self.acceptable(&placer, &offer)
+        self.out.push(Action::Leapt {
+            from: from.clone(),
+            round,
+        });
+    }
+
+    /// Promises a ballot, unless a higher one was promised already.
+    fn promise(&mut self, ballot: &Ballot, now: Instant) {
+        if *ballot > self.saved.promised {
+            let promised = self.saved.promised.round;
+            self.allowance.spend(promised, ballot.round, now);
+            self.saved.promised = ballot.clone();
+        }
+    }
+
+    /// What the peers say may show that what is held here is agreed, or that something newer can be fetched: first what the leader
+    /// offers, then what the leader knows to be agreed, then what others do.
+    pub(super) fn learn(&mut self, now: Instant) {
+        let (held, agreed) = (&self.saved.held, &self.saved.agreed);
+        let known = |s: &Status| s.agreed == held.version;
+        if held.version > agreed.version && self.peers.values().any(known) {
+            self.agree(held.clone());
+        }
+        let leader = self.leader.clone().filter(|leader| *leader != self.me);
+        if let Some((leader, of_leader)) = leader.and_then(|l| self.peers.get_key_value(&l))
+            && self.acceptable(leader, &of_leader.held)
         {
-            self.get(placer, offer, now);
+            return self.get(leader.clone(), of_leader.held.clone(), now);
+        }
+        if self.base().is_some() {
+            return;
+        }
+        let newer = self.peers.iter().filter(|(name, s)| {
+            s.agreed > self.saved.agreed.version && !self.doubts.has(Doubt::Silent, name)
+        });
+        let source = newer.max_by_key(|(name, s)| (self.leads(name), &s.agreed));
+        if let Some((from, s)) = source {
+            self.get(from.clone(), s.agreed.clone(), now);
         }
     }
 
     fn acceptable(&self, from: &Name, offer: &Version) -> bool {
-        self.view.placer.as_ref() == Some(from)
+        self.leads(from)
             && offer.ballot.proposer == *from
             && offer.ballot >= self.saved.promised
             && *offer > self.saved.held.version
@@ -145,6 +178,7 @@ impl Machine {
             Progress::Going(None) => {}
             Progress::Done(Err(why)) => {
                 self.fetch = None;
+                self.doubts.raise(Doubt::Silent, from, now);
                 self.out.push(Action::Refused {
                     from: from.clone(),
                     why,
@@ -162,15 +196,13 @@ impl Machine {
         let known_agreed = self.peers.values().any(|s| s.agreed == table.version);
         if known_agreed && table.version > self.saved.agreed.version {
             if table.version > self.saved.held.version {
+                // Whoever holds a table promised its ballot.
+                self.promise(&table.version.ballot, now);
                 self.saved.held = table.clone();
             }
             self.agree(table.clone());
         } else if self.acceptable(from, &table.version) {
-            self.saved.promised = self
-                .saved
-                .promised
-                .clone()
-                .max(table.version.ballot.clone());
+            self.promise(&table.version.ballot, now);
             self.saved.held = table.clone();
         }
         if matches!(self.role, Role::Preparing(_)) && self.base() == Some(table.version.clone()) {

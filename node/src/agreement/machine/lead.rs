@@ -3,25 +3,47 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Action, Machine, Role};
+use super::{Action, Doubt, Machine, Role};
 use crate::agreement::message::Status;
-use crate::agreement::table::{Ballot, MAX_TABLE, Table, Version};
+use crate::agreement::table::{Ballot, MAX_ROUND, MAX_TABLE, Name, Table, Version};
+
+/// How far above the rounds that it must exceed it exceeds others too: it spares honest members a second ballot, and gives a liar little.
+const COURTESY: u64 = 1 << 16;
 
 impl Machine {
-    /// Asks for promises under a ballot above all that it heard of.
-    pub(super) fn prepare(&mut self) {
+    /// Asks for promises under a ballot that a majority can promise.
+    pub(super) fn prepare(&mut self, now: Instant) {
         if self.is_leading() {
             self.out.push(Action::Follow);
         }
-        self.highest_round = self.highest_round.saturating_add(1);
+        self.role = Role::Follower;
+        let exceed = self.to_exceed();
+        // Nobody would hear a round from there on; the state on disk is checked at start, so this is out of reach.
+        if exceed >= MAX_ROUND - 1 {
+            return;
+        }
+        self.allowance.spend(self.saved.promised.round, exceed, now);
         let ballot = Ballot {
-            round: self.highest_round,
+            round: exceed + 1,
             proposer: self.me.clone(),
             boot: self.boot,
         };
         // Its own promise; others see it, and that it is ours, in our status.
         self.saved.promised = ballot.clone();
         self.role = Role::Preparing(ballot);
+    }
+
+    /// The round that the next ballot must exceed so that this member and enough others can promise it. A round that only a
+    /// minority promised is exceeded if it is near.
+    fn to_exceed(&self) -> u64 {
+        let promised = |name: &Name| self.peers.get(name).map_or(0, |s| s.promised.round);
+        let mut rounds: Vec<u64> = self.able().map(promised).collect();
+        rounds.sort_unstable();
+        let enough = self.view.known / 2;
+        let needed = enough.checked_sub(1).and_then(|last| rounds.get(last));
+        let must = self.saved.promised.round.max(*needed.unwrap_or(&0));
+        let near = rounds.into_iter().filter(|r| *r <= must + COURTESY);
+        near.max().unwrap_or(0).max(must)
     }
 
     /// With the promises of a majority: the version of the newest table among them.
@@ -32,11 +54,11 @@ impl Machine {
         if self.durable.promised != *ballot {
             return None;
         }
-        let promised: Vec<&Status> = self
+        let promised = self
             .peers
-            .values()
-            .filter(|s| s.promised == *ballot)
-            .collect();
+            .iter()
+            .filter(|(name, s)| s.promised == *ballot && !self.doubts.has(Doubt::Silent, name));
+        let promised: Vec<&Status> = promised.map(|(_, s)| s).collect();
         if !self.majority(1 + promised.len()) {
             return None;
         }
@@ -107,7 +129,9 @@ impl Machine {
             if let Some(table) = self.own(&version) {
                 self.lead(table);
             } else {
-                let source = self.peers.iter().find(|(_, s)| s.held == version);
+                let mut peers = self.peers.iter();
+                let source = peers
+                    .find(|(name, s)| s.held == version && !self.doubts.has(Doubt::Silent, name));
                 if let Some(from) = source.map(|(n, _)| n.clone()) {
                     self.get(from, version, now);
                 }

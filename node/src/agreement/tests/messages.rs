@@ -7,7 +7,7 @@ use ferrolb_controller::testing::{ip, key};
 use proptest::prelude::*;
 
 use crate::agreement::message::{MAX_MESSAGE, Malformed, Message, PART, Status, parts};
-use crate::agreement::table::{Ballot, Table, Version};
+use crate::agreement::table::{Ballot, MAX_ROUND, Table, Version};
 
 fn version(round: u64, name: &str) -> Version {
     Version {
@@ -27,6 +27,7 @@ fn samples(name: &str) -> Vec<Message> {
             promised: v.ballot.clone(),
             held: v.clone(),
             agreed: Version::default(),
+            yields: true,
         }),
         Message::Fetch {
             version: v.clone(),
@@ -65,7 +66,58 @@ fn a_cut_or_prolonged_message_is_refused() {
 
 #[test]
 fn another_format_is_named() {
-    assert_eq!(Message::decode(&[2, 1]), Err(Malformed::Format(2)));
+    assert_eq!(Message::decode(&[1, 1]), Err(Malformed::Format(1)));
+}
+
+#[test]
+fn a_round_or_number_without_a_successor_is_refused_wherever_it_stands() {
+    for bad in [MAX_ROUND, (1 << 63) - 1, u64::MAX] {
+        let round = Version {
+            ballot: Ballot {
+                round: bad,
+                ..Ballot::default()
+            },
+            number: 1,
+        };
+        let number = Version {
+            number: bad,
+            ..Version::default()
+        };
+        for version in [round, number] {
+            let status = |held: &Version, agreed: &Version| {
+                Message::Status(Status {
+                    promised: held.ballot.clone(),
+                    held: held.clone(),
+                    agreed: agreed.clone(),
+                    yields: false,
+                })
+            };
+            let none = Version::default();
+            let fetch = Message::Fetch {
+                version: version.clone(),
+                first: 0,
+                count: 1,
+            };
+            let part = Message::Part {
+                version: version.clone(),
+                total: 0,
+                index: 0,
+                bytes: vec![],
+            };
+            for message in [
+                status(&version, &none),
+                status(&none, &version),
+                fetch,
+                part,
+            ] {
+                assert_eq!(
+                    Message::decode(&message.encode()),
+                    Err(Malformed::TooHigh(bad)),
+                    "{message:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -116,7 +168,7 @@ fn a_table_reads_back_as_written_and_an_impossible_one_is_refused() {
 proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..1200), kind in 1u8..4, raw: bool) {
-        if !raw && bytes.len() >= 2 { bytes[0] = 1; bytes[1] = kind; }
+        if !raw && bytes.len() >= 2 { bytes[0] = 2; bytes[1] = kind; }
         if let Ok(message) = Message::decode(&bytes) {
             prop_assert_eq!(&message.encode(), &bytes);
         }

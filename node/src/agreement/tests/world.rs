@@ -13,7 +13,9 @@ use ferrolb_controller::assignment::Assignments;
 use ferrolb_controller::state::State;
 use ferrolb_controller::testing::{pool, put, put_pool, service, state};
 
+use super::lies::Lies;
 use crate::agreement::machine::{Action, Event, Machine, View};
+use crate::agreement::message::Status;
 use crate::agreement::table::{Ballot, Name, Saved, Table, Version};
 
 /// xorshift64*: small, seeded, the same everywhere.
@@ -36,6 +38,8 @@ impl Rng {
 
 struct Node {
     machine: Option<Machine>,
+    /// Number of the boot that the machine is of.
+    life: u64,
     disk: Saved,
     allocator: Allocator,
     leading: Option<Ballot>,
@@ -50,7 +54,7 @@ pub(super) struct World {
     pub(super) rng: Rng,
     start: Instant,
     pub(super) now: u64,
-    names: Vec<Name>,
+    pub(super) names: Vec<Name>,
     nodes: Vec<Node>,
     /// Due time and a number that keeps equal times in order of sending.
     wire: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
@@ -58,6 +62,19 @@ pub(super) struct World {
     side: Vec<u8>,
     boots: u64,
     pub(super) loss: u64,
+    /// Members whose disk takes nothing.
+    pub(super) full: BTreeSet<usize>,
+    /// A write takes up to so many ms.
+    pub(super) disk_delay: u64,
+    writes: BTreeMap<(u64, u64), (usize, u64, Arc<Saved>)>,
+    /// A member that is none.
+    pub(super) liar: Option<(usize, Lies)>,
+    /// What it says, and until when.
+    pub(super) lie: Option<(u64, Status)>,
+    /// A lie was told: members may refuse what they hear.
+    pub(super) lied: bool,
+    /// Members that others named for a leap.
+    pub(super) named: BTreeSet<Name>,
     /// Percent of actions before which the node dies.
     pub(super) deadly: u64,
     /// Percent of steps in which some node takes the first or the second live member for the elected one, and sticks to it.
@@ -83,6 +100,13 @@ impl World {
             side: vec![0; nodes],
             boots: 0,
             loss: 0,
+            full: BTreeSet::new(),
+            disk_delay: 0,
+            writes: BTreeMap::new(),
+            liar: None,
+            lie: None,
+            lied: false,
+            named: BTreeSet::new(),
             deadly: 0,
             confusion: 0,
             belief: vec![0; nodes],
@@ -96,6 +120,7 @@ impl World {
             state.keep_absent(true);
             world.nodes.push(Node {
                 machine: None,
+                life: 0,
                 disk: Saved::default(),
                 allocator: Allocator::new(Assignments::new()),
                 leading: None,
@@ -113,10 +138,11 @@ impl World {
     }
 
     pub(super) fn boot(&mut self, i: usize) {
-        if self.nodes[i].machine.is_some() {
+        if self.nodes[i].machine.is_some() || self.lies(i) {
             return;
         }
         self.boots += 1;
+        self.nodes[i].life = self.boots;
         let disk = self.nodes[i].disk.clone();
         let table = disk.agreed.clone();
         self.nodes[i].machine = Some(Machine::new(self.names[i].clone(), self.boots, disk));
@@ -126,6 +152,30 @@ impl World {
     pub(super) fn crash(&mut self, i: usize) {
         self.nodes[i].machine = None;
         self.nodes[i].leading = None;
+        let pending = self.writes.extract_if(.., |_, (of, ..)| *of == i);
+        let pending: Vec<_> = pending.map(|(_, (.., saved))| saved).collect();
+        for saved in pending {
+            // The disk got the whole of it, or nothing.
+            if self.rng.chance(50) {
+                self.nodes[i].disk = (*saved).clone();
+            }
+        }
+    }
+
+    /// This member tells lies from now on, until the end.
+    pub(super) fn corrupt(&mut self, i: usize, lies: Lies) {
+        self.crash(i);
+        (self.liar, self.lied) = (Some((i, lies)), true);
+    }
+
+    fn lies(&self, i: usize) -> bool {
+        self.liar.is_some_and(|(liar, _)| liar == i)
+    }
+
+    /// The highest ballot on any disk.
+    pub(super) fn newest_promise(&self) -> Ballot {
+        let promised = self.nodes.iter().map(|n| n.disk.promised.clone());
+        promised.max().unwrap_or_default()
     }
 
     pub(super) fn up(&self) -> Vec<usize> {
@@ -148,6 +198,7 @@ impl World {
         let live: BTreeSet<Name> = self
             .up()
             .into_iter()
+            .chain(self.liar.map(|(liar, _)| liar))
             .filter(|j| self.side[*j] == self.side[i])
             .map(|j| self.names[j].clone())
             .collect();
@@ -181,12 +232,28 @@ impl World {
             }
             self.allocate(i);
         }
+        if let Some((liar, lies)) = self.liar
+            && self.now.is_multiple_of(50)
+        {
+            self.lie(liar, lies);
+        }
+        while let Some(entry) = self.writes.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let (i, life, saved) = entry.remove();
+            if self.nodes[i].life == life && self.nodes[i].machine.is_some() {
+                self.wrote(i, &saved);
+            }
+        }
         while let Some(entry) = self.wire.first_entry() {
             if entry.key().0 > self.now {
                 break;
             }
             let (from, to, bytes) = entry.remove();
-            if self.side[from] == self.side[to] {
+            if self.lies(to) {
+                self.answer_falsely(to, from, &bytes);
+            } else if self.side[from] == self.side[to] {
                 let from = self.names[from].clone();
                 self.give(to, Event::Received { from, bytes });
             }
@@ -245,19 +312,16 @@ impl World {
                 }
                 let twice = if self.rng.chance(self.loss / 2) { 2 } else { 1 };
                 for _ in 0..twice {
-                    self.sent += 1;
-                    let slow = if self.rng.chance(self.loss) { 300 } else { 12 };
-                    let due = self.now + self.rng.below(slow);
-                    self.wire.insert((due, self.sent), (i, to, bytes.clone()));
+                    self.deliver(i, to, bytes.clone());
                 }
             }
-            Action::Persist(saved) => {
-                if self.loss > 0 && self.rng.chance(3) {
-                    return self.give(i, Event::PersistFailed);
-                }
-                self.nodes[i].disk = (*saved).clone();
-                self.give(i, Event::Persisted);
+            Action::Persist(saved) if self.disk_delay > 0 => {
+                self.sent += 1;
+                let due = self.now + self.rng.below(self.disk_delay);
+                let life = self.nodes[i].life;
+                self.writes.insert((due, self.sent), (i, life, saved));
             }
+            Action::Persist(saved) => self.wrote(i, &saved),
             Action::Agreed(table) => self.in_force(&table),
             Action::Lead { ballot, base } => {
                 let node = &mut self.nodes[i];
@@ -266,8 +330,29 @@ impl World {
                 node.said = None;
             }
             Action::Follow => self.nodes[i].leading = None,
-            Action::Refused { from, why } => panic!("{from}: {why}"),
+            Action::Leapt { from, round } => {
+                assert!(self.lied, "{from} said {round}");
+                self.named.insert(from);
+            }
+            Action::Stalled => {}
+            Action::Refused { from, why } => assert!(self.lied, "{from}: {why}"),
         }
+    }
+
+    /// A message is on its way.
+    pub(super) fn deliver(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
+        self.sent += 1;
+        let slow = if self.rng.chance(self.loss) { 300 } else { 12 };
+        let due = self.now + self.rng.below(slow);
+        self.wire.insert((due, self.sent), (from, to, bytes));
+    }
+
+    fn wrote(&mut self, i: usize, saved: &Saved) {
+        if self.full.contains(&i) || self.loss > 0 && self.rng.chance(3) {
+            return self.give(i, Event::PersistFailed);
+        }
+        self.nodes[i].disk = saved.clone();
+        self.give(i, Event::Persisted);
     }
 
     /// The promises: a version names one table; no address has two owners; what was agreed is never lost or changed, in
@@ -302,7 +387,7 @@ impl World {
         self.agreed.insert(table.version.clone(), table.clone());
     }
 
-    /// Whether all members have all Services in one table in force.
+    /// Whether all members that are members have all Services in one table in force.
     pub(super) fn converged(&self) -> bool {
         let tables: BTreeSet<&Version> = self
             .nodes
@@ -310,10 +395,9 @@ impl World {
             .filter_map(|n| n.machine.as_ref())
             .map(|m| &m.agreed().version)
             .collect();
-        let full = self.nodes.iter().all(|n| {
-            n.machine
-                .as_ref()
-                .is_some_and(|m| m.agreed().assignments.len() == self.services)
+        let full = self.nodes.iter().enumerate().all(|(i, n)| {
+            let complete = |m: &Machine| m.agreed().assignments.len() == self.services;
+            self.lies(i) || n.machine.as_ref().is_some_and(complete)
         });
         tables.len() == 1 && full
     }
@@ -333,7 +417,7 @@ impl World {
         }
     }
 
-    /// Without faults from now on: how long until all agree.
+    /// Without faults from now on, save full disks and lies: how long until all agree.
     pub(super) fn settle(&mut self, within: u64) -> u64 {
         (self.loss, self.deadly, self.confusion) = (0, 0, 0);
         self.heal();
