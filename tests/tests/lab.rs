@@ -5,5 +5,7 @@
 mod announce;
 #[path = "lab/bad_input.rs"]
 mod bad_input;
+#[path = "lab/full_disk.rs"]
+mod full_disk;
 #[path = "lab/rights.rs"]
 mod rights;
