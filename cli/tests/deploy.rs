@@ -207,12 +207,14 @@ fn who_may_only_look_may_ask_what_the_status_of_a_cluster_asks() {
 /// The program takes the arguments and variables of a container, and all that it then lacks is a cluster.
 fn starts(container: &Value) {
     let words = texts(&container["args"]);
-    let help = run(Command::new(FERROLB).args([&words[0], "--help"]));
+    let (_, help) = run(Command::new(FERROLB).args([&words[0], "--help"]));
+    // A long line is wrapped.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let listed = container["env"].as_array().into_iter().flatten();
     for variable in listed.map(|v| text(&v["name"])) {
         // That one is read without an option.
-        let known = variable == "POD_NAMESPACE" || help.1.contains(&format!("[env: {variable}="));
-        assert!(known, "{variable}: {}", help.1);
+        let known = variable == "POD_NAMESPACE" || help.contains(&format!("[env: {variable}="));
+        assert!(known, "{variable}: {help}");
     }
     // The state is made where it is missing, which comes before the first look at the cluster: not on this machine.
     let here = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&words[0]);
@@ -293,4 +295,24 @@ fn the_hosts_sysctls_are_where_the_node_looks_for_them() {
     let mount = find(&container["volumeMounts"], "mountPath", &variable["value"]);
     let volume = find(&pod["volumes"], "name", &mount["name"]);
     assert_eq!(volume["hostPath"]["path"], "/proc/sys/net");
+}
+
+#[test]
+fn the_members_service_names_every_pod_of_the_nodes_ready_or_not() {
+    let services = of_kind("Service");
+    let service = &services[0];
+    let name = format!(
+        "{}/{}",
+        text(&service["metadata"]["namespace"]),
+        text(&service["metadata"]["name"])
+    );
+    let (_, help) = run(Command::new(FERROLB).args(["node", "--help"]));
+    assert!(
+        help.contains(&format!("[default: {name}]")),
+        "{name}: {help}"
+    );
+    assert_eq!(service["spec"]["clusterIP"], "None");
+    assert_eq!(service["spec"]["publishNotReadyAddresses"], true);
+    let pods = &of_kind("DaemonSet")[0]["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(&service["spec"]["selector"], pods);
 }

