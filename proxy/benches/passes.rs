@@ -71,6 +71,7 @@ fn service(index: u32) -> Change {
         publish_not_ready: false,
         foreign_proxy: false,
         uid: String::new(),
+        created: None,
         labels: Default::default(),
         annotations: Default::default(),
     })))

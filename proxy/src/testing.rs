@@ -111,6 +111,7 @@ pub(crate) fn service(name: &str) -> Service {
         publish_not_ready: false,
         foreign_proxy: false,
         uid: String::new(),
+        created: None,
         labels: Default::default(),
         annotations: Default::default(),
     }

@@ -61,7 +61,7 @@ pub enum ServiceType {
 }
 
 /// `spec.externalTrafficPolicy` and `spec.internalTrafficPolicy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum TrafficPolicy {
     /// All endpoints of the cluster.
     #[default]
@@ -111,6 +111,8 @@ pub struct Service {
     pub key: ObjectKey,
     /// `metadata.uid`: tells a Service from an earlier one of its name. Empty where no API server gave one.
     pub uid: String,
+    /// `metadata.creationTimestamp` in seconds since 1970 UTC. `None` where no API server gave one.
+    pub created: Option<i64>,
     /// `spec.type`.
     pub service_type: ServiceType,
     /// `spec.clusterIP: None`: DNS only, nothing to program.

@@ -22,6 +22,7 @@ pub(crate) mod proxy_config;
 pub(crate) mod raw;
 pub(crate) mod selector;
 pub(crate) mod service;
+pub(crate) mod timestamp;
 
 #[cfg(test)]
 mod tests;

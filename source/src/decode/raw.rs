@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::FieldError;
+use super::{FieldError, timestamp};
 
 /// What the kinds with a specification and a status have in common.
 #[derive(Deserialize)]
@@ -33,6 +33,7 @@ pub(crate) struct Metadata {
     uid: Option<String>,
     labels: Option<BTreeMap<String, Option<String>>>,
     annotations: Option<BTreeMap<String, Option<String>>>,
+    creation_timestamp: Option<String>,
     deletion_timestamp: Option<String>,
 }
 
@@ -47,6 +48,13 @@ impl Metadata {
 
     pub(crate) fn annotations(&mut self) -> BTreeMap<String, String> {
         strings(self.annotations.take())
+    }
+
+    /// When the object was created, in seconds since 1970 UTC. A text that is no time says nothing: only an API server sets it.
+    pub(crate) fn created(&self) -> Option<i64> {
+        self.creation_timestamp
+            .as_deref()
+            .and_then(timestamp::seconds)
     }
 
     pub(crate) fn is_deleted(&self) -> bool {

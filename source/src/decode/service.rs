@@ -78,6 +78,7 @@ pub(super) fn decode(
     let (ingress, ingress_is_mixed) = ingress(raw.status.unwrap_or_default())?;
     let service = Service {
         uid: metadata.uid(),
+        created: metadata.created(),
         service_type,
         headless,
         cluster_ips,
