@@ -38,8 +38,14 @@ impl EndpointIndex {
         Some(service)
     }
 
+    /// A slice by its own name.
+    pub fn get(&self, slice: &ObjectKey) -> Option<&EndpointSlice> {
+        let slices = self.services.get(self.owners.get(slice)?)?;
+        slices.get(slice).map(AsRef::as_ref)
+    }
+
     /// The slices of a Service, by name.
-    pub fn of(&self, service: &ObjectKey) -> impl Iterator<Item = &EndpointSlice> {
+    pub fn of(&self, service: &ObjectKey) -> impl Iterator<Item = &EndpointSlice> + Clone {
         self.services
             .get(service)
             .into_iter()

@@ -16,6 +16,7 @@ use crate::Family;
 use crate::reason::Reason;
 use crate::view::{Endpoint, EndpointSlice, Service, ServicePort, TrafficPolicy};
 
+pub mod choices;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,15 @@ pub struct Target<'a> {
     pub endpoint: &'a Endpoint,
     /// It runs on the node that asks.
     pub local: bool,
+    /// Which of the different lists of ports in the slices holds for it (see [`choices`]).
+    list: usize,
+}
+
+impl Target<'_> {
+    /// Which of the different lists of ports in the slices holds for it: what [`choices::Numbers`] are asked with.
+    pub fn list(&self) -> usize {
+        self.list
+    }
 }
 
 /// The endpoints of a Service port that a node may use. All lists are ordered by address and port.
@@ -43,6 +53,15 @@ pub struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
+    /// Whether [`Selection::drained`] has a target of this selection.
+    pub fn is_drained(&self, policy: TrafficPolicy, target: &Target<'_>) -> bool {
+        let has = |list: &[Target<'a>]| list.binary_search_by_key(&target.addr, |t| t.addr).is_ok();
+        match policy {
+            TrafficPolicy::Cluster => !has(&self.cluster),
+            TrafficPolicy::Local => target.local && has(&self.draining),
+        }
+    }
+
     /// What a virtual server under this policy keeps without giving it new connections: all that is present but not
     /// chosen; under Local, this node's alone. (Unlike `draining` it holds what the *other* policy still uses.)
     pub fn drained(&self, policy: TrafficPolicy) -> impl Iterator<Item = &Target<'a>> {
@@ -93,6 +112,7 @@ pub fn select<'a>(
                     addr,
                     endpoint,
                     local,
+                    list: 0,
                 };
                 let known = all.entry(addr).or_insert(target);
                 if local && !known.local {
@@ -101,18 +121,20 @@ pub fn select<'a>(
             }
         }
     }
+    let all: Vec<Target<'a>> = all.into_values().collect();
     choose(&all, service, node, zone)
 }
 
+/// `all`: every target once, ordered by address and port.
 fn choose<'a>(
-    all: &BTreeMap<SocketAddr, Target<'a>>,
+    all: &[Target<'a>],
     service: &Service,
     node: &str,
     zone: Option<&str>,
 ) -> Selection<'a> {
     let topology = topology(all, node, zone);
     let pick = |wanted: &dyn Fn(&Target<'a>) -> bool| -> Vec<Target<'a>> {
-        all.values().filter(|t| wanted(t)).copied().collect()
+        all.iter().filter(|t| wanted(t)).copied().collect()
     };
     let or_terminating = |ready: Vec<Target<'a>>, only_local: bool| {
         if ready.is_empty() {
@@ -158,12 +180,8 @@ impl Topology<'_> {
     }
 }
 
-fn topology<'n>(
-    all: &BTreeMap<SocketAddr, Target<'_>>,
-    node: &'n str,
-    zone: Option<&'n str>,
-) -> Topology<'n> {
-    let ready = || all.values().map(|t| t.endpoint).filter(|e| e.ready);
+fn topology<'n>(all: &[Target<'_>], node: &'n str, zone: Option<&'n str>) -> Topology<'n> {
+    let ready = || all.iter().map(|t| t.endpoint).filter(|e| e.ready);
     let every_names = |hints: fn(&Endpoint) -> &[String], wanted: &str| {
         ready().all(|e| !hints(e).is_empty())
             && ready().any(|e| hints(e).iter().any(|h| h == wanted))

@@ -6,7 +6,7 @@ use crate::ObjectKey;
 use crate::view::Protocol;
 
 /// One port of an EndpointSlice; it holds for every endpoint of the slice.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EndpointPort {
     /// Name of the Service's port that it serves; empty for an unnamed one.
     pub name: String,
