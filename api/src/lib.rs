@@ -12,6 +12,7 @@ pub mod family;
 pub mod key;
 pub mod legacy;
 pub mod object;
+pub mod ownership;
 pub mod problem;
 pub mod proxy_config;
 pub mod quote;

@@ -28,8 +28,18 @@ pub enum Reason {
     OutsidePools,
     /// The address that it asks for is used by a Service with which it does not share.
     AddressInUse,
-    /// It shares the address, but another Service has the same port and protocol there.
+    /// Another Service has the same port and protocol on the address.
     PortClash,
+    /// The address belongs to somebody else: a node, a pod, another Service, a host.
+    AddressOwned,
+    /// The host itself listens on this port of its address.
+    HostListens,
+    /// Nobody knows yet whether the address belongs to somebody else.
+    AddressUnchecked,
+    /// External addresses are switched off.
+    ExternalIpsOff,
+    /// The Service has more addresses, ports or endpoints than one node serves for it.
+    OverLimit,
     /// It may not share: the traffic policies or selectors differ.
     SharingMismatch,
     /// The requested addresses do not fit the Service's families.
