@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod run;
 pub mod snapshot;
 pub mod state;
+pub mod surroundings;
 
 #[cfg(test)]
 mod testing;

@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::rule::{Data, Field, Key, SetDef, Value, Verdict};
 use super::table::table;
-use super::{Damage, Element, Family, Kernel, KernelError, Observed, Op, Table, VirtualServerId};
+use super::{
+    Damage, Element, Family, Kernel, KernelError, Look, Observed, Op, Table, VirtualServerId,
+};
+use crate::surroundings::{Listeners, Surroundings};
 
 mod filter;
 pub mod packet;
@@ -37,6 +40,10 @@ pub struct Memory {
     pub node: BTreeSet<IpAddr>,
     /// Marks of our virtual servers.
     pub marks: Range<u32>,
+    /// What [`Look::look`] sees; `None`: it cannot be read.
+    pub around: Option<Surroundings>,
+    /// How often [`Look::look`] was called.
+    pub looks: usize,
     /// The dummy interface is there.
     pub link: bool,
     /// How often [`Kernel::read`] was called.
@@ -76,6 +83,11 @@ impl Memory {
             held: Observed::default(),
             node: node.into_iter().collect(),
             marks: 0x00fe_0000..0x00ff_0000,
+            around: Some(Surroundings {
+                listeners: Some(Listeners::default()),
+                ..Surroundings::default()
+            }),
+            looks: 0,
             link: false,
             reads: 0,
             refuse: None,
@@ -322,5 +334,16 @@ impl Kernel for MemoryKernel {
         memory.flush_table();
         memory.delete_link();
         Vec::new()
+    }
+}
+
+impl Look for MemoryKernel {
+    async fn look(&mut self) -> Result<Surroundings, KernelError> {
+        let mut memory = self.lock();
+        memory.looks += 1;
+        memory.around.clone().ok_or_else(|| KernelError::Protocol {
+            what: "read the surroundings".to_owned(),
+            detail: "nobody knows them".to_owned(),
+        })
     }
 }

@@ -11,6 +11,7 @@ use std::ops::RangeBounds;
 use ferrolb_api::view::Protocol;
 use ipnet::IpNet;
 
+mod around;
 mod ipvs;
 pub mod links;
 pub mod memory;
@@ -23,6 +24,7 @@ pub mod rule;
 pub mod sysctl;
 pub mod table;
 
+use crate::surroundings::Surroundings;
 use rule::Key;
 use table::set;
 
@@ -276,4 +278,10 @@ pub trait Kernel: Send {
 
     /// Removes all that [`Kernel::prepare`] and [`Kernel::apply`] made, and nothing else.
     fn cleanup(&mut self) -> impl Future<Output = Vec<KernelError>> + Send;
+}
+
+/// What is around the node: whoever wants to take an address asks it first.
+pub trait Look: Send {
+    /// Reads the addresses of the interfaces, the gateways, the neighbour tables and the listening sockets. Changes nothing.
+    fn look(&mut self) -> impl Future<Output = Result<Surroundings, KernelError>> + Send;
 }

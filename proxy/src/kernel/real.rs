@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::around::Around;
 use super::ipvs::IpVs;
 use super::links::Links;
 use super::netlink::NetlinkSocket;
@@ -19,7 +20,8 @@ use super::parts::Parts;
 use super::record::Record;
 use super::rule::Table;
 use super::sysctl::{self, Conntrack, Sysctls};
-use super::{Damage, Kernel, KernelError, Observed, Op, VirtualServerId};
+use super::{Damage, Kernel, KernelError, Look, Observed, Op, VirtualServerId};
+use crate::surroundings::Surroundings;
 
 /// What the kernel needs to know of its node.
 #[derive(Debug, Clone)]
@@ -65,6 +67,7 @@ impl LinuxConfig {
 #[derive(Debug)]
 pub struct LinuxKernel {
     parts: Parts<NetlinkSocket>,
+    around: Around,
     sysctls: Sysctls,
     /// Timeouts of IPVS as they were.
     timeouts: Record,
@@ -80,6 +83,7 @@ impl LinuxKernel {
                 nft: Nft::open(config.table.clone())?,
                 links: Links::open(config.node_v4, config.node_v6, config.exclude_cidrs.clone())?,
             },
+            around: Around::open()?,
             sysctls: Sysctls::new(config.net_sysctls.clone(), &config.state_dir),
             timeouts: Record::new(config.state_dir.join("ipvs.json")),
             config,
@@ -141,5 +145,11 @@ impl Kernel for LinuxKernel {
         errors.extend(self.parts.ipvs.restore_timeouts(&self.timeouts).await.err());
         errors.extend(self.sysctls.restore());
         errors
+    }
+}
+
+impl Look for LinuxKernel {
+    async fn look(&mut self) -> Result<Surroundings, KernelError> {
+        self.around.read().await
     }
 }
