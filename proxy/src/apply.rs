@@ -2,8 +2,8 @@
 //! sent is not, so that the next diff asks for it again. What was sent and not answered may be there or not: the record lets go of it
 //! and has to be read again before it is compared with anything.
 
-use crate::desired::services::ServiceDesired;
 use crate::kernel::{Kernel, Observed, Op};
+use crate::lower::service::LoweredService;
 
 /// What became of a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub fn note(held: &mut Observed, op: &Op) {
 
 /// Whether connections to a Service get anywhere: its addresses are local, its virtual servers are there, and none has lost all of
 /// its real servers.
-pub fn stands(held: &Observed, service: &ServiceDesired) -> bool {
+pub fn stands(held: &Observed, service: &LoweredService) -> bool {
     service.addresses.is_subset(&held.addresses)
         && service.servers.iter().all(|(id, (_, reals))| {
             held.servers.get(id).is_some_and(|(_, held)| {
@@ -110,7 +110,7 @@ pub fn stands(held: &Observed, service: &ServiceDesired) -> bool {
 }
 
 /// Whether the kernel holds everything that a Service asks for.
-pub fn holds(held: &Observed, service: &ServiceDesired) -> bool {
+pub fn holds(held: &Observed, service: &LoweredService) -> bool {
     let elements = |(set, element): &(&'static str, _)| {
         held.elements.get(set).is_some_and(|e| e.contains(element))
     };

@@ -1,6 +1,6 @@
 //! What the proxy of one node is told at its start, beside the KubeProxyConfiguration that arrives as an object.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -9,6 +9,19 @@ use ipnet::IpNet;
 
 /// Name of the dummy interface that holds the service addresses: kube-proxy's, so that its addresses are adopted in place.
 pub const INTERFACE: &str = "kube-ipvs0";
+
+/// Which of the addresses in `spec.externalIPs` a node serves. Kubernetes has deprecated the field since 1.36; it is off by default
+/// there from 1.40 on and gone in 1.43 (KEP-5707).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExternalIps {
+    /// All that belong to nobody else.
+    #[default]
+    On,
+    /// Of those, the ones that an address pool holds.
+    Pools,
+    /// None.
+    Off,
+}
 
 /// Settings of one node's proxy.
 #[derive(Debug, Clone)]
@@ -19,6 +32,10 @@ pub struct Config {
     pub node_addresses: Vec<IpAddr>,
     /// Ranges that ClusterIPs come from; an address in there that no Service has is refused.
     pub service_cidrs: Vec<IpNet>,
+    /// Where API servers answer, beside the endpoints of the Service `default/kubernetes`. No Service may take these addresses.
+    pub protected: Vec<SocketAddr>,
+    /// Which external addresses are served.
+    pub external_ips: ExternalIps,
     /// Pods of this node hang on one bridge and the kernel's bridge does not call netfilter: replies between them would
     /// bypass IPVS, so such connections are masqueraded.
     pub bridged_pods: bool,
@@ -43,6 +60,8 @@ impl Config {
             node: node.into(),
             node_addresses: Vec::new(),
             service_cidrs: Vec::new(),
+            protected: Vec::new(),
+            external_ips: ExternalIps::default(),
             bridged_pods: false,
             marks: 0x00fe_0000..0x00ff_0000,
             proxy,

@@ -19,10 +19,11 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 
-use crate::desired::{Desired, Touched};
+use crate::desired::Desired;
 use crate::kernel::rule::{Key, Value, Verdict};
 use crate::kernel::table::{class, set};
 use crate::kernel::{Element, Family, Observed, Op, RealServer, VirtualServer, VirtualServerId};
+use crate::lower::{Lowered, Touched};
 use crate::state::State;
 
 #[cfg(test)]
@@ -39,7 +40,7 @@ const HAIRPINS: [&str; 2] = [set::hairpin(Family::V4), set::hairpin(Family::V6)]
 /// Ours are all addresses on `kube-ipvs0`, whoever put them there, the virtual servers on them, those of the node-port range on
 /// this node's addresses, those whose key is in our own map, and the servers behind our marks. `excludeCIDRs` are left alone.
 pub fn full(held: &Observed, desired: &Desired, state: &State, marks: &Range<u32>) -> Touched {
-    let mut all = desired.everything();
+    let mut all = desired.lowered().everything();
     let excluded = &state.proxy().exclude_cidrs;
     let vips = |addr| {
         let key = [Key::Addr(addr)];
@@ -63,6 +64,7 @@ pub fn full(held: &Observed, desired: &Desired, state: &State, marks: &Range<u32
 
 /// The operations that make what is touched as desired.
 pub fn diff(held: &Observed, desired: &Desired, touched: &Touched) -> Vec<Op> {
+    let desired = desired.lowered();
     let mut steps = Steps::default();
     for id in &touched.servers {
         steps.server(*id, held, desired);
@@ -125,7 +127,7 @@ impl Steps {
         parts.into_iter().flatten().collect()
     }
 
-    fn server(&mut self, id: VirtualServerId, held: &Observed, desired: &Desired) {
+    fn server(&mut self, id: VirtualServerId, held: &Observed, desired: &Lowered) {
         let marked = matches!(id, VirtualServerId::Fwmark { .. });
         match (held.servers.get(&id), desired.server(&id)) {
             (None, None) => {}
@@ -201,7 +203,7 @@ enum Turn {
 }
 
 impl Turn {
-    fn of(id: &VirtualServerId, held: &Observed, desired: &Desired) -> Self {
+    fn of(id: &VirtualServerId, held: &Observed, desired: &Lowered) -> Self {
         let VirtualServerId::Address {
             addr,
             port,

@@ -10,7 +10,7 @@
 //! the next one. Where something is gone, an audit follows at once; addresses whose servers are gone are withdrawn until they are
 //! back. Single foreign changes beside that are found by the audit. At the end everything stays in the kernel for the next one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,11 +22,12 @@ use tokio::time::Instant;
 
 use crate::apply::apply;
 use crate::config::Config;
-use crate::desired::{Desired, Touched};
+use crate::desired::Desired;
 use crate::diff::{diff, full};
-use crate::kernel::{Damage, Kernel, KernelError, Observed, Op, VirtualServerId};
+use crate::kernel::{Damage, Kernel, KernelError, Look, Observed, Op, VirtualServerId};
+use crate::lower::Touched;
 use crate::snapshot::Snapshot;
-use crate::state::{Dirty, State};
+use crate::state::State;
 
 mod tell;
 #[cfg(test)]
@@ -57,7 +58,7 @@ pub type Programmed = Option<BTreeSet<IpAddr>>;
 /// An address is in `programmed` while everything of all Services on it is in the kernel; one without endpoints counts, since
 /// it refuses cleanly. After `shutdown` the step under way is finished, but the proxy ends within [`STOP_WITHIN`] even where the
 /// kernel does not answer.
-pub async fn run<K: Kernel>(
+pub async fn run<K: Kernel + Look>(
     kernel: K,
     config: Config,
     changes: mpsc::Receiver<Batch>,
@@ -85,7 +86,7 @@ pub async fn run<K: Kernel>(
 }
 
 /// Programs the kernel; ends between two steps once `stop` is true.
-async fn work<K: Kernel>(
+async fn work<K: Kernel + Look>(
     mut proxy: Proxy<K>,
     mut changes: mpsc::Receiver<Batch>,
     mut stop: watch::Receiver<bool>,
@@ -131,8 +132,6 @@ struct Proxy<K> {
     unprepared: bool,
     /// Services that are not wholly in the kernel.
     missing: BTreeSet<ObjectKey>,
-    /// Services with problems of their own.
-    problems: BTreeMap<ObjectKey, Vec<String>>,
     /// What went wrong in the last pass.
     errors: Vec<String>,
     /// What the kernel holds is not known for certain: it has to be read before anything is compared with it.
@@ -150,7 +149,7 @@ struct Proxy<K> {
     status: watch::Sender<Snapshot>,
 }
 
-impl<K: Kernel> Proxy<K> {
+impl<K: Kernel + Look> Proxy<K> {
     fn new(
         kernel: K,
         config: Config,
@@ -164,7 +163,6 @@ impl<K: Kernel> Proxy<K> {
             held: Observed::default(),
             unprepared: false,
             missing: BTreeSet::new(),
-            problems: BTreeMap::new(),
             errors: Vec::new(),
             unverified: false,
             sentinel: None,
@@ -200,6 +198,7 @@ impl<K: Kernel> Proxy<K> {
     /// The first pass: adopt, decide on everything, change the difference.
     async fn start(&mut self) -> Result<(), KernelError> {
         self.held = self.kernel.read().await?;
+        self.look().await;
         self.state.take_dirty();
         self.desired.adopt(&self.held);
         let everything = self.state.everything();
@@ -213,6 +212,9 @@ impl<K: Kernel> Proxy<K> {
 
     /// A pass over what is dirty.
     async fn change(&mut self) {
+        if self.state.must_look() {
+            self.look().await;
+        }
         let dirty = self.state.take_dirty();
         if dirty.is_empty() {
             return;
@@ -231,7 +233,7 @@ impl<K: Kernel> Proxy<K> {
 
     /// Looks whether somebody flushed what is ours; if so, repairs it.
     async fn glance(&mut self) {
-        self.sentinel = self.desired.server_after(self.sentinel.as_ref());
+        self.sentinel = self.desired.lowered().server_after(self.sentinel.as_ref());
         // One that the kernel refused is known to be missing.
         let sentinel = self
             .sentinel
@@ -264,19 +266,38 @@ impl<K: Kernel> Proxy<K> {
         if let Err(error) = self.read_again().await {
             tracing::warn!(%error, "the kernel could not be read, trying again");
             self.errors = vec![error.to_string()];
-            self.lose(&self.desired.everything());
+            self.lose(&self.desired.lowered().everything());
             self.later();
             return;
         }
-        // Whoever waits for something that is free again gets it.
-        self.desired
-            .update(&self.state, &self.config, &Dirty::default(), &self.held);
-        let touched = full(&self.held, &self.desired, &self.state, &self.config.marks);
+        self.look().await;
+        let dirty = self.state.take_dirty();
+        // Whoever waits for something that is free again gets it, too.
+        let decided = self
+            .desired
+            .update(&self.state, &self.config, &dirty, &self.held);
+        let mut touched = full(&self.held, &self.desired, &self.state, &self.config.marks);
+        touched.services.extend(decided.services);
         let ops = diff(&self.held, &self.desired, &touched);
         if !ops.is_empty() {
             self.lose(&touched);
         }
         self.carry_out(&ops, &touched).await;
+    }
+
+    /// Looks at what is around this node, where a Service is concerned by it. What cannot be read is not decided on.
+    async fn look(&mut self) {
+        if !self.state.looks() {
+            return;
+        }
+        match self.kernel.look().await {
+            Ok(around) => self.state.see(&around, &self.held.addresses),
+            Err(error) => tracing::warn!(
+                %error,
+                "the addresses, routes and neighbours of this node could not be read; external addresses that are new wait until \
+                 the next audit"
+            ),
+        }
     }
 
     async fn read_again(&mut self) -> Result<(), KernelError> {
@@ -287,7 +308,7 @@ impl<K: Kernel> Proxy<K> {
             tracing::warn!(
                 "the interface or the nftables table is not as it was left, making it again"
             );
-            self.lose(&self.desired.everything());
+            self.lose(&self.desired.lowered().everything());
             self.kernel.prepare().await?;
             self.held = self.kernel.read().await?;
             self.unprepared = false;

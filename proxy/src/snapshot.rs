@@ -1,21 +1,25 @@
-//! What the proxy tells about itself: per Service and port, where connections go, where they do not and why.
-//!
-//! It is made beside the desired state and read by nobody here.
+//! What the proxy reports about itself: per Service and port, where connections go, where they do not and why. It is made of the plans.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::{Protocol, TrafficPolicy};
 use serde::{Deserialize, Serialize};
+
+use crate::plan::{Cause, Front, PortPlan, ServicePlan, Standing};
 
 /// Everything the proxy programs, by `namespace/name` of the Service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Services.
     pub services: BTreeMap<String, ServiceStatus>,
-    /// Operations that the kernel refused in the last pass and that are tried again, and the problems of all Services.
+    /// Operations that the kernel refused in the last pass and that are tried again.
     pub errors: Vec<String>,
+    /// What is wrong with Services, beside their endpoints. Those without a problem are not in it.
+    #[serde(default)]
+    pub problems: BTreeMap<String, Vec<Problem>>,
 }
 
 /// One Service.
@@ -25,9 +29,6 @@ pub struct ServiceStatus {
     pub programmed: bool,
     /// Its ports, in order.
     pub ports: Vec<PortStatus>,
-    /// What it lacks here that no endpoint or other Service is the reason of, in sentences.
-    #[serde(default)]
-    pub problems: Vec<String>,
 }
 
 /// One port of a Service.
@@ -37,12 +38,12 @@ pub struct PortStatus {
     pub name: String,
     /// Protocol.
     pub protocol: Protocol,
-    /// IPVS scheduler.
-    pub scheduler: String,
-    /// Addresses and ports that it is served on, each with its policy.
+    /// Addresses and ports that it is wanted on, each with its policy.
     pub servers: Vec<ServerStatus>,
-    /// Every endpoint of the slices, used or not.
-    pub endpoints: Vec<EndpointStatus>,
+    /// Endpoints that take new connections under traffic policy Cluster, in all families that it is served in.
+    pub endpoints: usize,
+    /// The same under traffic policy Local.
+    pub local_endpoints: usize,
 }
 
 /// One address and port that a Service port is served on.
@@ -58,24 +59,59 @@ pub struct ServerStatus {
     pub holder: Option<String>,
 }
 
-/// One endpoint of a Service port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndpointStatus {
-    /// Address and port.
-    pub addr: SocketAddr,
-    /// Its node.
-    pub node: Option<String>,
-    /// Why it is, or is not, used by clients within the cluster.
-    pub internal: Reason,
-    /// The same for clients from outside.
-    pub external: Reason,
-}
-
 impl ServiceStatus {
     /// Addresses that it is served on.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.ports
             .iter()
             .flat_map(|p| p.servers.iter().map(|s| s.addr.ip()))
+    }
+}
+
+/// The status of a Service with this plan, as if nothing of it were in the kernel yet.
+pub fn status(plan: &ServicePlan) -> ServiceStatus {
+    ServiceStatus {
+        programmed: false,
+        ports: plan
+            .ports
+            .iter()
+            .map(|port| port_status(plan, port))
+            .collect(),
+    }
+}
+
+fn port_status(plan: &ServicePlan, port: &PortPlan) -> PortStatus {
+    let count = |policy| {
+        let sets = port.targets.iter().filter_map(|t| plan.backends.get(t.set));
+        let used = sets
+            .flatten()
+            .filter(|b| b.role(policy).weight.is_some_and(|w| w > 0));
+        used.count()
+    };
+    PortStatus {
+        name: port.name.clone(),
+        protocol: port.protocol,
+        servers: port.fronts.iter().map(server_status).collect(),
+        endpoints: count(TrafficPolicy::Cluster),
+        local_endpoints: count(TrafficPolicy::Local),
+    }
+}
+
+fn server_status(front: &Front) -> ServerStatus {
+    let (refused, holder) = match &front.standing {
+        Standing::Served(served) => (served.clients.reason(), None),
+        Standing::Refused(cause) => {
+            let holder = match cause {
+                Cause::Clash { holder, .. } => Some(holder.to_string()),
+                _ => None,
+            };
+            (Some(cause.reason()), holder)
+        }
+    };
+    ServerStatus {
+        addr: (front.addr, front.port).into(),
+        policy: front.policy,
+        refused,
+        holder,
     }
 }

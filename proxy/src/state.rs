@@ -1,4 +1,5 @@
-//! What the proxy knows: Services, endpoints, Nodes and the KubeProxyConfiguration, and which Services a change concerns.
+//! What the proxy knows: Services, endpoints, Nodes, pools, the KubeProxyConfiguration and what is around this node; and which
+//! Services a change concerns.
 //!
 //! It decides nothing and holds no client and no socket. Services arrive with their assigned addresses already in them.
 
@@ -10,13 +11,19 @@ use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::ownership::{Ownership, Place};
 use ferrolb_api::proxy_config::ProxyConfig;
-use ferrolb_api::view::{Node, Service};
+use ferrolb_api::view::{EndpointSlice, Node, Service};
 
-use crate::config::Config;
+use crate::config::{Config, ExternalIps};
 
+mod outside;
+mod pools;
 #[cfg(test)]
 mod tests;
+
+use outside::Outside;
+use pools::Pools;
 
 /// What has to be decided anew.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,12 +50,18 @@ pub struct State {
     proxy: ProxyConfig,
     own: String,
     own_addresses: BTreeSet<IpAddr>,
+    ownership: Ownership,
+    outside: Outside,
+    pools: Pools,
+    external_ips: ExternalIps,
     dirty: Dirty,
 }
 
 impl State {
     /// Nothing known yet; the ranges are dirty.
     pub fn new(config: &Config) -> Self {
+        let mut ownership = Ownership::new(&config.protected, &config.service_cidrs);
+        ownership.set_cluster_ranges(&config.proxy.cluster_cidrs);
         Self {
             services: BTreeMap::new(),
             endpoints: EndpointIndex::default(),
@@ -56,6 +69,10 @@ impl State {
             proxy: config.proxy.clone(),
             own: config.node.clone(),
             own_addresses: config.node_addresses.iter().copied().collect(),
+            ownership,
+            outside: Outside::default(),
+            pools: Pools::default(),
+            external_ips: config.external_ips,
             dirty: Dirty {
                 globals: true,
                 ..Dirty::default()
@@ -68,31 +85,36 @@ impl State {
         match change {
             Change::Upsert(Object::Service(service)) => {
                 if self.services.get(&service.key) != Some(&service) {
-                    self.dirty.services.insert(service.key.clone());
-                    self.services.insert(service.key.clone(), service);
+                    self.set_service(service.key.clone(), Some(service));
                 }
             }
             Change::Upsert(Object::EndpointSlice(slice)) => {
-                let owner = slice.service_key();
-                if !self.endpoints.of(&owner).any(|known| *known == *slice) {
-                    let touched = self.endpoints.upsert(slice);
-                    self.dirty.services.extend(touched);
+                if self.endpoints.get(&slice.key) != Some(&*slice) {
+                    self.set_slice(&slice.key.clone(), Some(slice));
                 }
             }
-            Change::Upsert(Object::Node(node)) => self.set_node(node),
+            Change::Upsert(Object::Node(node)) => {
+                self.set_node(&node.name.clone(), Some(node));
+            }
             Change::Upsert(Object::ProxyConfig(proxy)) => self.set_proxy(*proxy),
-            Change::Remove(Kind::Service, key) => {
-                if self.services.remove(&key).is_some() {
-                    self.dirty.services.insert(key);
-                }
+            Change::Upsert(Object::IpAddressPool(pool)) => {
+                let places = self.pools.set(pool.key.clone(), Some(&pool.ranges));
+                self.owners_changed(&places);
             }
-            Change::Remove(Kind::EndpointSlice, key) => {
-                self.dirty.services.extend(self.endpoints.remove(&key));
+            Change::Upsert(Object::LegacyConfig(config)) => {
+                let places = self.pools.set_legacy(Some(config));
+                self.owners_changed(&places);
             }
-            Change::Remove(Kind::Node, key) => {
-                if let Some(old) = self.nodes.remove(&key.name) {
-                    self.node_changed(Some(&old), None);
-                }
+            Change::Remove(Kind::Service, key) => self.set_service(key, None),
+            Change::Remove(Kind::EndpointSlice, key) => self.set_slice(&key, None),
+            Change::Remove(Kind::Node, key) => self.set_node(&key.name, None),
+            Change::Remove(Kind::IpAddressPool, key) => {
+                let places = self.pools.set(key, None);
+                self.owners_changed(&places);
+            }
+            Change::Remove(Kind::LegacyConfig, _) => {
+                let places = self.pools.set_legacy(None);
+                self.owners_changed(&places);
             }
             // A KubeProxyConfiguration that goes away leaves its settings: going back to defaults would move live traffic.
             Change::Remove(_, _) | Change::Upsert(_) => {}
@@ -161,51 +183,100 @@ impl State {
 
     /// Whether another node owns an address.
     pub fn is_foreign_address(&self, addr: IpAddr) -> bool {
-        !self.is_own_address(addr)
-            && self
-                .nodes
-                .values()
-                .any(|n| n.name != self.own && addresses(n).any(|a| a == addr))
+        !self.is_own_address(addr) && self.ownership.is_of_another_node(addr, &self.own)
     }
 
-    fn set_node(&mut self, node: Node) {
-        let new = node.clone();
-        let old = self.nodes.insert(node.name.clone(), node);
-        self.node_changed(old.as_ref(), Some(&new));
+    /// Whose the addresses are.
+    pub fn ownership(&self) -> &Ownership {
+        &self.ownership
     }
 
-    fn node_changed(&mut self, old: Option<&Node>, new: Option<&Node>) {
+    /// Which external addresses are served.
+    pub fn external_ips(&self) -> ExternalIps {
+        self.external_ips
+    }
+
+    /// Whether an address pool holds an address.
+    pub fn is_in_a_pool(&self, addr: IpAddr) -> bool {
+        self.pools.hold(addr)
+    }
+
+    fn set_service(&mut self, key: ObjectKey, new: Option<Arc<Service>>) {
+        let old = match new.clone() {
+            Some(service) => self.services.insert(key.clone(), service),
+            None => self.services.remove(&key),
+        };
+        if old.is_none() && new.is_none() {
+            return;
+        }
+        for place in self.ownership.set_service(old.as_deref(), new.as_deref()) {
+            // A Service goes before those alone that name its address as an external one.
+            if let Place::Address(addr) = place {
+                let users = self.ownership.external(addr);
+                self.dirty.services.extend(users.cloned());
+            }
+        }
+        self.forget_hosts(old.as_deref());
+        if let Some(service) = &new {
+            self.outside.named(old.as_deref(), service);
+        }
+        self.dirty.services.insert(key);
+    }
+
+    fn set_slice(&mut self, key: &ObjectKey, new: Option<Arc<EndpointSlice>>) {
+        let places = self
+            .ownership
+            .set_slice(self.endpoints.get(key), new.as_deref());
+        match new {
+            Some(slice) => self.dirty.services.extend(self.endpoints.upsert(slice)),
+            None => self.dirty.services.extend(self.endpoints.remove(key)),
+        }
+        self.owners_changed(&places);
+    }
+
+    fn set_node(&mut self, name: &str, new: Option<Node>) {
+        let old = match new {
+            Some(node) => self.nodes.insert(name.to_owned(), node),
+            None => self.nodes.remove(name),
+        };
+        let (old, new) = (old.as_ref(), self.nodes.get(name));
         let cidrs = |n: Option<&Node>| n.map(|n| n.pod_cidrs.clone()).unwrap_or_default();
         if cidrs(old) != cidrs(new) {
             self.dirty.globals = true;
         }
-        let (before, after) = (address_set(old), address_set(new));
-        let own = [old, new].into_iter().flatten().any(|n| n.name == self.own);
+        let differ = |of: fn(&Node) -> BTreeSet<IpAddr>| old.map(of) != new.map(of);
+        let moved = differ(|n| addresses(n).collect());
         let zone = |n: Option<&Node>| n.and_then(|n| n.zone.clone());
-        if own && (before != after || zone(old) != zone(new)) {
+        let every = name == self.own && (moved || zone(old) != zone(new));
+        let places = self.ownership.set_node(old, new);
+        if every {
             self.dirty.services.extend(self.services.keys().cloned());
-        } else if before != after {
-            let moved: BTreeSet<IpAddr> = before.symmetric_difference(&after).copied().collect();
-            let concerned = self.services.values().filter(|s| {
-                s.external_ips.iter().any(|a| moved.contains(a))
-                    || s.vips().any(|a| moved.contains(&a))
-            });
-            self.dirty.services.extend(concerned.map(|s| s.key.clone()));
+            // Whatever this node's addresses are now, it has to be asked about them.
+            self.outside.look_again();
+        } else {
+            self.owners_changed(&places);
         }
     }
 
     fn set_proxy(&mut self, proxy: ProxyConfig) {
         if proxy != self.proxy {
+            self.ownership.set_cluster_ranges(&proxy.cluster_cidrs);
             self.proxy = proxy;
             self.dirty = self.everything();
+        }
+    }
+
+    /// Services that use these addresses outside of the cluster are to be decided on anew. Others do not ask who has an address.
+    fn owners_changed(&mut self, places: &[Place]) {
+        for place in places {
+            let users = self.ownership.outside(*place);
+            self.dirty
+                .services
+                .extend(users.map(|(_, key)| key.clone()));
         }
     }
 }
 
 fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {
     node.internal_ips.iter().chain(&node.external_ips).copied()
-}
-
-fn address_set(node: Option<&Node>) -> BTreeSet<IpAddr> {
-    node.into_iter().flat_map(addresses).collect()
 }

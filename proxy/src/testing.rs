@@ -17,10 +17,11 @@ use ferrolb_api::view::{
 
 use crate::apply::note;
 use crate::config::Config;
-use crate::desired::{Desired, Touched};
+use crate::desired::Desired;
 use crate::diff::{diff, full};
 use crate::kernel::memory::{From, Memory, Outcome, Packet, Payload};
 use crate::kernel::{Observed, Op};
+use crate::lower::Touched;
 use crate::state::State;
 
 /// Nodes, pods and clients by name, IPv4; [`six`] gives the same in IPv6.
@@ -221,9 +222,19 @@ impl World {
         for change in changes {
             self.state.apply(change);
         }
+        if self.state.must_look() {
+            self.look();
+        }
         let dirty = self.state.take_dirty();
         self.desired
             .update(&self.state, &self.config, &dirty, &self.held)
+    }
+
+    /// Looks at what is around the node, as its loop does.
+    pub(crate) fn look(&mut self) {
+        if let Some(around) = self.kernel.around.clone().filter(|_| self.state.looks()) {
+            self.state.see(&around, &self.held.addresses);
+        }
     }
 
     /// Applies what differs; nothing may be refused.
@@ -245,6 +256,10 @@ impl World {
     pub(crate) fn audit(&mut self) -> Vec<Op> {
         self.kernel.prepare();
         self.held = self.kernel.held.clone();
+        self.look();
+        let dirty = self.state.take_dirty();
+        self.desired
+            .update(&self.state, &self.config, &dirty, &self.held);
         let touched = full(&self.held, &self.desired, &self.state, &self.config.marks);
         self.put(&touched)
     }
@@ -252,6 +267,8 @@ impl World {
     /// The process ends, another starts on the same kernel with the same objects; returns what it changes.
     pub(crate) fn restart(&mut self) -> Vec<Op> {
         self.held = self.kernel.held.clone();
+        self.look();
+        self.state.take_dirty();
         self.desired = Desired::new(self.config.marks.clone());
         self.desired.adopt(&self.held);
         let all = self.state.everything();

@@ -143,7 +143,7 @@ impl<'a> Lists<'a> {
                 lists.numbers.len() - 1
             });
             let of_family = slice.endpoints.iter();
-            let of_family = of_family.filter(|e| Family::of(&e.address) == family);
+            let of_family = of_family.filter(|e| Family::of(e.address) == family);
             lists.targets.extend(of_family.map(|endpoint| Target {
                 addr: SocketAddr::new(endpoint.address, 0),
                 endpoint,

@@ -9,9 +9,10 @@ use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::view::Protocol;
 
-use crate::desired::ipvs;
 use crate::kernel::Op;
 use crate::kernel::memory::Outcome;
+use crate::lower::ipvs;
+use crate::plan::Way;
 use crate::testing::{World, balanced, ip, proxy_config, served, service, upsert_service};
 
 fn world() -> World {
@@ -25,7 +26,7 @@ fn world() -> World {
 
 fn place(world: &mut World, addr: &str, port: u16) {
     let server = ipvs::ordinary((ip(addr), port, Protocol::Tcp), "lc", None);
-    let real = ipvs::real(SocketAddr::new(ip("b2"), 9), 7);
+    let real = ipvs::real(SocketAddr::new(ip("b2"), 9), 7, Way::Translate);
     let ops = [
         Op::SetVirtualServer(server.clone()),
         Op::SetRealServer(server.id, real),

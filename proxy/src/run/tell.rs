@@ -4,15 +4,15 @@ use std::net::IpAddr;
 
 use super::Proxy;
 use crate::apply::{holds, stands};
-use crate::desired::Touched;
-use crate::desired::services::ServiceDesired;
+use crate::lower::Touched;
+use crate::lower::service::LoweredService;
 
 impl<K> Proxy<K> {
     /// Before a repair: Services whose addresses or servers are gone are missing, others stay what they are.
     pub(super) fn lose(&mut self, touched: &Touched) {
         for key in &touched.services {
             let gone = |s| self.unprepared || !stands(&self.held, s);
-            if self.desired.service(key).is_some_and(gone) {
+            if self.desired.lowered().service(key).is_some_and(gone) {
                 self.missing.insert(key.clone());
             }
         }
@@ -22,20 +22,12 @@ impl<K> Proxy<K> {
     /// After a pass: Services of which anything is not in the kernel are missing.
     pub(super) fn count(&mut self, touched: &Touched) {
         for key in &touched.services {
-            let service = self.desired.service(key);
-            let held = |s: &ServiceDesired| !self.unprepared && holds(&self.held, s);
+            let service = self.desired.lowered().service(key);
+            let held = |s: &LoweredService| !self.unprepared && holds(&self.held, s);
             if service.is_none_or(held) {
                 self.missing.remove(key);
             } else {
                 self.missing.insert(key.clone());
-            }
-            match service.map(|s| &s.status.problems) {
-                Some(problems) if !problems.is_empty() => {
-                    self.problems.insert(key.clone(), problems.clone());
-                }
-                _ => {
-                    self.problems.remove(key);
-                }
             }
         }
         self.tell(touched);
@@ -43,7 +35,7 @@ impl<K> Proxy<K> {
 
     fn tell(&mut self, touched: &Touched) {
         let ready = |addr: IpAddr| {
-            let mut users = self.desired.users(addr).peekable();
+            let mut users = self.desired.lowered().users(addr).peekable();
             users.peek().is_some() && users.all(|key| !self.missing.contains(key))
         };
         self.programmed.send_if_modified(|programmed| {
@@ -60,19 +52,24 @@ impl<K> Proxy<K> {
         });
         self.status.send_modify(|snapshot| {
             for key in &touched.services {
-                match self.desired.service(key) {
-                    Some(service) => {
-                        let mut status = service.status.clone();
+                let name = key.to_string();
+                match self.desired.status(&self.state, key) {
+                    Some((mut status, problems)) => {
                         status.programmed = !self.missing.contains(key);
-                        snapshot.services.insert(key.to_string(), status);
+                        if problems.is_empty() {
+                            snapshot.problems.remove(&name);
+                        } else {
+                            snapshot.problems.insert(name.clone(), problems);
+                        }
+                        snapshot.services.insert(name, status);
                     }
                     None => {
-                        snapshot.services.remove(&key.to_string());
+                        snapshot.problems.remove(&name);
+                        snapshot.services.remove(&name);
                     }
                 }
             }
-            let problems = self.problems.values().flatten();
-            snapshot.errors = self.errors.iter().chain(problems).cloned().collect();
+            snapshot.errors.clone_from(&self.errors);
         });
     }
 }

@@ -262,18 +262,16 @@ async fn a_local_service_without_a_mark_is_told_and_gets_the_next_free_one() {
     running.changes.send(batch(changes)).await.unwrap();
     wait(&mut running, &["198.51.100.8", "198.51.100.9"]).await;
     let status = running.status.borrow().clone();
-    let [error] = status.errors.as_slice() else {
-        panic!("{:?}", status.errors);
+    let [problem] = status.problems["default/two"].as_slice() else {
+        panic!("{:?}", status.problems);
     };
-    assert!(error.contains("default/two, port 80/Tcp"), "{error}");
-    assert_eq!(
-        status.services["default/two"].problems,
-        status.errors.as_slice()
-    );
-    assert!(status.services["default/one"].problems.is_empty());
+    let text = problem.to_string();
+    assert!(text.contains("Service default/two"), "{text}");
+    assert!(text.contains("port 80/TCP"), "{text}");
+    assert_eq!(status.problems.len(), 1);
     let gone = Change::Remove(Kind::Service, one.key);
     running.changes.send(batch(vec![gone])).await.unwrap();
-    let told = running.status.wait_for(|s| s.errors.is_empty());
+    let told = running.status.wait_for(|s| s.problems.is_empty());
     tokio::time::timeout(Duration::from_secs(20), told)
         .await
         .expect("in time")
@@ -370,4 +368,54 @@ async fn a_change_that_meets_an_uncertain_record_is_compared_with_a_fresh_one() 
         );
     }
     wait(&mut running, &["198.51.100.8"]).await;
+}
+
+fn external(name: &str, addr: &str) -> Batch {
+    let mut service = service(name);
+    service.external_ips = vec![ip(addr)];
+    batch(served(&service, &["a1"]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_looks_around_while_no_service_names_an_external_address() {
+    let (kernel, mut running) = watched().await;
+    // Between the second audit and the third.
+    tokio::time::sleep(Duration::from_secs(9000)).await;
+    assert_eq!(kernel.lock().looks, 0);
+    running
+        .changes
+        .send(external("outside", "203.0.113.5"))
+        .await
+        .unwrap();
+    wait(&mut running, &["198.51.100.8", "203.0.113.5"]).await;
+    assert_eq!(kernel.lock().looks, 1);
+    // Once for each audit, and not for changes that do not matter to it.
+    tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
+    assert_eq!(kernel.lock().looks, 4);
+    running.changes.send(first()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(kernel.lock().looks, 4);
+}
+
+#[tokio::test]
+async fn an_external_address_waits_until_the_surroundings_could_be_read() {
+    let kernel = MemoryKernel::new([ip("A")]);
+    let around = kernel.lock().around.take();
+    let mut running = start(&kernel);
+    let mut changes = first().changes;
+    changes.extend(external("outside", "203.0.113.5").changes);
+    running.changes.send(batch(changes)).await.unwrap();
+    wait(&mut running, &["198.51.100.8"]).await;
+    let problems = running.status.borrow().problems.clone();
+    let [problem] = problems["default/outside"].as_slice() else {
+        panic!("{problems:?}");
+    };
+    assert_eq!(problem.field, "spec.externalIPs[0]");
+    kernel.lock().around = around;
+    wait(&mut running, &["198.51.100.8", "203.0.113.5"]).await;
+    let told = running.status.wait_for(|s| s.problems.is_empty());
+    tokio::time::timeout(Duration::from_secs(20), told)
+        .await
+        .expect("in time")
+        .unwrap();
 }

@@ -98,7 +98,7 @@ fn a_tcp_endpoint_that_is_not_ready_keeps_its_connections_with_weight_0() {
 }
 
 #[test]
-fn of_two_services_on_one_key_the_lower_name_has_it_and_the_other_inherits_it() {
+fn of_two_services_of_unknown_age_on_one_key_the_lower_name_has_it_and_the_other_inherits_it() {
     let mut world = World::on("A");
     let web = balanced(service("web"), "198.51.100.8");
     let app = balanced(service("app"), "198.51.100.8");
@@ -106,9 +106,13 @@ fn of_two_services_on_one_key_the_lower_name_has_it_and_the_other_inherits_it() 
     world.change(served(&app, &["a2"]));
     let key = id("198.51.100.8", 80, Protocol::Tcp);
     assert_eq!(weights(&world, key), [(addr("a2", 8080), 1)]);
-    let status = &world.desired.service(&web.key).unwrap().status.ports[0].servers[0];
-    assert_eq!(status.refused, Some(Reason::PortClash));
-    assert_eq!(status.holder.as_deref(), Some("default/app"));
+    let (status, problems) = world.desired.status(&world.state, &web.key).unwrap();
+    let server = &status.ports[0].servers[0];
+    assert_eq!(server.refused, Some(Reason::PortClash));
+    assert_eq!(server.holder.as_deref(), Some("default/app"));
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].object, "Service default/web");
+    assert_eq!(problems[0].field, "spec.ports[0].port");
 
     world.change(vec![Change::Remove(Kind::Service, app.key)]);
     assert_eq!(weights(&world, key), [(addr("a1", 8080), 1)]);

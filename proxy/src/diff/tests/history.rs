@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::ownership::neighbour::LinkAddress;
 use ferrolb_api::view::{IngressAddress, Protocol, Service, ServiceType, TrafficPolicy};
 use proptest::prelude::*;
 
 use crate::kernel::memory::Memory;
 use crate::kernel::rule::{Key, Value};
 use crate::kernel::{Observed, VirtualServerId};
+use crate::surroundings::{Listeners, Surroundings};
 use crate::testing::{
     World, endpoint, ip, node, port, proxy_config, service, six, slice, upsert_service,
     upsert_slice,
@@ -24,16 +26,29 @@ enum Step {
     NoSlice(usize, bool),
     Node(bool, u8),
     Proxy(bool, bool, bool),
+    /// The node looks at what is around it, and sees something else.
+    Around(u8),
     Restart,
     Audit,
 }
 
 const NAMES: [&str; 4] = ["one", "two", "three", "four"];
-const PODS: [&str; 6] = ["a1", "a2", "b1", "b2", "A", "B"];
+const PODS: [&str; 7] = ["a1", "a2", "b1", "b2", "A", "B", "198.51.100.2"];
+/// Addresses that several kinds of owners want.
+const EXTERNALS: [&str; 6] = [
+    "198.51.100.1",
+    "A",
+    "B",
+    "198.51.100.2",
+    "10.96.0.1",
+    "198.51.100.3",
+];
 
 fn a_service() -> impl Strategy<Value = Service> {
     let policies = (any::<bool>(), any::<bool>(), any::<bool>());
-    let addresses = (0..4_u8, 0..5_u8, 0..4_u8);
+    let externals = proptest::collection::vec(0..EXTERNALS.len(), 0..4);
+    let addresses = (0..4_u8, externals, 0..4_u8);
+    let age = (proptest::option::of(0..3_i64), 0..3_u8);
     (
         0..NAMES.len(),
         0..3_u8,
@@ -41,10 +56,20 @@ fn a_service() -> impl Strategy<Value = Service> {
         1..8_u8,
         policies,
         0..3_u8,
+        age,
     )
         .prop_map(
-            |(name, kind, (cluster, external, vip), ports, (etp, itp, affinity), ranges)| {
+            |(
+                name,
+                kind,
+                (cluster, externals, vip),
+                ports,
+                (etp, itp, affinity),
+                ranges,
+                (created, uid),
+            )| {
                 let mut s = service(NAMES[name]);
+                (s.created, s.uid) = (created, uid.to_string());
                 let local = |on| {
                     if on {
                         TrafficPolicy::Local
@@ -63,11 +88,9 @@ fn a_service() -> impl Strategy<Value = Service> {
                     let addr = ip(&format!("10.96.0.{cluster}"));
                     s.cluster_ips = vec![addr, six(addr)];
                 }
-                s.external_ips = ["198.51.100.1", "A", "B"]
-                    .iter()
-                    .take(external as usize)
-                    .map(|a| ip(a))
-                    .collect();
+                s.external_ips = externals.into_iter().map(|i| ip(EXTERNALS[i])).collect();
+                s.external_ips.sort();
+                s.external_ips.dedup();
                 if vip > 0 {
                     s.ingress = vec![IngressAddress {
                         ip: ip(&format!("198.51.100.{vip}")),
@@ -107,11 +130,30 @@ fn a_step() -> impl Strategy<Value = Step> {
         2 => who.clone().prop_map(Step::NoService),
         6 => (who.clone(), pods, any::<bool>()).prop_map(|(w, p, v6)| Step::Slice(w, p, v6)),
         2 => (who, any::<bool>()).prop_map(|(w, v6)| Step::NoSlice(w, v6)),
-        1 => (any::<bool>(), 0..3_u8).prop_map(|(own, how)| Step::Node(own, how)),
+        1 => (any::<bool>(), 0..4_u8).prop_map(|(own, how)| Step::Node(own, how)),
         1 => any::<(bool, bool, bool)>().prop_map(|(all, sh, cidr)| Step::Proxy(all, sh, cidr)),
+        1 => (0..8_u8).prop_map(Step::Around),
         1 => Just(Step::Restart),
         1 => Just(Step::Audit),
     ]
+}
+
+/// Three things that may be around node A, in all combinations: a gateway, a host and a listener, each on an address that Services name.
+fn around(which: u8) -> Surroundings {
+    let mut around = Surroundings::default();
+    let mut listeners = Listeners::default();
+    if which & 1 != 0 {
+        around.gateways.insert(ip("198.51.100.3"));
+    }
+    if which & 2 != 0 {
+        let link = LinkAddress(vec![2, 0, 0, 0, 0, 1]);
+        around.neighbours.insert(ip("198.51.100.1"), link);
+    }
+    if which & 4 != 0 {
+        listeners.add("0.0.0.0:80".parse().unwrap(), Protocol::Tcp, false);
+    }
+    around.listeners = Some(listeners);
+    around
 }
 
 /// Ports of every slice: whatever the Service has, a slice may have more or fewer.
@@ -155,6 +197,7 @@ fn changes(step: &Step) -> Vec<Change> {
             match how {
                 0 => n.pod_cidrs.clear(),
                 1 => n.internal_ips = vec![ip("198.51.100.1")],
+                2 => n.pod_cidrs = vec!["198.51.100.0/30".parse().unwrap()],
                 _ => {}
             }
             vec![Change::Upsert(Object::Node(n))]
@@ -168,7 +211,7 @@ fn changes(step: &Step) -> Vec<Change> {
                 .extend(cidr.then(|| "10.244.0.0/16".parse::<ipnet::IpNet>().unwrap()));
             vec![Change::Upsert(Object::ProxyConfig(Box::new(proxy)))]
         }
-        Step::Restart | Step::Audit => Vec::new(),
+        Step::Around(_) | Step::Restart | Step::Audit => Vec::new(),
     }
 }
 
@@ -252,6 +295,10 @@ proptest! {
             match step {
                 Step::Restart => prop_assert_eq!(world.restart(), []),
                 Step::Audit => prop_assert_eq!(world.audit(), []),
+                Step::Around(which) => {
+                    world.kernel.around = Some(around(*which));
+                    world.audit();
+                }
                 _ => { world.change(changes(step)); }
             }
             consistent(&world.kernel.held);
@@ -260,6 +307,8 @@ proptest! {
         fresh.state = world.state.clone();
         fresh.kernel = Memory::new(fresh.kernel.node.clone());
         fresh.kernel.prepare();
+        // What the node found out about an address before stays in force.
+        fresh.kernel.around = None;
         fresh.restart();
         prop_assert_eq!(without_marks(&world.kernel.held), without_marks(&fresh.kernel.held));
         prop_assert_eq!(world.restart(), []);
@@ -267,10 +316,13 @@ proptest! {
 
     #[test]
     fn a_restart_after_changes_that_nobody_saw_ends_in_the_same_kernel(
+        which in 0..8_u8,
         before in proptest::collection::vec(a_step(), 1..20),
         missed in proptest::collection::vec(a_step(), 1..20),
     ) {
         let mut world = World::on("A");
+        // But for hosts: an address that was free when a Service named it, or that the node held already, stays the node's.
+        world.kernel.around = Some(around(which & !2));
         before.iter().for_each(|step| { world.change(changes(step)); });
         let mut down = world.clone();
         for step in &missed {

@@ -8,10 +8,10 @@ use ferrolb_api::change::Change;
 use ferrolb_api::object::Kind;
 use ferrolb_api::view::{Protocol, Service, TrafficPolicy};
 
-use crate::desired::Touched;
 use crate::diff::diff;
 use crate::kernel::Op;
 use crate::kernel::memory::{Memory, Outcome, Source};
+use crate::lower::Touched;
 use crate::testing::{World, balanced, ip, served, service};
 
 const VIP: &str = "198.51.100.8";

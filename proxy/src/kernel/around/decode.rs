@@ -157,7 +157,10 @@ mod tests {
         };
         let mut route = vec![2, 0, 0, 0, 254, 0, 0, UNICAST, 0, 0, 0, 0];
         route.extend(attribute(GATEWAY, &[192, 0, 2, 1]));
-        route.extend(attribute(VIA, &[10, 0, 0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
+        route.extend(attribute(
+            VIA,
+            &[10, 0, 0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        ));
         route.extend(attribute(MULTIPATH, &[hop(2), hop(3)].concat()));
         let mut found = BTreeSet::new();
         gateways((NEW_ROUTE, &route), &mut found).unwrap();
@@ -186,7 +189,10 @@ mod tests {
         };
         for state in [0x02, 0x04, 0x08, 0x10, 0x80] {
             let (addr, link) = entry(state, 2).unwrap();
-            assert_eq!((addr.to_string(), link.to_string()), ("192.0.2.9".to_owned(), "02:00:00:00:00:09".to_owned()));
+            assert_eq!(
+                (addr.to_string(), link.to_string()),
+                ("192.0.2.9".to_owned(), "02:00:00:00:00:09".to_owned())
+            );
             assert_eq!(entry(state, 7), None, "{state:#x}");
         }
         // Incomplete, failed, without ARP.

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use ferrolb_api::view::Protocol;
-use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
+use netlink_packet_core::NetlinkSerializable;
 use nix::errno::Errno;
 
 use super::super::KernelError;

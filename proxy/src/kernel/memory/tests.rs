@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use ferrolb_api::view::Protocol;
 
 use super::Memory;
-use crate::desired::{ipvs, nft};
 use crate::kernel::rule::{Key, Statement, Verdict};
 use crate::kernel::table::{class, set, table};
 use crate::kernel::{Element, Family, Op};
+use crate::lower::{ipvs, nft};
+use crate::plan::Way;
 use crate::testing::ip;
 
 fn memory() -> Memory {
@@ -34,7 +35,7 @@ fn add((set, element): nft::Item) -> Op {
 #[test]
 fn a_real_server_without_its_virtual_server_is_refused() {
     let key = (ip("10.96.0.1"), 80, Protocol::Tcp);
-    let real = ipvs::real(SocketAddr::new(ip("a1"), 80), 1);
+    let real = ipvs::real(SocketAddr::new(ip("a1"), 80), 1, Way::Translate);
     let id = ipvs::address_id(key);
     let ops = [
         Op::SetRealServer(id, real),

@@ -1,7 +1,8 @@
-//! What should be in the kernel. Each Service is decided on alone ([`services`]); this is where their outputs meet: which
-//! Service has a key that several want, and how many need an address or an element.
+//! Plans as IPVS virtual servers, addresses on `kube-ipvs0` and nftables elements. Each plan is lowered alone ([`service`]); this is
+//! where they meet: how many need an address or an element.
 //!
-//! Nothing here knows what is in the kernel, except that a mark still in use there is not given away.
+//! It decides on nothing that a plan could say. Nothing here knows what is in the kernel, except that a mark still in use there is
+//! not given away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -9,23 +10,20 @@ use std::ops::{Bound, Range};
 
 use ferrolb_api::ObjectKey;
 
-use crate::config::Config;
 use crate::kernel::rule::Key;
 use crate::kernel::{Element, Observed, RealServer, VirtualServer, VirtualServerId};
-use crate::state::{Dirty, State};
+use crate::plan::Plans;
+use crate::plan::ranges::FamilyRanges;
 
+mod class;
 pub mod ipvs;
 pub mod marks;
 pub mod nft;
-pub mod policy;
-pub mod services;
-
-#[cfg(test)]
-mod tests;
+pub mod service;
 
 use marks::Marks;
-use nft::{Item, ServerKey};
-use services::{Context, ServiceDesired, Wanted};
+use nft::Item;
+use service::LoweredService;
 
 /// What a change may have changed: the only things that a diff looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,7 +40,7 @@ pub struct Touched {
 
 impl Touched {
     /// Takes in everything of a Service.
-    fn service(&mut self, service: &ServiceDesired) {
+    fn service(&mut self, service: &LoweredService) {
         self.addresses.extend(&service.addresses);
         self.servers.extend(service.servers.keys());
         self.items(&service.elements);
@@ -66,10 +64,8 @@ impl Touched {
 
 /// Everything that should be in the kernel.
 #[derive(Debug, Clone)]
-pub struct Desired {
-    services: BTreeMap<ObjectKey, ServiceDesired>,
-    wanted: BTreeMap<ObjectKey, Wanted>,
-    claims: BTreeMap<ServerKey, BTreeSet<ObjectKey>>,
+pub struct Lowered {
+    services: BTreeMap<ObjectKey, LoweredService>,
     users: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
     elements: BTreeMap<&'static str, BTreeMap<Element, usize>>,
     owners: BTreeMap<VirtualServerId, ObjectKey>,
@@ -79,13 +75,11 @@ pub struct Desired {
     unmarked: BTreeSet<ObjectKey>,
 }
 
-impl Desired {
+impl Lowered {
     /// Nothing yet; marks come from this range.
     pub fn new(marks: Range<u32>) -> Self {
         Self {
             services: BTreeMap::new(),
-            wanted: BTreeMap::new(),
-            claims: BTreeMap::new(),
             users: BTreeMap::new(),
             elements: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -95,44 +89,33 @@ impl Desired {
         }
     }
 
-    /// Remembers the marks that a predecessor gave; call before the first [`Desired::update`].
+    /// Remembers the marks that a predecessor gave; call before the first [`Lowered::update`].
     pub fn adopt(&mut self, held: &Observed) {
         self.marks.adopt(held);
     }
 
-    /// Decides anew on what is dirty, on the Services that lack a mark where one is free again, and on the Services that win or lose a key by it. Returns what may have changed.
+    /// Whoever had a mark has it back: found ones that nobody asked for are free.
+    pub fn adopted(&mut self) {
+        self.marks.settled();
+    }
+
+    /// Lowers the plans of these Services anew, and of those that lack a mark where one is free again.
     pub fn update(
         &mut self,
-        state: &State,
-        config: &Config,
-        dirty: &Dirty,
+        plans: &Plans,
+        mut keys: BTreeSet<ObjectKey>,
+        scheduler: &str,
         held: &Observed,
-    ) -> Touched {
-        let mut touched = Touched::default();
-        let mut keys = dirty.services.clone();
+        touched: &mut Touched,
+    ) {
         if !self.unmarked.is_empty() && self.marks.any_free(held) {
             keys.extend(self.unmarked.iter().cloned());
         }
-        for key in &dirty.services {
-            self.claim(state, key, &mut keys);
-        }
-        if dirty.globals {
-            let globals = nft::globals(state, &config.service_cidrs, config.bridged_pods);
-            let globals: BTreeSet<Item> = globals.into_iter().collect();
-            let old = std::mem::replace(&mut self.globals, globals.clone());
-            touched.items(old.iter().chain(&globals));
-            self.forget_items(&old);
-            self.add_items(&globals);
-        }
         // A port that lost its mark must not keep another from finding its own.
-        let cx = Context { state, held };
         let mut outputs = Vec::new();
         for key in &keys {
-            let output = match state.service(key) {
-                Some(service) => {
-                    let holder = |k: &ServerKey| self.claims.get(k).and_then(BTreeSet::first);
-                    Some(services::decide(&cx, service, &mut self.marks, holder))
-                }
+            let output = match plans.get(key) {
+                Some(plan) => Some(service::lower(key, plan, scheduler, &mut self.marks, held)),
                 None => {
                     self.marks.keep(key, &BTreeSet::new());
                     None
@@ -154,13 +137,16 @@ impl Desired {
                 self.services.insert(key.clone(), output);
             }
         }
-        touched.services = keys;
-        touched
+        touched.services.extend(keys);
     }
 
-    /// Whoever had a mark has it back: found ones that nobody asked for are free.
-    pub fn adopted(&mut self) {
-        self.marks.settled();
+    /// Takes the ranges that belong to no Service.
+    pub fn set_ranges(&mut self, ranges: &[FamilyRanges], touched: &mut Touched) {
+        let globals: BTreeSet<Item> = ranges.iter().flat_map(nft::globals).collect();
+        let old = std::mem::replace(&mut self.globals, globals.clone());
+        touched.items(old.iter().chain(&globals));
+        self.forget_items(&old);
+        self.add_items(&globals);
     }
 
     /// Everything that should be there.
@@ -213,39 +199,13 @@ impl Desired {
         (element.key == key).then_some(element)
     }
 
-    /// What was decided on a Service.
-    pub fn service(&self, key: &ObjectKey) -> Option<&ServiceDesired> {
+    /// What a Service asks for.
+    pub fn service(&self, key: &ObjectKey) -> Option<&LoweredService> {
         self.services.get(key)
     }
 
-    /// Renews the claims of a Service; those whose claims meet a changed one are dirty too.
-    fn claim(&mut self, state: &State, key: &ObjectKey, dirty: &mut BTreeSet<ObjectKey>) {
-        let new = state
-            .service(key)
-            .map(|s| services::wanted(state, s))
-            .unwrap_or_default();
-        let old = self.wanted.remove(key).unwrap_or_default();
-        for gone in old.keys().filter(|k| !new.contains_key(k)) {
-            if let Some(claims) = self.claims.get_mut(gone) {
-                claims.remove(key);
-                dirty.extend(claims.iter().cloned());
-                if claims.is_empty() {
-                    self.claims.remove(gone);
-                }
-            }
-        }
-        for come in new.keys().filter(|k| !old.contains_key(k)) {
-            let claims = self.claims.entry(*come).or_default();
-            dirty.extend(claims.iter().cloned());
-            claims.insert(key.clone());
-        }
-        if !new.is_empty() {
-            self.wanted.insert(key.clone(), new);
-        }
-    }
-
-    fn add(&mut self, key: &ObjectKey, service: &ServiceDesired) {
-        if service.unmarked {
+    fn add(&mut self, key: &ObjectKey, service: &LoweredService) {
+        if !service.unmarked.is_empty() {
             self.unmarked.insert(key.clone());
         }
         for addr in &service.addresses {
@@ -257,7 +217,7 @@ impl Desired {
         self.add_items(&service.elements);
     }
 
-    fn forget(&mut self, key: &ObjectKey, service: &ServiceDesired) {
+    fn forget(&mut self, key: &ObjectKey, service: &LoweredService) {
         self.unmarked.remove(key);
         for addr in &service.addresses {
             if let Some(users) = self.users.get_mut(addr) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::nft::ServerKey;
 use crate::kernel::{Family, Forwarding, RealServer, VirtualServer, VirtualServerId};
+use crate::plan::{FrontKey, Way};
 
 /// `IP_VS_SVC_F_SCHED1` of `linux/ip_vs.h`: for `sh` and `mh` the fallback flag. Without it a client whose server has
 /// weight 0 is refused.
@@ -14,7 +14,7 @@ const FALLBACK: u32 = 0x0008;
 pub type Servers = BTreeMap<VirtualServerId, (VirtualServer, BTreeMap<SocketAddr, RealServer>)>;
 
 /// Identity of the server on an address.
-pub fn address_id((addr, port, protocol): ServerKey) -> VirtualServerId {
+pub fn address_id((addr, port, protocol): FrontKey) -> VirtualServerId {
     VirtualServerId::Address {
         addr,
         port,
@@ -23,7 +23,7 @@ pub fn address_id((addr, port, protocol): ServerKey) -> VirtualServerId {
 }
 
 /// The server on an address.
-pub fn ordinary(key: ServerKey, scheduler: &str, persistence: Option<u32>) -> VirtualServer {
+pub fn ordinary(key: FrontKey, scheduler: &str, persistence: Option<u32>) -> VirtualServer {
     VirtualServer {
         id: address_id(key),
         scheduler: scheduler.to_owned(),
@@ -45,11 +45,13 @@ pub fn marked(mark: u32, family: Family, scheduler: &str, affinity: bool) -> Vir
 }
 
 /// A real server.
-pub fn real(addr: SocketAddr, weight: u32) -> RealServer {
+pub fn real(addr: SocketAddr, weight: u32, way: Way) -> RealServer {
     RealServer {
         addr,
         weight,
-        forwarding: Forwarding::Masq,
+        forwarding: match way {
+            Way::Translate => Forwarding::Masq,
+        },
     }
 }
 

@@ -9,10 +9,10 @@ use std::ops::Range;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::view::Protocol;
 
-use super::nft::ServerKey;
 use crate::kernel::rule::{Key, Value};
 use crate::kernel::table::set;
 use crate::kernel::{Family, Observed, VirtualServerId};
+use crate::plan::FrontKey;
 
 /// A port of a Service: its name (empty for an unnamed one), number and protocol.
 pub type PortKey = (ObjectKey, String, u16, Protocol);
@@ -23,7 +23,7 @@ pub struct Marks {
     range: Range<u32>,
     given: BTreeMap<PortKey, u32>,
     taken: BTreeSet<u32>,
-    found: BTreeMap<ServerKey, u32>,
+    found: BTreeMap<FrontKey, u32>,
 }
 
 impl Marks {
@@ -57,7 +57,7 @@ impl Marks {
 
     /// The mark of a port that is served on `keys`: the one it has, else the one that the kernel has for one of its keys,
     /// else the lowest that is free here and in the kernel. `None` when the range is used up.
-    pub fn give(&mut self, port: PortKey, keys: &[ServerKey], held: &Observed) -> Option<u32> {
+    pub fn give(&mut self, port: PortKey, keys: &[FrontKey], held: &Observed) -> Option<u32> {
         if let Some(mark) = self.given.get(&port) {
             return Some(*mark);
         }

@@ -1,0 +1,83 @@
+//! What should be: first a plan for each Service ([`crate::plan`]), then the same in the kernel's words ([`crate::lower`]).
+
+use std::ops::Range;
+
+use ferrolb_api::problem::Problem;
+use ferrolb_api::{Family, ObjectKey};
+
+use crate::config::Config;
+use crate::kernel::Observed;
+use crate::lower::{Lowered, Touched};
+use crate::plan::ranges::ranges;
+use crate::plan::{Plans, refusal};
+use crate::snapshot::{self, ServiceStatus};
+use crate::state::{Dirty, State};
+
+#[cfg(test)]
+mod tests;
+
+/// Plans, and what they ask of the kernel.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    plans: Plans,
+    lowered: Lowered,
+}
+
+impl Desired {
+    /// Nothing yet; firewall marks come from this range.
+    pub fn new(marks: Range<u32>) -> Self {
+        Self {
+            plans: Plans::default(),
+            lowered: Lowered::new(marks),
+        }
+    }
+
+    /// Remembers the marks that a predecessor gave; call before the first [`Desired::update`].
+    pub fn adopt(&mut self, held: &Observed) {
+        self.lowered.adopt(held);
+    }
+
+    /// Whoever had a mark has it back: found ones that nobody asked for are free.
+    pub fn adopted(&mut self) {
+        self.lowered.adopted();
+    }
+
+    /// Decides anew on what is dirty and on what that concerns. Returns what may have changed.
+    pub fn update(
+        &mut self,
+        state: &State,
+        config: &Config,
+        dirty: &Dirty,
+        held: &Observed,
+    ) -> Touched {
+        let mut touched = Touched::default();
+        if dirty.globals {
+            let ranges = Family::ALL.map(|family| ranges(state, config, family));
+            self.lowered.set_ranges(&ranges, &mut touched);
+        }
+        let keys = self.plans.update(state, &dirty.services);
+        let scheduler = &state.proxy().scheduler;
+        self.lowered
+            .update(&self.plans, keys, scheduler, held, &mut touched);
+        touched
+    }
+
+    /// The plans.
+    pub fn plans(&self) -> &Plans {
+        &self.plans
+    }
+
+    /// What they ask of the kernel.
+    pub fn lowered(&self) -> &Lowered {
+        &self.lowered
+    }
+
+    /// What there is to say of a Service, but whether it is in the kernel; and what is wrong with it.
+    pub fn status(&self, state: &State, key: &ObjectKey) -> Option<(ServiceStatus, Vec<Problem>)> {
+        let (service, plan) = (state.service(key)?, self.plans.get(key)?);
+        let mut problems = refusal::problems(service, plan);
+        let lowered = self.lowered.service(key).into_iter();
+        problems.extend(lowered.flat_map(|s| s.problems(key)));
+        Some((snapshot::status(plan), problems))
+    }
+}

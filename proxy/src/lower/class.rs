@@ -1,0 +1,30 @@
+//! How a front's treatment is written in the table: the class that decides on a new connection, and the masquerade class.
+//!
+//! The layout keeps affinity and port translation working for clients: under externalTrafficPolicy Local the server on the address
+//! holds the endpoints of this node, and the pods and the node itself are marked on their way to a second server that holds all
+//! (kube-proxy's nftables backend draws the same line).
+
+use crate::kernel::Family;
+use crate::kernel::rule::Verdict;
+use crate::kernel::table::class;
+use crate::plan::{Clients, Masquerade, Served};
+
+/// Class of the key.
+pub(super) fn verdict(served: &Served, family: Family) -> Verdict {
+    match (served.clients, served.inside_reaches_all) {
+        (Clients::Served, false) => Verdict::Accept,
+        (Clients::Served, true) => Verdict::Goto(class::int_mark(family)),
+        (Clients::Dropped, false) => Verdict::Goto(class::DROP),
+        (Clients::Dropped, true) => Verdict::Goto(class::int_only(family)),
+        (Clients::Rejected, _) => Verdict::Goto(class::REJECT),
+    }
+}
+
+/// Masquerade class of the key.
+pub(super) fn masquerade(served: &Served, family: Family) -> &'static str {
+    match served.masquerade {
+        Masquerade::Everybody => class::masq_all(family),
+        Masquerade::Outsiders => class::masq_off(family),
+        Masquerade::Node => class::masq_node(family),
+    }
+}

@@ -1,0 +1,176 @@
+//! One plan as addresses, virtual servers and elements.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::problem::Problem;
+use ferrolb_api::view::{Protocol, TrafficPolicy};
+
+use super::class;
+use super::ipvs::{self, Servers};
+use super::marks::{Marks, PortKey};
+use super::nft::{self, Item};
+use crate::kernel::{Family, Observed, RealServer};
+use crate::plan::{Front, FrontKey, Place, PortPlan, Served, ServicePlan, Targets};
+
+/// Everything that one Service asks of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoweredService {
+    /// Addresses that must be local here.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Virtual servers with their real servers.
+    pub servers: Servers,
+    /// Elements of sets and maps.
+    pub elements: BTreeSet<Item>,
+    /// Ports that have no firewall mark because all are in use: number and protocol.
+    pub unmarked: Vec<(u16, Protocol)>,
+}
+
+impl LoweredService {
+    /// What the Service lacks because the kernel has no more of it.
+    pub fn problems(&self, key: &ObjectKey) -> impl Iterator<Item = Problem> {
+        let object = format!("Service {key}");
+        self.unmarked.iter().map(move |(port, protocol)| Problem {
+            object: object.clone(),
+            field: "spec.externalTrafficPolicy".to_owned(),
+            message: format!(
+                "all firewall marks are in use. Pods and this node reach port {port}/{protocol} only on endpoints of this node. Have \
+                 fewer Services with externalTrafficPolicy Local"
+            ),
+            ..Problem::default()
+        })
+    }
+}
+
+/// Lowers the plan of one Service. `held`: what is in the kernel, for marks that must not be used twice.
+pub(super) fn lower(
+    key: &ObjectKey,
+    plan: &ServicePlan,
+    scheduler: &str,
+    marks: &mut Marks,
+    held: &Observed,
+) -> LoweredService {
+    let mut job = Job {
+        key,
+        plan,
+        scheduler,
+        held,
+        out: LoweredService::default(),
+    };
+    let mut kept = BTreeSet::new();
+    for port in &plan.ports {
+        let mark = job.mark(port, marks, &mut kept);
+        for targets in &port.targets {
+            job.family(port, targets, mark);
+        }
+    }
+    marks.keep(key, &kept);
+    job.out
+}
+
+struct Job<'a> {
+    key: &'a ObjectKey,
+    plan: &'a ServicePlan,
+    scheduler: &'a str,
+    held: &'a Observed,
+    out: LoweredService,
+}
+
+fn served(port: &PortPlan) -> impl Iterator<Item = (&Front, &Served)> {
+    port.fronts.iter().filter_map(|f| Some((f, f.served()?)))
+}
+
+impl Job<'_> {
+    /// The mark of the port, where it is served on a marked key.
+    fn mark(
+        &mut self,
+        port: &PortPlan,
+        marks: &mut Marks,
+        kept: &mut BTreeSet<PortKey>,
+    ) -> Option<u32> {
+        let marked: Vec<FrontKey> = served(port)
+            .filter(|(_, served)| served.inside_reaches_all)
+            .map(|(front, _)| (front.addr, front.port, port.protocol))
+            .collect();
+        if marked.is_empty() {
+            return None;
+        }
+        let key: PortKey = (
+            self.key.clone(),
+            port.name.clone(),
+            port.port,
+            port.protocol,
+        );
+        kept.insert(key.clone());
+        let mark = marks.give(key, &marked, self.held);
+        if mark.is_none() {
+            self.out.unmarked.push((port.port, port.protocol));
+        }
+        mark
+    }
+
+    /// What a port has in one family.
+    fn family(&mut self, port: &PortPlan, targets: &Targets, mark: Option<u32>) {
+        let family = targets.family;
+        let mut reals: BTreeMap<TrafficPolicy, BTreeMap<SocketAddr, RealServer>> = BTreeMap::new();
+        let (plan, protocol) = (self.plan, port.protocol);
+        let mut reals = |policy: TrafficPolicy| {
+            let made = reals.entry(policy);
+            made.or_insert_with(|| real_servers(plan, targets, policy, protocol))
+                .clone()
+        };
+        let of_family = served(port).filter(|(front, _)| Family::of(front.addr) == family);
+        for (front, served) in of_family {
+            let key = (front.addr, front.port, protocol);
+            self.front(key, served, family);
+            if let Some(mark) = mark.filter(|_| served.inside_reaches_all) {
+                self.out.elements.insert(nft::mark(key, mark));
+                let all = ipvs::marked(mark, family, self.scheduler, plan.affinity.is_some());
+                let servers = self.out.servers.entry(all.id);
+                servers.or_insert_with(|| (all, reals(TrafficPolicy::Cluster)));
+            }
+            let server = ipvs::ordinary(key, self.scheduler, plan.affinity);
+            let reals = reals(front.policy);
+            self.out.servers.insert(server.id, (server, reals));
+        }
+        let set = plan.backends.get(targets.set).into_iter().flatten();
+        let used = set.filter(|b| {
+            let roles = [b.cluster, b.local];
+            roles.iter().any(|role| role.weight.is_some_and(|w| w > 0))
+        });
+        let pods = used.filter(|b| b.place == Place::Here);
+        let hairpins = pods.map(|b| nft::hairpin(b.addr.ip()));
+        self.out.elements.extend(hairpins);
+    }
+
+    fn front(&mut self, key: FrontKey, served: &Served, family: Family) {
+        let elements = &mut self.out.elements;
+        elements.insert(nft::class(key, class::verdict(served, family)));
+        elements.insert(nft::masquerade(key, class::masquerade(served, family)));
+        if let Some(ranges) = &served.sources {
+            elements.extend(nft::source_ranges(key, ranges));
+        }
+        if served.bind {
+            elements.insert(nft::vip(key.0));
+            self.out.addresses.insert(key.0);
+        }
+    }
+}
+
+/// The real servers under a policy. Only connections of TCP have an end that a server without new connections could wait for.
+fn real_servers(
+    plan: &ServicePlan,
+    targets: &Targets,
+    policy: TrafficPolicy,
+    protocol: Protocol,
+) -> BTreeMap<SocketAddr, RealServer> {
+    let set = plan.backends.get(targets.set).into_iter().flatten();
+    let reals = set.filter_map(|backend| {
+        let weight = backend.role(policy).weight?;
+        let keeps = weight > 0 || protocol == Protocol::Tcp;
+        let addr = targets.numbers.resolve(backend.addr, backend.list);
+        keeps.then(|| (addr, ipvs::real(addr, weight, backend.way)))
+    });
+    reals.collect()
+}

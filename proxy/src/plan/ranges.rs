@@ -1,0 +1,65 @@
+//! Which sources are pods, and which addresses are ClusterIPs: ranges that belong to no Service.
+
+use ferrolb_api::Family;
+use ipnet::IpNet;
+
+use crate::config::Config;
+use crate::state::State;
+
+/// The ranges of one family, without overlaps.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FamilyRanges {
+    /// ClusterIPs come from here; connections to those that no Service has are refused.
+    pub services: Vec<IpNet>,
+    /// Sources that are this node's own pods.
+    pub pods: Vec<IpNet>,
+    /// Sources that are pods anywhere in the cluster.
+    pub cluster: Vec<IpNet>,
+    /// Pods in here hang on one bridge that does not call netfilter: what they say to each other is masqueraded.
+    pub bridged: Vec<IpNet>,
+}
+
+/// The ranges of a family.
+///
+/// Configured cluster ranges say which sources are pods, as in kube-proxy's detector of that name. Without them the pod ranges of the
+/// Nodes do: those of this node are its own pods, those of all the cluster. Without those too nothing is known about pods:
+/// nobody is masqueraded to ClusterIPs then (kube-proxy's no-op detector), and nobody counts as a pod.
+pub fn ranges(state: &State, config: &Config, family: Family) -> FamilyRanges {
+    let configured = merged(state.proxy().cluster_cidrs.iter().copied(), family);
+    let own_node = state.own_node().into_iter();
+    let own = merged(own_node.flat_map(|n| n.pod_cidrs.iter().copied()), family);
+    let nodes = state.nodes();
+    let all = merged(nodes.flat_map(|n| n.pod_cidrs.iter().copied()), family);
+    let bridged = if config.bridged_pods {
+        own.clone()
+    } else {
+        Vec::new()
+    };
+    let (pods, cluster) = match (configured.is_empty(), all.is_empty()) {
+        (false, _) => (configured.clone(), configured),
+        (true, false) => (own, all),
+        (true, true) => (Vec::new(), vec![everything(family)]),
+    };
+    FamilyRanges {
+        services: merged(config.service_cidrs.iter().copied(), family),
+        pods,
+        cluster,
+        bridged,
+    }
+}
+
+/// The networks of a family, without overlaps.
+pub(super) fn merged(nets: impl Iterator<Item = IpNet>, family: Family) -> Vec<IpNet> {
+    let own: Vec<IpNet> = nets
+        .filter(|n| Family::of(n.addr()) == family)
+        .map(|n| n.trunc())
+        .collect();
+    IpNet::aggregate(&own)
+}
+
+fn everything(family: Family) -> IpNet {
+    match family {
+        Family::V4 => IpNet::V4(ipnet::Ipv4Net::default()),
+        Family::V6 => IpNet::V6(ipnet::Ipv6Net::default()),
+    }
+}

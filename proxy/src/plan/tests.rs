@@ -1,0 +1,29 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bounds;
+mod clashes;
+mod hosts;
+mod size;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::problem::Problem;
+use ferrolb_api::reason::Reason;
+
+use crate::testing::World;
+
+/// Why a Service is refused on each of its addresses and ports, without those that are served.
+fn refusals(world: &World, name: &str) -> Vec<(String, Reason)> {
+    let key = ObjectKey::new("default", name);
+    let (status, _) = world.desired.status(&world.state, &key).unwrap();
+    let servers = status.ports.into_iter().flat_map(|p| p.servers);
+    servers
+        .filter_map(|s| Some((s.addr.to_string(), s.refused?)))
+        .filter(|(_, reason)| !matches!(reason, Reason::NoEndpoints | Reason::NoLocalEndpoint))
+        .collect()
+}
+
+/// What is wrong with a Service.
+fn problems(world: &World, name: &str) -> Vec<Problem> {
+    let key = ObjectKey::new("default", name);
+    world.desired.status(&world.state, &key).unwrap().1
+}
