@@ -1,4 +1,5 @@
-//! How much work a pass is: a full one, an audit without a difference, and one endpoint more, over the kernel in memory.
+//! How much work a pass is: a full one, an audit without a difference, and one endpoint more, over the kernel in memory; and the plan
+//! of one Service of 1,000 ports with 5,000 endpoints.
 //!
 //! It counts operations and prints times; `cargo bench -p ferrolb-proxy`.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -7,20 +8,22 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::object::Object;
 use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_api::traffic::select;
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{
     Endpoint, EndpointPort, EndpointSlice, Protocol, Service, ServicePort, ServiceType, TargetPort,
     TrafficPolicy,
 };
+use ferrolb_api::{Family, ObjectKey};
 use ferrolb_proxy::apply::note;
 use ferrolb_proxy::config::Config;
 use ferrolb_proxy::desired::Desired;
 use ferrolb_proxy::diff::{diff, full};
 use ferrolb_proxy::kernel::Observed;
+use ferrolb_proxy::plan::Plans;
 use ferrolb_proxy::state::State;
 
 fn proxy_config() -> ProxyConfig {
@@ -99,7 +102,73 @@ fn slice(index: u32, endpoints: u32) -> Change {
     })))
 }
 
+/// A Service with many ports and its endpoints in slices of 1,000, as Kubernetes makes them.
+fn big(ports: u16, endpoints: u32) -> (Arc<Service>, Vec<Change>) {
+    let Change::Upsert(Object::Service(one)) = service(0) else {
+        unreachable!("it is a Service");
+    };
+    let mut all = (*one).clone();
+    all.ports = (1..=ports)
+        .map(|n| ServicePort {
+            name: format!("port-{n}"),
+            port: n,
+            ..one.ports[0].clone()
+        })
+        .collect();
+    let numbers: Vec<EndpointPort> = all
+        .ports
+        .iter()
+        .map(|p| EndpointPort {
+            name: p.name.clone(),
+            protocol: p.protocol,
+            port: p.port,
+        })
+        .collect();
+    let mut changes = Vec::new();
+    for first in (0..endpoints).step_by(1_000) {
+        let Change::Upsert(Object::EndpointSlice(part)) = slice(0, 1_000.min(endpoints - first))
+        else {
+            unreachable!("it is a slice");
+        };
+        let mut part = (*part).clone();
+        part.key.name = format!("svc-0-{first}");
+        part.ports.clone_from(&numbers);
+        for (n, endpoint) in (first..).zip(&mut part.endpoints) {
+            endpoint.address = address(12, n);
+        }
+        changes.push(Change::Upsert(Object::EndpointSlice(Arc::new(part))));
+    }
+    let all = Arc::new(all);
+    changes.push(Change::Upsert(Object::Service(Arc::clone(&all))));
+    (all, changes)
+}
+
+fn plan_of_a_big_service() {
+    let (ports, endpoints) = (1_000, 5_000);
+    let (service, changes) = big(ports, endpoints);
+    let mut state = State::new(&Config::new("a", proxy_config()));
+    changes.into_iter().for_each(|c| state.apply(c));
+    let dirty = state.take_dirty();
+    let mut plans = Plans::default();
+    let start = Instant::now();
+    plans.update(&state, &dirty.services);
+    let planned = start.elapsed();
+    let start = Instant::now();
+    let sample = 20;
+    for port in service.ports.iter().take(sample) {
+        let slices = state.endpoints().of(&service.key);
+        let alone = select(slices, &service, port, Family::V4, "a", None);
+        assert_eq!(alone.cluster.len(), endpoints as usize);
+    }
+    let alone = start.elapsed() / u32::try_from(sample).unwrap() * u32::from(ports);
+    println!(
+        "the plan of {ports} ports with {endpoints} endpoints: {planned:.1?} (choosing for each port alone: {alone:.1?})"
+    );
+    assert_eq!(plans.get(&service.key).unwrap().backends.len(), 1);
+}
+
 fn main() {
+    plan_of_a_big_service();
     println!(
         "{:>8} {:>22} {:>16} {:>22}",
         "services", "full pass", "audit", "one endpoint more"
