@@ -53,6 +53,17 @@ pub(crate) enum Proxy {
     None,
 }
 
+/// Which addresses in `spec.externalIPs` are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExternalIps {
+    /// Those that belong to nobody else
+    On,
+    /// Of those, the ones that an address pool holds
+    Pools,
+    /// None
+    Off,
+}
+
 /// A known node, `NAME=IP`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
@@ -212,6 +223,12 @@ pub(crate) struct NodeArgs {
     /// What serves the traffic
     #[arg(long, value_enum, default_value = "ipvs")]
     pub(crate) proxy: Proxy,
+
+    /// Which addresses in spec.externalIPs to serve; Kubernetes has deprecated
+    /// the field since 1.36, turns it off by default in 1.40 and drops it in
+    /// 1.43 (KEP-5707)
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "on")]
+    pub(crate) external_ips: ExternalIps,
 
     /// Masquerade traffic between pods of this node that goes through a Service.
     /// Needed where the pods share a bridge and br_netfilter is not loaded

@@ -1,6 +1,6 @@
 //! `ferrolb node`: the settings that its arguments mean.
 
-use ferrolb_node::{Config, ProxyMode};
+use ferrolb_node::{Config, ExternalIps, ProxyMode};
 
 use crate::args::{NodeArgs, Proxy};
 use crate::error::Error;
@@ -31,6 +31,12 @@ fn config(args: &NodeArgs) -> Config {
             Proxy::Ipvs => ProxyMode::Ipvs,
             Proxy::None => ProxyMode::None,
         },
+        external_ips: match args.external_ips {
+            crate::args::ExternalIps::On => ExternalIps::On,
+            crate::args::ExternalIps::Pools => ExternalIps::Pools,
+            crate::args::ExternalIps::Off => ExternalIps::Off,
+        },
+        protected: Vec::new(),
         bridged_pods: args.bridged_pods,
         net_sysctls: args.net_sysctls.clone(),
         socket: args.socket.clone(),

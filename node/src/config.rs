@@ -1,10 +1,11 @@
 //! What a node is told before it starts.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_proxy::config::ExternalIps;
 use ferrolb_source::cluster::access::Access;
 use ferrolb_source::decode::METALLB_NAMESPACE;
 use ipnet::IpNet;
@@ -70,6 +71,10 @@ pub struct Config {
     pub proxy_config: Option<PathBuf>,
     /// Who serves the traffic.
     pub proxy: ProxyMode,
+    /// Which external addresses of Services are served.
+    pub external_ips: ExternalIps,
+    /// Where API servers answer, beside the one that this node asks: no Service may take these addresses.
+    pub protected: Vec<SocketAddr>,
     /// The node's pods hang on one bridge and br_netfilter is not there.
     pub bridged_pods: bool,
     /// The kernel's net sysctls.
@@ -102,6 +107,8 @@ impl Config {
             service_cidrs: Vec::new(),
             proxy_config: None,
             proxy: ProxyMode::Ipvs,
+            external_ips: ExternalIps::default(),
+            protected: Vec::new(),
             bridged_pods: false,
             net_sysctls: DEFAULT_NET_SYSCTLS.into(),
             socket: DEFAULT_SOCKET.into(),

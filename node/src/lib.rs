@@ -5,6 +5,7 @@
 //! they do not know each other, and this crate connects them.
 
 pub mod agreement;
+mod api_server;
 pub mod authority;
 pub mod config;
 pub mod error;
@@ -25,4 +26,5 @@ mod thread;
 
 pub use config::{Config, ProxyMode};
 pub use error::Error;
+pub use ferrolb_proxy::config::ExternalIps;
 pub use start::run;

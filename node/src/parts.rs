@@ -118,6 +118,8 @@ async fn proxy(
     settings.service_cidrs = service_cidrs(args);
     settings.audit = args.audit;
     settings.bridged_pods = args.bridged_pods;
+    settings.external_ips = args.external_ips;
+    settings.protected.clone_from(&args.protected);
     let mut linux = LinuxConfig::new(
         args.state.clone(),
         settings.marks.start..=settings.marks.end - 1,

@@ -26,7 +26,7 @@ use crate::publish::events::publish::Publisher;
 use crate::publish::l2_status::write::Writer;
 use crate::standalone::Standalone;
 use crate::store::{Background, DirStore};
-use crate::{identity, parts, run as node_loop, socket};
+use crate::{api_server, identity, parts, run as node_loop, socket};
 
 /// Where ClusterIPs come from without an API server: kubeadm's default.
 const DEFAULT_SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
@@ -106,7 +106,12 @@ async fn from_cluster(args: &Config, given: Option<ProxyConfig>) -> Result<(), E
         service_cidrs: Vec::new(),
     };
     let client = Some(connection.client);
-    start_with(args, GivenConfig::new(source, given), client, |me| {
+    let mut args = args.clone();
+    let named = args.access.server.clone();
+    for url in std::iter::once(connection.server).chain(named) {
+        args.protected.extend(api_server::addresses(&url).await);
+    }
+    start_with(&args, GivenConfig::new(source, given), client, |me| {
         Ok(Observed::new(settings).on(me))
     })
     .await

@@ -22,6 +22,22 @@ pub struct Snapshot {
     pub problems: BTreeMap<String, Vec<Problem>>,
 }
 
+impl Snapshot {
+    /// Why a Service is not given an address and port that it asks for, in one word and as a problem.
+    pub fn refusal(&self, service: &str) -> Option<(Reason, &Problem)> {
+        let problem = self.problems.get(service)?.first()?;
+        let servers = self
+            .services
+            .get(service)?
+            .ports
+            .iter()
+            .flat_map(|p| &p.servers);
+        let no_endpoint = |r: &Reason| matches!(r, Reason::NoEndpoints | Reason::NoLocalEndpoint);
+        let reason = servers.filter_map(|s| s.refused).find(|r| !no_endpoint(r));
+        Some((reason?, problem))
+    }
+}
+
 /// One Service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ServiceStatus {

@@ -19,7 +19,7 @@ use ferrolb_speaker::snapshot::{Address, Snapshot as SpeakerSnapshot};
 use crate::authority::Standing;
 use crate::report::service::{Programmed, count, status};
 use crate::report::unannounced::Unannounced;
-use crate::report::view::{AddressStatus, MemberStatus, NodeStatus, ServiceStatus};
+use crate::report::view::{AddressStatus, MemberStatus, NodeStatus, ServiceState, ServiceStatus};
 
 /// What the parts know.
 pub(crate) struct Knowledge<'a> {
@@ -59,6 +59,11 @@ pub(crate) fn report(known: &Knowledge<'_>) -> NodeStatus {
         origin: "proxy".to_owned(),
         message: message.clone(),
         ..Problem::default()
+    }));
+    let of_services = known.proxy.into_iter().flat_map(|p| p.problems.values());
+    problems.extend(of_services.flatten().map(|problem| Problem {
+        origin: "proxy".to_owned(),
+        ..problem.clone()
     }));
     for address in &known.speaker.addresses {
         if let Some(conflict) = &address.conflict {
@@ -143,5 +148,14 @@ fn service(
         (orphan.reason, about.sentence())
     };
     let endpoints = count(known.slices, key, &standing.service, Some(known.me));
-    status(key, standing, vips, programmed, endpoints, orphan)
+    let mut status = status(key, standing, vips, programmed, endpoints, orphan);
+    // What it is not given beside what works.
+    if status.state == ServiceState::Serving
+        && let Some((reason, problem)) = known.proxy.and_then(|p| p.refusal(&key.to_string()))
+    {
+        status.state = ServiceState::Refused;
+        status.reason = reason;
+        status.message = format!("{}: {}", problem.field, problem.message);
+    }
+    status
 }

@@ -215,9 +215,16 @@ impl Teller {
 
 /// What the controller tells is not told twice.
 fn is_amiss(service: &ServiceStatus) -> bool {
-    service.state == ServiceState::Pending
-        && service.service_type == "LoadBalancer"
-        && !service.addresses.is_empty()
+    let by_proxy = matches!(
+        service.reason,
+        Reason::AddressOwned | Reason::HostListens | Reason::ExternalIpsOff | Reason::OverLimit
+    );
+    let balanced = service.service_type == "LoadBalancer";
+    match service.state {
+        ServiceState::Pending => balanced && !service.addresses.is_empty(),
+        ServiceState::Refused => by_proxy || !balanced,
+        _ => false,
+    }
 }
 
 fn key(service: &ServiceStatus) -> ObjectKey {
