@@ -7,6 +7,8 @@ mod bad_input_kernel;
 mod cleanup;
 #[path = "kernel/exec.rs"]
 mod exec;
+#[path = "kernel/external.rs"]
+mod external;
 #[path = "kernel/foreign.rs"]
 mod foreign;
 #[path = "kernel/hostport.rs"]
