@@ -494,3 +494,35 @@ async fn over_loopback_messages_arrive_and_a_closed_port_names_its_member() {
         Heard::Message("a".into(), Message::Ping)
     );
 }
+
+#[tokio::test]
+async fn what_waits_in_the_socket_is_read_although_the_runtime_has_not_looked_yet() {
+    let ips: [IpAddr; 2] = ["127.77.1.1", "127.77.1.2"].map(|a| a.parse().unwrap());
+    let first = std::net::UdpSocket::bind((ips[0], 0)).unwrap();
+    let port = first.local_addr().unwrap().port();
+    drop(first);
+    let members: BTreeMap<NodeName, Option<IpAddr>> = ["a", "b"]
+        .into_iter()
+        .zip(ips)
+        .map(|(n, ip)| (n.into(), Some(ip)))
+        .collect();
+    let open = |name: &str, ip: IpAddr, seed| {
+        let mut t =
+            Transport::bind(SocketAddr::new(ip, port), sessions(name, b"secret", seed)).unwrap();
+        t.set_members(&members, port);
+        t
+    };
+    let (mut a, mut b) = (open("a", ips[0], 1), open("b", ips[1], 2));
+    // No await from here on, so the runtime has no turn: over loopback a datagram is there once it is sent.
+    a.send(&"b".into(), &Message::Ping);
+    assert_eq!(
+        b.receive(T),
+        Some(Heard::Dropped(ips[0], Rejected::Unproven))
+    );
+    assert_eq!(a.receive(T), None, "the challenge is no message");
+    assert_eq!(
+        b.receive(T),
+        Some(Heard::Message("a".into(), Message::Ping))
+    );
+    assert_eq!(b.receive(T), None);
+}

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendto, setsockopt, sockopt,
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recvfrom, recvmsg, sendto, setsockopt, sockopt,
 };
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -134,7 +134,7 @@ impl Transport {
             if let Some(name) = self.refused() {
                 return Some(Heard::Refused(name));
             }
-            match self.socket.try_recv_from(&mut self.buffer) {
+            match self.read() {
                 Ok((length, from)) => {
                     let opened = self
                         .sessions
@@ -153,6 +153,22 @@ impl Transport {
                 Err(_) => return None,
             }
         }
+    }
+
+    /// A datagram from the socket itself. The runtime may not have looked at it since the process was stopped, and then it says
+    /// that nothing is there: but whoever woke must read all that waits before it answers for anything.
+    fn read(&mut self) -> io::Result<(usize, SocketAddr)> {
+        match self.socket.try_recv_from(&mut self.buffer) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+        let (length, from) =
+            recvfrom::<SockaddrStorage>(self.socket.as_raw_fd(), &mut self.buffer)?;
+        let from = from.and_then(|a| {
+            let v4 = a.as_sockaddr_in().map(|a| SocketAddr::from(*a));
+            v4.or_else(|| a.as_sockaddr_in6().map(|a| SocketAddr::from(*a)))
+        });
+        Ok((length, from.ok_or(io::ErrorKind::InvalidData)?))
     }
 
     /// One refusal from the error queue.
