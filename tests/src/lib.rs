@@ -5,6 +5,7 @@
 //! the product it may run other programs (`ip`, `nft`, `ipvsadm`, `nginx`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod arp;
 pub mod client;
 pub mod cluster;
 pub mod demo;
@@ -24,5 +25,6 @@ pub mod process;
 pub mod report;
 pub mod rows;
 pub mod servers;
+pub mod stall;
 pub mod vm;
 pub mod wait;

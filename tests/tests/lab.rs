@@ -9,3 +9,5 @@ mod bad_input;
 mod full_disk;
 #[path = "lab/rights.rs"]
 mod rights;
+#[path = "lab/slow.rs"]
+mod slow;
