@@ -66,29 +66,13 @@ fn service(name: &str, last: u8, policy: TrafficPolicy) -> Service {
     Service {
         key: ObjectKey::new("default", name),
         service_type: ServiceType::LoadBalancer,
-        headless: false,
-        cluster_ips: Vec::new(),
-        external_ips: Vec::new(),
         ingress: vec![IngressAddress {
             ip: ip(last),
             vip: true,
         }],
-        ingress_is_mixed: false,
-        load_balancer_ip: None,
-        load_balancer_class: None,
-        source_ranges: Vec::new(),
-        ports: Vec::new(),
-        selector: BTreeMap::new(),
         external_policy: policy,
-        internal_policy: TrafficPolicy::Cluster,
-        affinity_seconds: None,
-        dual_stack: Default::default(),
-        health_check_node_port: None,
-        publish_not_ready: false,
-        foreign_proxy: false,
-        uid: String::new(),
         labels: labels(&[("app", name)]),
-        annotations: ServiceAnnotations::default(),
+        ..Service::default()
     }
 }
 
