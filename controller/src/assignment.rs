@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::view::service::Balancer;
 use ferrolb_api::view::{IngressAddress, Service, ServiceType};
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +39,8 @@ pub type Assignments = BTreeMap<ObjectKey, Assignment>;
 ///
 /// With an assignment, its ClusterIPs are the Service's: one that the Service names but that was refused (another Service
 /// has it) is not there. Without one, the ClusterIPs that the Service names stand. `status.loadBalancer` in a file is an old
-/// copy of what some controller wrote, so it is replaced, except for a Service of another class, which is not ours.
-pub fn overlay(service: &Service, assignment: Option<&Assignment>) -> Service {
+/// copy of what some controller wrote, so it is replaced, except for a Service of another class than `class`, which is not ours.
+pub fn overlay(service: &Service, assignment: Option<&Assignment>, class: Option<&str>) -> Service {
     let mut view = service.clone();
     if service.headless || service.service_type == ServiceType::ExternalName {
         return view;
@@ -48,7 +49,7 @@ pub fn overlay(service: &Service, assignment: Option<&Assignment>) -> Service {
         view.cluster_ips.clone_from(&a.cluster_ips);
     }
     let addresses = assignment.map_or(&[][..], |a| &a.addresses);
-    if service.load_balancer_class.is_none() || !addresses.is_empty() {
+    if service.balancer(class) != Balancer::Other || !addresses.is_empty() {
         view.ingress = addresses
             .iter()
             .filter(|_| service.is_load_balancer())
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_view_shows_what_was_assigned() {
-        let view = overlay(&service("default/web").build(), Some(&given()));
+        let view = overlay(&service("default/web").build(), Some(&given()), None);
         assert_eq!(view.cluster_ips, [ip("10.96.0.2")]);
         assert_eq!(view.vips().collect::<Vec<_>>(), [ip("172.17.255.1")]);
     }
@@ -87,18 +88,22 @@ mod tests {
             ip: ip("172.17.255.9"),
             vip: true,
         }];
-        assert!(overlay(&stale, None).ingress.is_empty());
+        assert!(overlay(&stale, None, None).ingress.is_empty());
+        let theirs = overlay(&stale, None, Some("other"));
+        assert_eq!(theirs.ingress.len(), 1, "it has no class, we have one");
         stale.load_balancer_class = Some("other".into());
-        assert_eq!(overlay(&stale, None).ingress.len(), 1);
+        assert_eq!(overlay(&stale, None, None).ingress.len(), 1);
+        assert!(overlay(&stale, None, Some("other")).ingress.is_empty());
     }
 
     #[test]
     fn a_headless_service_and_a_plain_one_get_no_ingress() {
         let headless = service("default/web").headless().build();
-        assert_eq!(overlay(&headless, Some(&given())), headless);
+        assert_eq!(overlay(&headless, Some(&given()), None), headless);
         let plain = overlay(
             &service("default/web").cluster_only().build(),
             Some(&given()),
+            None,
         );
         assert!(plain.ingress.is_empty());
         assert_eq!(plain.cluster_ips, [ip("10.96.0.2")]);
@@ -107,9 +112,9 @@ mod tests {
     #[test]
     fn a_named_cluster_ip_stands_until_it_is_refused() {
         let named = service("default/web").cluster_ip("10.96.0.9").build();
-        assert_eq!(overlay(&named, None).cluster_ips, [ip("10.96.0.9")]);
+        assert_eq!(overlay(&named, None, None).cluster_ips, [ip("10.96.0.9")]);
         assert!(
-            overlay(&named, Some(&Assignment::default()))
+            overlay(&named, Some(&Assignment::default()), None)
                 .cluster_ips
                 .is_empty()
         );

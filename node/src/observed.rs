@@ -14,6 +14,7 @@ use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Service;
+use ferrolb_api::view::service::Balancer;
 use ferrolb_controller::cluster::adopt;
 use ferrolb_controller::state::{Settings, State};
 use ferrolb_controller::{Outcome, desired};
@@ -56,7 +57,7 @@ impl Observed {
     fn outcomes(&self) -> BTreeMap<ObjectKey, Outcome> {
         let settings = self.state.settings();
         let lacks = |s: &Arc<Service>| {
-            s.is_load_balancer() && s.load_balancer_class == settings.class && s.ingress.is_empty()
+            s.balancer(settings.class.as_deref()) == Balancer::Ours && s.ingress.is_empty()
         };
         if !self.state.services().values().any(lacks) {
             return BTreeMap::new();
@@ -69,11 +70,10 @@ impl Observed {
     fn standing(&self, service: &Arc<Service>, outcome: Option<&Outcome>) -> Standing {
         let pools = self.state.pools();
         let pool = service.vips().find_map(|ip| pools.containing(ip));
+        let balancer = service.balancer(self.state.settings().class.as_deref());
         let (reason, message) = match outcome {
-            _ if !service.is_load_balancer() => (Reason::NotLoadBalancer, String::new()),
-            _ if service.load_balancer_class != self.state.settings().class => {
-                (Reason::OtherClass, String::new())
-            }
+            _ if balancer == Balancer::None => (Reason::NotLoadBalancer, String::new()),
+            _ if balancer == Balancer::Other => (Reason::OtherClass, String::new()),
             _ if !service.ingress.is_empty() => (Reason::Allocated, String::new()),
             Some(outcome) if outcome.is_problem() => (outcome.reason, outcome.message.clone()),
             _ => (

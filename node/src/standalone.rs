@@ -230,7 +230,8 @@ impl<S: Store> Standalone<S> {
             }
             return;
         };
-        let view = Arc::new(overlay(service, self.agreed.assignments.get(key)));
+        let class = self.state.settings().class.as_deref();
+        let view = Arc::new(overlay(service, self.agreed.assignments.get(key), class));
         if self.shown.get(key) != Some(&view) {
             changes.push(Change::Upsert(Object::Service(Arc::clone(&view))));
             self.shown.insert(key.clone(), view);

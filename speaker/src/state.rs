@@ -13,6 +13,7 @@ use ferrolb_api::crd::{IpAddressPool, L2Advertisement};
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::legacy::LegacyConfig;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::view::service::Balancer;
 use ferrolb_api::view::{Node, Service};
 
 /// Which addresses have to be decided on again.
@@ -84,7 +85,7 @@ impl State {
                 let key = service.key.clone();
                 self.unlink(&key, dirty);
                 // The addresses of another class are another load balancer's to announce.
-                if !service.is_load_balancer() || service.load_balancer_class != self.class {
+                if service.balancer(self.class.as_deref()) != Balancer::Ours {
                     self.services.remove(&key);
                     return;
                 }

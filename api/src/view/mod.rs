@@ -11,6 +11,6 @@ pub use endpoints::{Endpoint, EndpointPort, EndpointSlice};
 pub use node::Node;
 pub use pod::{ContainerPort, Pod};
 pub use service::{
-    DualStack, IngressAddress, Protocol, Service, ServicePort, ServiceType, TargetPort,
+    Balancer, DualStack, IngressAddress, Protocol, Service, ServicePort, ServiceType, TargetPort,
     TrafficPolicy,
 };

@@ -170,6 +170,17 @@ pub enum DualStack {
     Require,
 }
 
+/// Who gives a Service its load-balancer addresses, and announces them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balancer {
+    /// Nobody: it asks for none.
+    None,
+    /// The load balancer that asks.
+    Ours,
+    /// One of another class.
+    Other,
+}
+
 impl Service {
     /// Whether a proxy has anything to program for it: not headless, not an alias, not another proxy's.
     pub fn is_proxied(&self) -> bool {
@@ -179,6 +190,18 @@ impl Service {
     /// Whether it asks for load-balancer addresses.
     pub fn is_load_balancer(&self) -> bool {
         self.service_type == ServiceType::LoadBalancer && !self.headless
+    }
+
+    /// Whose load balancer it is for a load balancer of this class; `None` is the default one, which serves those without a
+    /// class. The one rule about `spec.loadBalancerClass`.
+    pub fn balancer(&self, class: Option<&str>) -> Balancer {
+        if !self.is_load_balancer() {
+            Balancer::None
+        } else if self.load_balancer_class.as_deref() == class {
+            Balancer::Ours
+        } else {
+            Balancer::Other
+        }
     }
 
     /// Whether traffic from outside the cluster can reach it: node ports, external or load-balancer addresses.
@@ -216,5 +239,38 @@ impl Service {
     /// The load-balancer addresses that nodes announce and program.
     pub fn vips(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.ingress.iter().filter(|i| i.vip).map(|i| i.ip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_served_by_the_load_balancer_of_its_class_and_by_no_other() {
+        let service = |service_type, class: Option<&str>| Service {
+            service_type,
+            load_balancer_class: class.map(str::to_owned),
+            ..Service::default()
+        };
+        let (balanced, plain) = (ServiceType::LoadBalancer, ServiceType::NodePort);
+        for (service_type, of, asks, expected) in [
+            (balanced, None, None, Balancer::Ours),
+            (balanced, Some("a/lan"), Some("a/lan"), Balancer::Ours),
+            (balanced, Some("a/lan"), None, Balancer::Other),
+            (balanced, Some("a/lan"), Some("a/wan"), Balancer::Other),
+            (balanced, None, Some("a/lan"), Balancer::Other),
+            (plain, None, None, Balancer::None),
+            (plain, Some("a/lan"), Some("a/lan"), Balancer::None),
+        ] {
+            let found = service(service_type, of).balancer(asks);
+            assert_eq!(
+                found, expected,
+                "{service_type:?} of {of:?}, asked by {asks:?}"
+            );
+        }
+        let mut headless = service(balanced, None);
+        headless.headless = true;
+        assert_eq!(headless.balancer(None), Balancer::None);
     }
 }

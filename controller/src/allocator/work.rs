@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Service;
+use ferrolb_api::view::service::Balancer;
 
 use super::place::{Seeker, satisfied};
 use super::request::{Request, Source};
@@ -77,33 +78,39 @@ impl Work {
         }
     }
 
+    fn balancer(&self, state: &State) -> Balancer {
+        self.service.balancer(state.settings().class.as_deref())
+    }
+
     /// Whether it is a load balancer of another class.
     pub(super) fn is_anothers(&self, state: &State) -> bool {
-        self.service.is_load_balancer()
-            && self.service.load_balancer_class != state.settings().class
+        self.balancer(state) == Balancer::Other
     }
 
     /// Why the Service gets no load-balancer address at all, by its kind.
     pub(super) fn refusal_of_type(&self, state: &State) -> Option<Outcome> {
-        if !self.service.is_load_balancer() {
-            return Some(Outcome::new(
+        match self.balancer(state) {
+            Balancer::Ours => None,
+            Balancer::None => Some(Outcome::new(
                 Reason::NotLoadBalancer,
                 "",
                 "is no load balancer: it gets no external address",
-            ));
+            )),
+            Balancer::Other => {
+                let class = self.service.load_balancer_class.as_deref();
+                Some(Outcome::new(
+                    Reason::OtherClass,
+                    "spec.loadBalancerClass",
+                    match class {
+                        Some(c) => format!("is left to the load balancer of class {c}"),
+                        None => {
+                            "has no load balancer class: it is left to the default load balancer"
+                                .to_owned()
+                        }
+                    },
+                ))
+            }
         }
-        self.is_anothers(state).then(|| {
-            let class = self.service.load_balancer_class.as_deref();
-            Outcome::new(
-                Reason::OtherClass,
-                "spec.loadBalancerClass",
-                match class {
-                    Some(c) => format!("is left to the load balancer of class {c}"),
-                    None => "has no load balancer class: it is left to the default load balancer"
-                        .to_owned(),
-                },
-            )
-        })
     }
 
     /// Compares what it has with what it asks for.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ferrolb_api::view::Service;
+use ferrolb_api::view::service::Balancer;
 
 use crate::assignment::{Assignment, Assignments};
 use crate::pool::sharing::Terms;
@@ -16,7 +17,7 @@ pub fn adopt<'s>(
 ) -> Assignments {
     services
         .into_iter()
-        .filter(|s| is_ours(s, class))
+        .filter(|s| s.balancer(class) == Balancer::Ours)
         .filter_map(|s| {
             let mut addresses: Vec<IpAddr> = Vec::new();
             for ip in s.vips() {
@@ -33,9 +34,4 @@ pub fn adopt<'s>(
             (!assignment.addresses.is_empty()).then(|| (s.key.clone(), assignment))
         })
         .collect()
-}
-
-/// Whether this controller gives the Service its addresses.
-pub(super) fn is_ours(service: &Service, class: Option<&str>) -> bool {
-    service.is_load_balancer() && service.load_balancer_class.as_deref() == class
 }

@@ -9,9 +9,10 @@ use ferrolb_api::change::Batch;
 use ferrolb_api::object::Kind;
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
+use ferrolb_api::view::service::Balancer;
 use tracing::{info, warn};
 
-use super::adopt::{adopt, is_ours};
+use super::adopt::adopt;
 use super::diff::{Write, diff};
 use super::event::{Event, Limiter};
 use super::queue::Queue;
@@ -109,7 +110,7 @@ impl Core {
     /// Service itself is another one; a pool more or less is no news to all that wait for the same reason.
     fn outcome(&mut self, key: &ObjectKey, touched: bool) -> Option<Event> {
         let service = self.state.services().get(key);
-        let ours = service.filter(|s| is_ours(s, self.class()));
+        let ours = service.filter(|s| s.balancer(self.class()) == Balancer::Ours);
         let outcome = self.allocator.outcomes().get(key);
         let wrong = outcome.filter(|o| o.is_problem() && o.reason != Reason::NotProxied);
         let (Some(service), Some(outcome)) = (ours, wrong) else {

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::view::Service;
+use ferrolb_api::view::service::Balancer;
 
-use super::adopt::is_ours;
 use crate::assignment::Assignment;
 
 /// One write: the whole of what a controller says on a Service.
@@ -43,12 +43,10 @@ pub fn diff(
     class: Option<&str>,
 ) -> Option<Write> {
     let noted = &service.annotations.allocated_from;
-    let (addresses, pool) = if is_ours(service, class) {
-        assignment.map_or((&[][..], &None), |a| (&a.addresses[..], &a.pool))
-    } else if !service.is_load_balancer() && noted.is_some() {
-        (&[][..], &None)
-    } else {
-        return None;
+    let (addresses, pool) = match service.balancer(class) {
+        Balancer::Ours => assignment.map_or((&[][..], &None), |a| (&a.addresses[..], &a.pool)),
+        Balancer::None if noted.is_some() => (&[][..], &None),
+        Balancer::None | Balancer::Other => return None,
     };
     let shown = service.ingress.iter();
     let same = shown.clone().map(|i| i.ip).eq(addresses.iter().copied());

@@ -14,6 +14,7 @@ use crate::store::Store;
 impl<S: Store> Standalone<S> {
     /// Every Service with its addresses and why, for the status.
     pub(super) fn explained(&self) -> BTreeMap<ObjectKey, Standing> {
+        let class = self.state.settings().class.as_deref();
         let majority = self.agreement.has_majority();
         let stored = self.agreement.can_store();
         self.state
@@ -43,7 +44,7 @@ impl<S: Store> Standalone<S> {
                     };
                 }
                 let standing = Standing {
-                    service: Arc::new(overlay(service, given)),
+                    service: Arc::new(overlay(service, given, class)),
                     pool: given.and_then(|a| a.pool.clone()),
                     reason,
                     message,
