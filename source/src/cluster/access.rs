@@ -7,9 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Status;
 use kube::{Client, Config};
+
+use super::deadline::{Deadlines, Late, Limits};
 
 /// How long a connection may take: less than the time between two attempts would add up to.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -68,10 +71,9 @@ pub struct Connection {
 impl Access {
     /// Finds address and credentials; makes no request.
     pub async fn connect(&self) -> Result<Connection, AccessError> {
-        let mut config = self.config().await?;
-        config.connect_timeout = Some(CONNECT);
+        let config = self.config().await?;
         let server = config.cluster_url.to_string();
-        match Client::try_from(config) {
+        match client(config) {
             Ok(client) => Ok(Connection { client, server }),
             Err(error) => Err(AccessError::Credentials {
                 server,
@@ -118,6 +120,18 @@ impl Access {
     }
 }
 
+/// A client, every request of which has a deadline. It asks once: each daemon has its own time between two attempts.
+pub fn client(config: Config) -> Result<Client, kube::Error> {
+    client_with(config, Limits::default())
+}
+
+pub(super) fn client_with(mut config: Config, limits: Limits) -> Result<Client, kube::Error> {
+    config.connect_timeout = Some(CONNECT);
+    config.default_retry = false;
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(builder.with_layer(&Deadlines(limits)).build())
+}
+
 /// What an error may be long: what somebody else's server says can have any length.
 const LONGEST: usize = 300;
 /// What `kube` gives as reason of an answer that is none of Kubernetes' (`handle_api_errors` in its client).
@@ -125,6 +139,9 @@ const NOT_KUBERNETES: &str = "Failed to parse error data";
 
 /// An error with its causes, which say more than it does.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(late) = Late::of(error) {
+        return late.to_string();
+    }
     let mut text = alone(error);
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -5,6 +5,7 @@
 //! (Kubernetes API concepts, "Efficient detection of changes").
 
 pub mod access;
+mod deadline;
 mod l2_status;
 mod merge;
 mod object;

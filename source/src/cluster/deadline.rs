@@ -1,0 +1,227 @@
+//! A deadline for every request to the API server: one layer of the client that lists, watches and writes all pass.
+//!
+//! | what | how long |
+//! |---|---|
+//! | the beginning of an answer, and then each next piece of it | [`Limits::silence`] |
+//! | all of an answer | [`Limits::whole`] |
+//! | all of a watch | the `timeoutSeconds` that it asks for and [`Limits::grace`]; it may be silent between its changes |
+//!
+//! `kube`'s own `Config::read_timeout` cannot do this: it belongs to a connection, so it would end every quiet watch, and a server
+//! that trickles never meets it. A request that is given up closes its connection (the client speaks HTTP/1.1 only), so the
+//! next one does not wait on a dead one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+use tower::{BoxError, Layer, Service};
+
+#[cfg(test)]
+mod tests;
+
+/// How long a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Without anything new of the answer.
+    pub(super) silence: Duration,
+    /// In all.
+    pub(super) whole: Duration,
+    /// Beyond what a watch asks for.
+    pub(super) grace: Duration,
+}
+
+impl Default for Limits {
+    /// An API server itself gives up a request after 60 s (`--request-timeout`), and ends a watch on time.
+    fn default() -> Self {
+        Self {
+            silence: Duration::from_secs(30),
+            whole: Duration::from_secs(60),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a request was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Late {
+    /// The server is silent.
+    #[error("nothing came for {0:?}")]
+    Silent(Duration),
+    /// The server is too slow.
+    #[error("the answer was not complete after {0:?}")]
+    Slow(Duration),
+    /// A watch goes on beyond its end.
+    #[error("a watch went on for {0:?} although it was to end before")]
+    Endless(Duration),
+}
+
+impl Late {
+    /// The one in the chain of causes of an error, if that is why.
+    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let chain = std::iter::successors(Some(error), |error| error.source());
+        chain.into_iter().find_map(|e| e.downcast_ref().copied())
+    }
+}
+
+/// When one request must have what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Deadline {
+    /// `None`: it may be silent once its answer has begun.
+    silence: Option<Duration>,
+    end: Instant,
+    /// Why, when the end comes.
+    late: Late,
+}
+
+impl Limits {
+    /// By what is asked for.
+    fn of(self, uri: &Uri, now: Instant) -> Deadline {
+        let query = uri.query().unwrap_or_default();
+        let value = |name: &str| {
+            let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.into_iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+        };
+        if !matches!(value("watch"), Some("true" | "1")) {
+            return Deadline {
+                silence: Some(self.silence),
+                end: now + self.whole,
+                late: Late::Slow(self.whole),
+            };
+        }
+        let asked = value("timeoutSeconds").and_then(|v| v.parse::<u32>().ok());
+        // One that asks for no end gets that of any other answer.
+        let asked = asked.map_or(self.whole, |seconds| Duration::from_secs(seconds.into()));
+        let whole = asked + self.grace;
+        Deadline {
+            silence: None,
+            end: now + whole,
+            late: Late::Endless(whole),
+        }
+    }
+}
+
+/// Gives every request its deadline.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Deadlines(pub(super) Limits);
+
+impl<S> Layer<S> for Deadlines {
+    type Service = Bounded<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Bounded {
+            inner,
+            limits: self.0,
+        }
+    }
+}
+
+/// What asks, with a deadline.
+#[derive(Debug)]
+pub(super) struct Bounded<S> {
+    inner: S,
+    limits: Limits,
+}
+
+impl<S, A, B> Service<Request<A>> for Bounded<S>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Answer<B>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        let now = Instant::now();
+        let deadline = self.limits.of(request.uri(), now);
+        let silence = self.limits.silence;
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            match tokio::time::timeout_at(deadline.end.min(now + silence), answer).await {
+                Ok(answer) => Ok(answer
+                    .map_err(Into::into)?
+                    .map(|body| Answer::new(body, deadline))),
+                Err(_) if Instant::now() < deadline.end => Err(Late::Silent(silence).into()),
+                Err(_) => Err(deadline.late.into()),
+            }
+        })
+    }
+}
+
+/// What comes of an answer until its deadline.
+#[derive(Debug)]
+pub(super) struct Answer<B> {
+    body: B,
+    deadline: Deadline,
+    /// When it is looked whether it is late.
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl<B> Answer<B> {
+    fn new(body: B, deadline: Deadline) -> Self {
+        let at = deadline.next();
+        Self {
+            body,
+            deadline,
+            alarm: Box::pin(tokio::time::sleep_until(at)),
+        }
+    }
+}
+
+impl Deadline {
+    /// Until when something must come now.
+    fn next(&self) -> Instant {
+        let quiet = self.silence.map(|silence| Instant::now() + silence);
+        quiet.map_or(self.end, |quiet| quiet.min(self.end))
+    }
+
+    fn missed(&self) -> Late {
+        match self.silence {
+            Some(silence) if Instant::now() < self.end => Late::Silent(silence),
+            _ => self.late,
+        }
+    }
+}
+
+impl<B> Body for Answer<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let this = &mut *self;
+        // One that always has a little more is never waited for.
+        if Instant::now() >= this.deadline.end {
+            return Poll::Ready(Some(Err(this.deadline.late.into())));
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.alarm.as_mut().reset(this.deadline.next());
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        ready!(this.alarm.as_mut().poll(cx));
+        Poll::Ready(Some(Err(this.deadline.missed().into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
