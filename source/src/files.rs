@@ -6,16 +6,22 @@
 //!
 //! The folder is somebody's working copy: it is edited, rewritten, replaced and unmounted while it is followed. So additions and
 //! changes count at once, removals only when they have settled, and what cannot be read withdraws nothing.
+//!
+//! Reading may take long or hang (a large folder, a network file system that is away), so one thread reads at a time, beside the
+//! runtime; it goes on while the caller of [`Source::next`] does other things. Who ends the program must not wait for it
+//! (`Runtime::shutdown_background`).
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ferrolb_api::change::Batch;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::Source;
 use crate::synth::Synth;
 
+mod disk;
 pub mod document;
 mod locate;
 pub mod scan;
@@ -25,9 +31,10 @@ pub mod watch;
 #[cfg(test)]
 mod tests;
 
+use disk::{Disk, Kernel};
 use scan::{Limits, Scan, Scanner};
 use settle::Settle;
-use watch::{Debounce, Watch};
+use watch::{Debounce, Followed, Follower, Watch};
 
 /// How a folder is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +47,8 @@ pub struct Settings {
     pub settle: Duration,
     /// How often it is looked at although nothing was heard of it (bind mounts and network file systems tell nothing).
     pub rescan: Duration,
+    /// After so long it is said that the folder does not answer.
+    pub patience: Duration,
     /// Bounds.
     pub limits: Limits,
 }
@@ -51,6 +60,7 @@ impl Default for Settings {
             busy: Duration::from_secs(2),
             settle: Duration::from_secs(2),
             rescan: Duration::from_secs(5),
+            patience: Duration::from_secs(30),
             limits: Limits::default(),
         }
     }
@@ -77,13 +87,31 @@ pub enum FilesError {
 pub struct FilesSource {
     dir: PathBuf,
     settings: Settings,
-    scanner: Arc<Mutex<Scanner>>,
+    disk: Arc<dyn Disk>,
+    reader: Arc<Mutex<Reader>>,
+    reading: Option<Reading>,
     settle: Settle,
     synth: Synth,
     watch: Option<Watch>,
     debounce: Debounce,
     /// When the folder was last read; `None` before the first time.
     scanned: Option<Instant>,
+}
+
+/// What reads the folder, away from the runtime's threads.
+#[derive(Debug)]
+struct Reader {
+    scanner: Scanner,
+    follower: Option<Follower>,
+}
+
+/// A scan that is under way.
+#[derive(Debug)]
+struct Reading {
+    scan: JoinHandle<(Followed, Scan)>,
+    began: Instant,
+    /// It was said that it takes long.
+    said: bool,
 }
 
 impl FilesSource {
@@ -98,11 +126,20 @@ impl FilesSource {
             return Err(FilesError::NotAFolder(dir));
         }
         std::fs::read_dir(&dir).map_err(unreadable)?;
-        Ok(Self {
-            scanner: Arc::new(Mutex::new(Scanner::new(
-                dir.clone(),
-                settings.limits.clone(),
-            ))),
+        Ok(Self::on(Arc::new(Kernel), dir, settings))
+    }
+
+    /// Follows a folder of this file system.
+    fn on(disk: Arc<dyn Disk>, dir: PathBuf, settings: Settings) -> Self {
+        let scanner = Scanner::on(Arc::clone(&disk), dir.clone(), settings.limits.clone());
+        let reader = Reader {
+            scanner,
+            follower: None,
+        };
+        Self {
+            disk,
+            reader: Arc::new(Mutex::new(reader)),
+            reading: None,
             settle: Settle::new(settings.settle),
             synth: Synth::default(),
             watch: None,
@@ -110,33 +147,60 @@ impl FilesSource {
             scanned: None,
             dir,
             settings,
-        })
+        }
     }
 
-    /// Reads the folder away from the runtime's threads. A call that is given up halfway loses nothing: the scanner keeps what
-    /// it read, and what made it due is forgotten only afterwards.
-    async fn scan(&mut self) -> Option<Scan> {
+    /// Begins to read the folder.
+    fn begin(&mut self) {
+        let new = self.watch.is_none();
         let watch = self.watch.get_or_insert_with(|| Watch::new(&self.dir));
-        watch.follow();
-        let heard = Instant::now();
-        let scanner = Arc::clone(&self.scanner);
+        let follower = new.then(|| watch.follower(&self.dir)).flatten();
+        let (reader, disk) = (Arc::clone(&self.reader), Arc::clone(&self.disk));
         let scan = tokio::task::spawn_blocking(move || {
-            scanner
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .scan()
-        })
-        .await;
-        self.debounce.done(heard);
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            if follower.is_some() {
+                reader.follower = follower;
+            }
+            let followed = reader.follower.as_mut().map(|f| f.follow(&*disk));
+            (followed.unwrap_or_default(), reader.scanner.scan())
+        });
+        self.reading = Some(Reading {
+            scan,
+            began: Instant::now(),
+            said: false,
+        });
+    }
+
+    /// Takes in what was read.
+    fn end(&mut self, read: Result<(Followed, Scan), JoinError>, began: Instant) -> Option<Batch> {
+        self.debounce.done(began);
         self.scanned = Some(Instant::now());
-        match scan {
-            Ok(scan) => Some(scan),
+        match read {
+            Ok((followed, scan)) => {
+                if let Some(watch) = &mut self.watch {
+                    watch.follows(followed);
+                }
+                self.settle.step(&scan, Instant::now())
+            }
             Err(error) => {
-                tracing::error!(%error, "reading the manifests folder failed");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tracing::error!(%error, "reading the manifests folder failed; it is read again");
                 None
             }
         }
+    }
+
+    /// The folder takes too long to be read.
+    fn complain(&mut self) -> Option<Batch> {
+        let patience = self.settings.patience;
+        tracing::warn!(folder = %self.dir.display(), "reading the manifests takes more than {patience:?}: is its file system away?");
+        let scan = Scan {
+            missing: Some(format!(
+                "{}: reading it takes more than {patience:?}",
+                self.dir.display()
+            )),
+            ..Scan::default()
+        };
+        self.settle.step(&scan, Instant::now())
     }
 
     fn due(&self) -> Instant {
@@ -154,25 +218,48 @@ impl FilesSource {
     }
 }
 
+/// Waits until something happens in the folder.
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Source for FilesSource {
+    /// May be given up and called again at any time: a scan that is under way goes on.
     async fn next(&mut self) -> Option<Batch> {
         loop {
-            let due = self.due();
-            if due <= Instant::now() {
-                let scan = self.scan().await;
-                let batch = scan.and_then(|scan| self.settle.step(&scan, Instant::now()));
-                if let Some(batch) = batch {
-                    return Some(self.synth.apply(batch));
+            let Some(reading) = &mut self.reading else {
+                let due = self.due();
+                if due <= Instant::now() {
+                    self.begin();
+                    continue;
+                }
+                tokio::select! {
+                    () = changed(&mut self.watch) => self.debounce.event(Instant::now()),
+                    () = tokio::time::sleep_until(due.into()) => {}
                 }
                 continue;
-            }
-            let sleep = tokio::time::sleep_until(due.into());
-            match &mut self.watch {
-                Some(watch) => tokio::select! {
-                    () = watch.changed() => self.debounce.event(Instant::now()),
-                    () = sleep => {}
-                },
-                None => sleep.await,
+            };
+            let began = reading.began;
+            let late = tokio::time::sleep_until((began + self.settings.patience).into());
+            let batch = tokio::select! {
+                read = &mut reading.scan => {
+                    self.reading = None;
+                    self.end(read, began)
+                }
+                () = changed(&mut self.watch) => {
+                    self.debounce.event(Instant::now());
+                    continue;
+                }
+                () = late, if !reading.said => {
+                    reading.said = true;
+                    self.complain()
+                }
+            };
+            if let Some(batch) = batch {
+                return Some(self.synth.apply(batch));
             }
         }
     }

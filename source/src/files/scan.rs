@@ -4,8 +4,8 @@
 //! followed, and whatever begins with a dot is passed over.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use ferrolb_api::problem::Problem;
 
+use super::disk::{Disk, Kernel};
 use super::document::{self, Read};
 use crate::decode::raw::check_name;
 
@@ -83,6 +84,7 @@ const FRESH: Duration = Duration::from_millis(1500);
 /// Reads the folder again and again.
 #[derive(Debug)]
 pub struct Scanner {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     limits: Limits,
     known: BTreeMap<String, Known>,
@@ -91,7 +93,13 @@ pub struct Scanner {
 impl Scanner {
     /// A scanner of a folder.
     pub fn new(dir: PathBuf, limits: Limits) -> Self {
+        Self::on(Arc::new(Kernel), dir, limits)
+    }
+
+    /// The same on this file system.
+    pub(super) fn on(disk: Arc<dyn Disk>, dir: PathBuf, limits: Limits) -> Self {
         Self {
+            disk,
             dir,
             limits,
             known: BTreeMap::new(),
@@ -101,7 +109,7 @@ impl Scanner {
     /// What is there now.
     pub fn scan(&mut self) -> Scan {
         let mut scan = Scan::default();
-        match list(&self.dir) {
+        match self.list(&self.dir) {
             Err(error) => {
                 scan.missing = Some(format!("{}: {error}", self.dir.display()));
                 return scan;
@@ -117,7 +125,7 @@ impl Scanner {
         for name in names {
             let path = format!("{prefix}{name}");
             let full = self.dir.join(&path);
-            match std::fs::metadata(&full) {
+            match self.disk.metadata(&full) {
                 Ok(metadata) if metadata.is_dir() => self.subfolder(path, &full, prefix, scan),
                 _ if !is_manifest(&name) => {}
                 Ok(metadata) => self.file(path, &full, &metadata, namespace, scan),
@@ -137,12 +145,12 @@ impl Scanner {
         };
         if !prefix.is_empty() {
             problem("a folder within a subfolder is not read: move its files up".into());
-        } else if std::fs::symlink_metadata(full).is_ok_and(|m| m.is_symlink()) {
+        } else if self.disk.is_link(full) {
             problem("a link to a folder is not followed: make it a folder of its own".into());
         } else if let Err(error) = check_name("", &path, 63) {
             problem(format!("a subfolder is a namespace, and {}", error.message));
         } else {
-            match list(full) {
+            match self.list(full) {
                 Ok(names) => self.folder(&format!("{path}/"), &path, names, scan),
                 // Gone since its parent was listed: the next look will tell.
                 Err(error) => {
@@ -153,6 +161,14 @@ impl Scanner {
                 }
             }
         }
+    }
+
+    /// The names in a folder that are not hidden, in order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = self.disk.list(dir)?;
+        names.retain(|name| !name.starts_with('.'));
+        names.sort_unstable();
+        Ok(names)
     }
 
     fn file(
@@ -185,7 +201,7 @@ impl Scanner {
             scan.files.insert(path, Arc::clone(&known.read));
             return;
         }
-        match read_text(full, self.limits.file_bytes) {
+        match read_text(&*self.disk, full, self.limits.file_bytes) {
             Ok(text) => {
                 let mut read = Arc::new(document::read(&path, namespace, &text));
                 // The same text again keeps the same value, so that it is seen at a glance that nothing changed.
@@ -220,34 +236,18 @@ fn unreadable(path: String, error: &io::Error, scan: &mut Scan) {
     scan.files.insert(path, Arc::new(read));
 }
 
-/// The names in a folder that are not hidden, in order.
-fn list(dir: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        if let Ok(name) = entry?.file_name().into_string()
-            && !name.starts_with('.')
-        {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
 fn is_manifest(name: &str) -> bool {
     [".yaml", ".yml", ".json"]
         .iter()
         .any(|ending| name.ends_with(ending))
 }
 
-fn read_text(path: &Path, most: u64) -> io::Result<String> {
+fn read_text(disk: &dyn Disk, path: &Path, most: u64) -> io::Result<String> {
     // A device would be read for ever, and opening a pipe waits until somebody writes to it.
-    if !std::fs::metadata(path)?.is_file() {
+    if !disk.metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let file = File::open(path)?;
-    let mut bytes = Vec::new();
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    let bytes = disk.read(path, most.saturating_add(1))?;
     if u64::try_from(bytes.len()).is_ok_and(|len| len > most) {
         return Err(io::Error::other(format!(
             "it has more than {most} bytes, split it"

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::Condvar;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
@@ -261,6 +263,7 @@ fn settings() -> Settings {
         busy: Duration::from_millis(200),
         settle: Duration::from_millis(300),
         rescan: Duration::from_secs(30),
+        patience: Duration::from_secs(300),
         limits: Limits::default(),
     }
 }
@@ -563,4 +566,131 @@ async fn giving_up_a_wait_loses_nothing() {
     known
         .until(&mut source, |k| k.has(&["default/a", "default/b"]))
         .await;
+}
+
+/// A file system that answers nothing while its gate is closed.
+#[derive(Debug, Default)]
+struct Gated {
+    closed: Mutex<bool>,
+    opened: Condvar,
+    /// How often the folder was listed.
+    scans: AtomicUsize,
+}
+
+impl Gated {
+    fn set(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.closed.lock().unwrap();
+        drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
+    }
+}
+
+impl Disk for Gated {
+    fn list(&self, dir: &Path) -> std::io::Result<Vec<String>> {
+        self.scans.fetch_add(1, Ordering::SeqCst);
+        self.pass();
+        Kernel.list(dir)
+    }
+
+    fn subfolders(&self, dir: &Path) -> Vec<PathBuf> {
+        self.pass();
+        Kernel.subfolders(dir)
+    }
+
+    fn metadata(&self, path: &Path) -> std::io::Result<fs::Metadata> {
+        self.pass();
+        Kernel.metadata(path)
+    }
+}
+
+/// One look at the source, as short as the tick of a node lets it be.
+async fn glance(source: &mut FilesSource) -> Option<Batch> {
+    let glance = tokio::time::timeout(Duration::from_millis(1), source.next());
+    glance.await.ok().map(Option::unwrap)
+}
+
+#[tokio::test]
+async fn a_scan_of_ten_thousand_files_goes_on_across_ticks_and_is_the_only_one() {
+    const FILES: usize = 10_000;
+    let folder = Folder::new();
+    for i in 0..FILES {
+        // To decode so many objects is not what this is about.
+        let text = match i % 100 {
+            0 => svc(&format!("s{i}"), 80),
+            _ => String::new(),
+        };
+        fs::write(folder.dir().join(format!("{i}.yaml")), text).unwrap();
+    }
+    let disk = Arc::new(Gated::default());
+    disk.set(true);
+    let mut source = FilesSource::on(disk.clone(), folder.dir(), settings());
+    for _ in 0..100 {
+        assert_eq!(glance(&mut source).await, None);
+    }
+    disk.set(false);
+    let follow = async {
+        loop {
+            if let Some(batch) = glance(&mut source).await {
+                return batch;
+            }
+        }
+    };
+    let batch = tokio::time::timeout(Duration::from_secs(300), follow).await;
+    let batch = batch.expect("what was read arrives although nobody waits for it for long");
+    assert_eq!(batch.changes.len(), FILES / 100);
+    assert_eq!(disk.scans.load(Ordering::SeqCst), 1, "one scan was enough");
+}
+
+#[tokio::test]
+async fn a_file_system_that_hangs_withdraws_nothing_and_is_named() {
+    let folder = Folder::new();
+    folder.write("a.yaml", &svc("a", 80));
+    let disk = Arc::new(Gated::default());
+    let settings = Settings {
+        rescan: Duration::from_millis(20),
+        patience: Duration::from_millis(300),
+        ..settings()
+    };
+    let mut source = FilesSource::on(disk.clone(), folder.dir(), settings);
+    let mut known = Known::default();
+    known.until(&mut source, |k| k.has(&["default/a"])).await;
+    disk.set(true);
+    known.until(&mut source, |k| !k.problems.is_empty()).await;
+    assert!(
+        known.problems[0].contains("takes more than 300ms"),
+        "{:?}",
+        known.problems
+    );
+    assert!(known.has(&["default/a"]));
+    disk.set(false);
+    known.until(&mut source, |k| k.problems.is_empty()).await;
+    assert!(known.has(&["default/a"]));
+}
+
+#[test]
+fn a_program_can_end_while_its_folder_hangs() {
+    let folder = Folder::new();
+    let disk = Arc::new(Gated::default());
+    disk.set(true);
+    let (tell, ended) = std::sync::mpsc::channel();
+    let (dir, hangs) = (folder.dir(), disk.clone());
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut source = FilesSource::on(hangs, dir, settings());
+            assert_eq!(glance(&mut source).await, None);
+        });
+        runtime.shutdown_background();
+        tell.send(()).unwrap();
+    });
+    let ended = ended.recv_timeout(Duration::from_secs(60));
+    disk.set(false);
+    ended.expect("nothing waits for the folder");
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use inotify::{EventStream, Inotify, WatchDescriptor, WatchMask};
+use inotify::{EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
+
+use super::disk::Disk;
 
 /// Room for some hundred events at once.
 const BUFFER: usize = 16 << 10;
@@ -53,18 +55,33 @@ impl Debounce {
 
 /// Hears of changes in a folder.
 pub struct Watch {
-    dir: PathBuf,
     /// Its own name in the folder above.
     name: Option<OsString>,
     stream: Option<EventStream<Vec<u8>>>,
-    followed: BTreeMap<PathBuf, WatchDescriptor>,
+    followed: Followed,
+}
+
+/// What is listened to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Followed {
+    /// The folder above.
     parent: Option<WatchDescriptor>,
+    folders: Vec<WatchDescriptor>,
+}
+
+/// Keeps the watches on the folders that are there. That asks the file system, which may hang, so it is not done where events are
+/// waited for.
+#[derive(Debug)]
+pub(super) struct Follower {
+    dir: PathBuf,
+    watches: Watches,
+    followed: BTreeMap<PathBuf, WatchDescriptor>,
 }
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watch")
-            .field("dir", &self.dir)
+            .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }
@@ -77,11 +94,9 @@ impl Watch {
             .inspect_err(|error| tracing::warn!(%error, "no inotify: the manifests folder is looked at every second instead"))
             .ok();
         Self {
-            dir: dir.to_owned(),
             name: dir.file_name().map(OsString::from),
             stream,
-            followed: BTreeMap::new(),
-            parent: None,
+            followed: Followed::default(),
         }
     }
 
@@ -90,35 +105,18 @@ impl Watch {
         self.stream.is_none()
     }
 
-    /// Watches the folders that are there now. To be called before they are read, so that what changes meanwhile is heard of.
-    pub fn follow(&mut self) {
-        let Some(stream) = &self.stream else {
-            return;
-        };
-        let mut watches = stream.watches();
-        let replaced = WatchMask::CREATE | WatchMask::MOVE | WatchMask::DELETE;
-        let inside = replaced
-            | WatchMask::CLOSE_WRITE
-            | WatchMask::MODIFY
-            | WatchMask::ATTRIB
-            | WatchMask::DELETE_SELF
-            | WatchMask::MOVE_SELF;
-        if let Some(parent) = self.dir.parent() {
-            self.parent = watches.add(parent, replaced | WatchMask::ONLYDIR).ok();
-        }
-        let mut followed = BTreeMap::new();
-        for folder in std::iter::once(self.dir.clone()).chain(subfolders(&self.dir)) {
-            // Gone again, or no watch left: the clock is the fallback.
-            if let Ok(watch) = watches.add(&folder, inside | WatchMask::ONLYDIR) {
-                followed.insert(folder, watch);
-            }
-        }
-        for old in self.followed.values() {
-            if !followed.values().any(|new| new == old) && self.parent.as_ref() != Some(old) {
-                // Fails where the folder is gone, and the watch with it.
-                watches.remove(old.clone()).ok();
-            }
-        }
+    /// What says to the kernel which folders this watch is to hear of.
+    pub(super) fn follower(&self, dir: &Path) -> Option<Follower> {
+        let stream = self.stream.as_ref()?;
+        Some(Follower {
+            dir: dir.to_owned(),
+            watches: stream.watches(),
+            followed: BTreeMap::new(),
+        })
+    }
+
+    /// Which folders that are.
+    pub(super) fn follows(&mut self, followed: Followed) {
         self.followed = followed;
     }
 
@@ -132,8 +130,8 @@ impl Watch {
             match event {
                 Some(Ok(event)) => {
                     // The folder above may be a busy one.
-                    let elsewhere = self.parent.as_ref() == Some(&event.wd)
-                        && !self.followed.values().any(|wd| *wd == event.wd)
+                    let elsewhere = self.followed.parent.as_ref() == Some(&event.wd)
+                        && !self.followed.folders.contains(&event.wd)
                         && event.name.is_some()
                         && event.name != self.name;
                     if !elsewhere {
@@ -154,14 +152,38 @@ impl Watch {
     }
 }
 
-fn subfolders(dir: &Path) -> impl Iterator<Item = PathBuf> {
-    std::fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-        .filter(|entry| {
-            !entry.file_name().as_encoded_bytes().starts_with(b".")
-                && entry.file_type().is_ok_and(|t| t.is_dir())
-        })
-        .map(|entry| entry.path())
+impl Follower {
+    /// Watches the folders that are there now. To be called before they are read, so that what changes meanwhile is heard of.
+    pub(super) fn follow(&mut self, disk: &dyn Disk) -> Followed {
+        let replaced = WatchMask::CREATE | WatchMask::MOVE | WatchMask::DELETE;
+        let inside = replaced
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::MODIFY
+            | WatchMask::ATTRIB
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF;
+        let mut parent = None;
+        if let Some(above) = self.dir.parent() {
+            let mask = replaced | WatchMask::ONLYDIR;
+            parent = self.watches.add(above, mask).ok();
+        }
+        let mut followed = BTreeMap::new();
+        for folder in std::iter::once(self.dir.clone()).chain(disk.subfolders(&self.dir)) {
+            // Gone again, or no watch left: the clock is the fallback.
+            if let Ok(watch) = self.watches.add(&folder, inside | WatchMask::ONLYDIR) {
+                followed.insert(folder, watch);
+            }
+        }
+        for old in self.followed.values() {
+            if !followed.values().any(|new| new == old) && parent.as_ref() != Some(old) {
+                // Fails where the folder is gone, and the watch with it.
+                self.watches.remove(old.clone()).ok();
+            }
+        }
+        self.followed = followed;
+        Followed {
+            parent,
+            folders: self.followed.values().cloned().collect(),
+        }
+    }
 }
