@@ -17,6 +17,7 @@ pub mod problem;
 pub mod proxy_config;
 pub mod quote;
 pub mod reason;
+pub mod refusal;
 pub mod traffic;
 pub mod view;
 

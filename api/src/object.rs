@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ObjectKey;
 use crate::crd::{IpAddressPool, L2Advertisement};
 use crate::legacy::LegacyConfig;
@@ -10,7 +12,7 @@ use crate::proxy_config::ProxyConfig;
 use crate::view::{EndpointSlice, Node, Pod, Service};
 
 /// The kinds that ferrolb reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// v1 Service.
     Service,
@@ -21,12 +23,15 @@ pub enum Kind {
     /// v1 Pod.
     Pod,
     /// metallb.io/v1beta1 IPAddressPool.
+    #[serde(rename = "IPAddressPool")]
     IpAddressPool,
     /// metallb.io/v1beta1 L2Advertisement.
     L2Advertisement,
     /// v1 ConfigMap with MetalLB 0.9's `config` key.
+    #[serde(rename = "ConfigMap")]
     LegacyConfig,
     /// kubeproxy.config.k8s.io/v1alpha1 KubeProxyConfiguration.
+    #[serde(rename = "KubeProxyConfiguration")]
     ProxyConfig,
 }
 

@@ -1,29 +1,566 @@
-//! What is wrong with the input, in one message that names file, object and field.
+//! What is wrong, as values: where, what about, why, and what follows. The sentence is made in one place, here.
+//!
+//! Nothing decides by the sentence. `status -o json` shows both: the fields `origin`, `object`, `field` and `message` are
+//! text for people, `subject`, `cause` and `consequence` are for programs.
 
 use std::fmt;
+use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A problem with one object (or file) of the input.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+use crate::ObjectKey;
+use crate::object::Kind;
+use crate::quote::{harmless, quoted};
+use crate::reason::Reason;
+use crate::refusal::Refusal;
+
+/// One problem.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// File, relative to the manifests folder, with the line where known (`pools.yaml:12`); empty for a cluster's object.
     pub origin: String,
-    /// `Kind namespace/name`, empty where it could not be read.
-    pub object: String,
+    /// What it is about.
+    pub subject: Subject,
     /// Path of the field (`spec.ports[0].port`), empty where none is to blame.
     pub field: String,
-    /// What is wrong and what to do.
-    pub message: String,
+    /// Why, and what to do.
+    pub cause: Cause,
+    /// What follows.
+    pub consequence: Consequence,
+}
+
+/// What a problem is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum Subject {
+    /// The file or folder that the origin names, or all of the input.
+    Input,
+    /// An object.
+    Object {
+        /// Its kind.
+        kind: Kind,
+        /// Its namespace and name.
+        #[serde(flatten)]
+        key: ObjectKey,
+    },
+    /// All objects of a kind.
+    Kind {
+        /// Which.
+        kind: Kind,
+    },
+    /// An object, or a kind, that is none of those that ferrolb decides by; or one whose name cannot be right.
+    Other {
+        /// What it is called, fit to be shown.
+        title: String,
+    },
+    /// A part of this program.
+    Part {
+        /// Which.
+        part: Part,
+        /// The interface, node or member that it is about; empty: the part as a whole.
+        of: String,
+    },
+    /// An address.
+    Address {
+        /// The part that has trouble with it.
+        part: Part,
+        /// Which.
+        address: IpAddr,
+    },
+}
+
+/// The parts of a node that have problems of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Part {
+    /// Programs the kernel.
+    #[serde(rename = "proxy")]
+    Proxy,
+    /// Announces addresses.
+    #[serde(rename = "speaker")]
+    Speaker,
+    /// Keeps what the members agree on.
+    #[serde(rename = "agreement")]
+    Agreement,
+}
+
+/// What of the input cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Unreadable {
+    /// The folder of manifests as a whole.
+    Manifests,
+    /// A folder in it.
+    Folder,
+    /// A file.
+    File,
+}
+
+/// What there is too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Excess {
+    /// Files in the folder.
+    Files,
+    /// Objects in a file.
+    Objects,
+}
+
+/// Why something is wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum Cause {
+    /// A field, or the object as a whole, cannot be used as it is.
+    Invalid {
+        /// What is wrong with it and what to do.
+        text: String,
+    },
+    /// The same object stands in two places.
+    Duplicate {
+        /// The one that is used.
+        first: String,
+    },
+    /// It cannot be read.
+    Unreadable {
+        /// What.
+        what: Unreadable,
+        /// Why.
+        error: String,
+    },
+    /// A text that is not YAML.
+    NotYaml {
+        /// Why not.
+        error: String,
+    },
+    /// There is more than is read.
+    TooMany {
+        /// Of what.
+        what: Excess,
+        /// As many are read.
+        most: usize,
+    },
+    /// A folder that is not read because of what it is.
+    Misplaced {
+        /// What it is and what to do.
+        text: String,
+    },
+    /// A pool that clashes with another one, or whose addresses make no sense.
+    Pool {
+        /// How, and what to do.
+        text: String,
+    },
+    /// A Service cannot have what it asks for.
+    Request {
+        /// Why, in one word.
+        reason: Reason,
+        /// In a sentence.
+        text: String,
+    },
+    /// The API server does not say what it was asked.
+    Api {
+        /// Why not.
+        refusal: Refusal,
+    },
+    /// What a part of this program reports of itself.
+    Reported {
+        /// In a sentence.
+        text: String,
+    },
+}
+
+/// What follows from a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Consequence {
+    /// Nothing beyond what the cause says.
+    Nothing,
+    /// What it said before stays in force.
+    Kept,
+    /// All of the input stays as it was.
+    Frozen,
+    /// It is not used.
+    Unused,
+    /// All but the field is used.
+    Partial,
+    /// It is not known who announces what.
+    UnknownAnnouncers,
+    /// It is not known why an address is not announced.
+    UnknownReasons,
+}
+
+impl Problem {
+    /// A problem of which only subject and cause are known.
+    pub fn new(subject: Subject, cause: Cause) -> Self {
+        Self {
+            origin: String::new(),
+            subject,
+            field: String::new(),
+            cause,
+            consequence: Consequence::Nothing,
+        }
+    }
+
+    /// The same at this place.
+    #[must_use]
+    pub fn at(mut self, origin: impl Into<String>) -> Self {
+        self.origin = origin.into();
+        self
+    }
+
+    /// The same in this field.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = field.into();
+        self
+    }
+
+    /// The same with what follows.
+    #[must_use]
+    pub fn so(mut self, consequence: Consequence) -> Self {
+        self.consequence = consequence;
+        self
+    }
+
+    /// Whether it is about this object.
+    pub fn is_about(&self, kind: Kind, key: &ObjectKey) -> bool {
+        self.subject.object() == Some((kind, key))
+    }
+
+    /// Cause and consequence in a sentence.
+    pub fn message(&self) -> String {
+        match self.consequence.text() {
+            Some(text) => format!("{}; {text}", self.cause),
+            None => self.cause.to_string(),
+        }
+    }
+
+    /// The place in front of a message: a file, or the part of this program that reports it.
+    fn place(&self) -> String {
+        match &self.subject {
+            Subject::Part { part, .. } | Subject::Address { part, .. }
+                if self.origin.is_empty() =>
+            {
+                part.to_string()
+            }
+            _ => self.origin.clone(),
+        }
+    }
+}
+
+impl Subject {
+    /// An object.
+    pub fn object_of(kind: Kind, key: ObjectKey) -> Self {
+        Self::Object { kind, key }
+    }
+
+    /// A part of this program as a whole.
+    pub fn part(part: Part) -> Self {
+        let of = String::new();
+        Self::Part { part, of }
+    }
+
+    /// Something by the name that somebody else gave it: control characters and what is too long are quoted.
+    pub fn titled(name: &str) -> Self {
+        let title = shown(name);
+        Self::Other { title }
+    }
+
+    /// The object that it is about.
+    pub fn object(&self) -> Option<(Kind, &ObjectKey)> {
+        match self {
+            Self::Object { kind, key } => Some((*kind, key)),
+            _ => None,
+        }
+    }
+
+    /// The kind that it is about, as a whole or by one object.
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Object { kind, .. } | Self::Kind { kind } => Some(*kind),
+            _ => None,
+        }
+    }
+}
+
+/// A name as it is where it does no harm, else quoted.
+pub fn shown(name: &str) -> String {
+    const LONGEST: usize = 253;
+    let harmless = |c: char| c.is_ascii_graphic() || c == ' ';
+    if name.len() <= LONGEST && name.chars().all(harmless) {
+        name.to_owned()
+    } else {
+        quoted(name)
+    }
+}
+
+impl Consequence {
+    /// In words, where the cause does not say it already.
+    fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing | Self::Partial => None,
+            Self::UnknownAnnouncers => Some("so it is not known who announces what"),
+            Self::UnknownReasons => Some("so it is not known why an address is not announced"),
+            Self::Kept => Some("its previous version stays in force"),
+            Self::Frozen => Some("everything stays as it is until that changes"),
+            Self::Unused => Some("it is not used"),
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Proxy => "proxy",
+            Self::Speaker => "speaker",
+            Self::Agreement => "agreement",
+        })
+    }
+}
+
+impl fmt::Display for Subject {
+    /// `Kind namespace/name`; empty where the place says it all.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input => Ok(()),
+            Self::Part { of, .. } => f.write_str(of),
+            Self::Object { kind, key } => write!(f, "{kind} {key}"),
+            Self::Kind { kind } => write!(f, "{kind}"),
+            Self::Other { title } => f.write_str(title),
+            Self::Address { address, .. } => write!(f, "{address}"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid { text }
+            | Self::Misplaced { text }
+            | Self::Pool { text }
+            | Self::Request { text, .. }
+            | Self::Reported { text } => f.write_str(text),
+            Self::Duplicate { first } => {
+                write!(
+                    f,
+                    "the same object is at {first}, which is used: remove one"
+                )
+            }
+            Self::Unreadable { what, error } => {
+                let what = match what {
+                    Unreadable::Manifests => "the manifests folder",
+                    Unreadable::Folder => "this folder",
+                    Unreadable::File => "this file",
+                };
+                write!(f, "{what} cannot be read: {error}")
+            }
+            Self::NotYaml { error } => write!(f, "this is not valid YAML: {error}"),
+            Self::TooMany { what, most } => match what {
+                Excess::Files => write!(
+                    f,
+                    "there are more than {most} files: this one and those after it are not read"
+                ),
+                Excess::Objects => {
+                    write!(f, "more than {most} objects are in one file: split it")
+                }
+            },
+            Self::Api { refusal } => write!(f, "{refusal}"),
+        }
+    }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in [&self.origin, &self.object, &self.field] {
+        for part in [&self.place(), &self.subject.to_string(), &self.field] {
             if !part.is_empty() {
-                write!(f, "{part}: ")?;
+                write!(f, "{}: ", harmless(part))?;
             }
         }
-        f.write_str(&self.message)
+        f.write_str(&harmless(&self.message()))
+    }
+}
+
+/// The shape in `status -o json`.
+#[derive(Serialize)]
+struct Shown<'a> {
+    origin: String,
+    object: String,
+    field: &'a str,
+    message: String,
+    subject: &'a Subject,
+    cause: &'a Cause,
+    consequence: Consequence,
+}
+
+/// What of it is read again.
+#[derive(Deserialize)]
+struct Read {
+    origin: String,
+    field: String,
+    subject: Subject,
+    cause: Cause,
+    consequence: Consequence,
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let shown = Shown {
+            origin: self.place(),
+            object: self.subject.to_string(),
+            field: &self.field,
+            message: harmless(&self.message()).into_owned(),
+            subject: &self.subject,
+            cause: &self.cause,
+            consequence: self.consequence,
+        };
+        shown.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Problem {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = Read::deserialize(deserializer)?;
+        let origin = match &read.subject {
+            Subject::Part { .. } | Subject::Address { .. } => String::new(),
+            _ => read.origin,
+        };
+        Ok(Self {
+            origin,
+            subject: read.subject,
+            field: read.field,
+            cause: read.cause,
+            consequence: read.consequence,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn one_of_each_subject() -> Vec<Problem> {
+        let key = ObjectKey::new("default", "web");
+        let invalid = Cause::Invalid {
+            text: "0 is not a port".into(),
+        };
+        let claimed = Cause::Reported {
+            text: "another host claims it".into(),
+        };
+        let reported = Cause::Reported {
+            text: "no route".into(),
+        };
+        let unreadable = Cause::Unreadable {
+            what: Unreadable::Manifests,
+            error: "gone".into(),
+        };
+        let request = Cause::Request {
+            reason: Reason::UnknownPool,
+            text: "there is no pool x".into(),
+        };
+        let api = Cause::Api {
+            refusal: Refusal::Credentials,
+        };
+        vec![
+            Problem::new(Subject::object_of(Kind::Service, key.clone()), invalid)
+                .at("a.yaml:4")
+                .field("spec.ports[0].port"),
+            Problem::new(Subject::object_of(Kind::Service, key), request),
+            Problem::new(
+                Subject::Kind {
+                    kind: Kind::IpAddressPool,
+                },
+                api,
+            )
+            .so(Consequence::Frozen),
+            Problem::new(Subject::Input, unreadable).so(Consequence::Frozen),
+            Problem::new(Subject::part(Part::Proxy), reported),
+            Problem::new(
+                Subject::Address {
+                    part: Part::Speaker,
+                    address: "192.0.2.1".parse().unwrap(),
+                },
+                claimed,
+            ),
+            Problem::new(
+                Subject::titled("Ingress default/web"),
+                Cause::Duplicate {
+                    first: "a.yaml:1".into(),
+                },
+            )
+            .at("b.yaml:1")
+            .so(Consequence::Unused),
+        ]
+    }
+
+    #[test]
+    fn a_problem_names_place_object_and_field_and_says_what_follows() {
+        let texts: Vec<String> = one_of_each_subject()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                "a.yaml:4: Service default/web: spec.ports[0].port: 0 is not a port",
+                "Service default/web: there is no pool x",
+                "IPAddressPool: the API server does not accept these credentials: renew the token or the kubeconfig; \
+                 everything stays as it is until that changes",
+                "the manifests folder cannot be read: gone; everything stays as it is until that changes",
+                "proxy: no route",
+                "speaker: 192.0.2.1: another host claims it",
+                "b.yaml:1: Ingress default/web: the same object is at a.yaml:1, which is used: remove one; it is not used",
+            ]
+        );
+    }
+
+    #[test]
+    fn json_has_the_sentences_for_people_and_the_values_for_programs() {
+        let problem = &one_of_each_subject()[0];
+        let value = serde_json::to_value(problem).unwrap();
+        let expected = serde_json::json!({
+            "origin": "a.yaml:4", "object": "Service default/web", "field": "spec.ports[0].port",
+            "message": "0 is not a port",
+            "subject": {"type": "Object", "kind": "Service", "namespace": "default", "name": "web"},
+            "cause": {"type": "Invalid", "text": "0 is not a port"},
+            "consequence": "Nothing",
+        });
+        assert_eq!(value, expected);
+        let part = serde_json::to_value(&one_of_each_subject()[4]).unwrap();
+        assert_eq!(
+            (&part["origin"], &part["object"]),
+            (&"proxy".into(), &"".into())
+        );
+    }
+
+    #[test]
+    fn every_problem_survives_the_way_through_json() {
+        for problem in one_of_each_subject() {
+            let text = serde_json::to_string(&problem).unwrap();
+            assert_eq!(serde_json::from_str::<Problem>(&text).unwrap(), problem);
+        }
+    }
+
+    #[test]
+    fn a_name_with_control_characters_is_quoted() {
+        let invalid = || Cause::Invalid { text: "no".into() };
+        for name in ["Service\u{1b}[2J", "a\0b", "\u{202e}evil"] {
+            let text = Problem::new(Subject::titled(name), invalid()).to_string();
+            assert!(
+                text.chars().all(|c| c.is_ascii_graphic() || c == ' '),
+                "{text}"
+            );
+        }
+        assert_eq!(shown("Ingress default/web"), "Ingress default/web");
+        assert!(shown(&"n".repeat(1000)).len() < 100);
+    }
+
+    #[test]
+    fn nothing_in_a_problem_acts_on_a_terminal() {
+        let cause = Cause::Invalid {
+            text: "unknown field `\u{1b}[2J`".into(),
+        };
+        let problem = Problem::new(Subject::Input, cause)
+            .at("\u{202e}a.yaml")
+            .field("data.\n");
+        assert_eq!(
+            problem.to_string(),
+            "\\u{202e}a.yaml: data.\\u{a}: unknown field `\\u{1b}[2J`"
+        );
     }
 }

@@ -1,5 +1,23 @@
 //! Text of somebody else's in a message: quoted, so that control characters do nothing, and bounded.
 
+use std::borrow::Cow;
+
+/// A text of which nothing acts on a terminal: control characters, and those that turn the direction of writing, are escaped.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    let acts = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.chars().any(acts) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| match acts(c) {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    Cow::Owned(text.chars().map(escape).collect())
+}
+
 /// Input for a message: in quotes, bounded, on one line.
 pub fn quoted(text: &str) -> String {
     const SHOWN: usize = 80;

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use ferrolb_api::ObjectKey;
-use ferrolb_api::problem::Problem;
+use ferrolb_api::object::Kind;
+use ferrolb_api::problem::{Cause, Problem, Subject};
 use ferrolb_api::reason::Reason;
 
 use crate::allocator::Allocator;
@@ -44,11 +45,13 @@ impl Outcome {
 
     /// The same as a problem with the Service.
     pub fn problem(&self, service: &ObjectKey) -> Option<Problem> {
-        self.is_problem().then(|| Problem {
-            origin: String::new(),
-            object: format!("Service {service}"),
-            field: self.field.to_owned(),
-            message: self.message.clone(),
+        self.is_problem().then(|| {
+            let cause = Cause::Request {
+                reason: self.reason,
+                text: self.message.clone(),
+            };
+            Problem::new(Subject::object_of(Kind::Service, service.clone()), cause)
+                .field(self.field)
         })
     }
 }

@@ -106,7 +106,7 @@ impl State {
             }
             Change::Upsert(Object::IpAddressPool(pool)) => {
                 let offer = Offer {
-                    object: format!("{} {}", Kind::IpAddressPool, pool.key),
+                    object: (Kind::IpAddressPool, pool.key.clone()),
                     field: "spec.addresses".to_owned(),
                     pool: Arc::new(pool.clone()),
                 };
@@ -116,7 +116,7 @@ impl State {
             }
             Change::Upsert(Object::LegacyConfig(config)) => {
                 let offers = config.pools.iter().enumerate().map(|(i, pool)| Offer {
-                    object: format!("{} {}", Kind::LegacyConfig, config.key),
+                    object: (Kind::LegacyConfig, config.key.clone()),
                     field: format!("data.config.address-pools[{i}].addresses"),
                     pool: Arc::new(pool.clone()),
                 });

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
-use ferrolb_api::problem::Problem;
+use ferrolb_api::problem::{Cause, Part, Problem, Subject};
 use ferrolb_source::Source;
 use ferrolb_speaker::message::NodeName;
 use ferrolb_speaker::snapshot::{Snapshot as SpeakerSnapshot, Status};
@@ -153,14 +153,12 @@ impl<Src: Source, A: Authority> Node<Src, A> {
     /// A node that was alone needed no key; the ones that came since cannot be talked to without one.
     fn lacks_key(&self) -> Option<Problem> {
         let members = self.parts.speaker.members.borrow().len();
-        (!self.has_key && members > 1).then(|| Problem {
-            origin: "speaker".to_owned(),
-            field: "--key-file".to_owned(),
-            message: format!(
+        (!self.has_key && members > 1).then(|| {
+            let text = format!(
                 "there are {members} members now and this node was started without a key, so it cannot talk to the others and announces \
                  addresses beside them: give every node the same --key-file and restart this one"
-            ),
-            ..Problem::default()
+            );
+            Problem::new(Subject::part(Part::Speaker), Cause::Reported { text }).field("--key-file")
         })
     }
 

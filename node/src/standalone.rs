@@ -52,8 +52,8 @@ pub(crate) struct Standalone<S> {
     /// The source's first batch, complete by contract, has come.
     began: bool,
     problems: Vec<Problem>,
-    /// Where objects stand, by the name that problems give them.
-    origins: BTreeMap<String, String>,
+    /// Where objects stand.
+    origins: BTreeMap<(Kind, ObjectKey), String>,
     /// Problems with Services, as they were logged.
     told: BTreeMap<ObjectKey, Problem>,
     trouble: Trouble,
@@ -96,7 +96,7 @@ impl<S: Store> Standalone<S> {
             let outcome = self.allocator.outcomes().get(&key);
             // A request that makes no sense was told by the source that read it, with its field.
             let told_by_source = |p: &Problem| {
-                self.problems.iter().any(|known| known.object == p.object)
+                self.problems.iter().any(|known| known.subject == p.subject)
                     && outcome.is_some_and(|o| o.reason == Reason::InvalidRequest)
             };
             match outcome
@@ -271,9 +271,7 @@ impl<S: Store> Authority for Standalone<S> {
             }
             self.problems = problems;
         }
-        for ((kind, key), origin) in batch.origins {
-            self.origins.insert(format!("{kind} {key}"), origin);
-        }
+        self.origins.extend(batch.origins);
         self.began = true;
         let before = self.state.problems().to_vec();
         self.state.apply_all(&batch.changes);
@@ -284,7 +282,7 @@ impl<S: Store> Authority for Standalone<S> {
         let mut changes = Vec::new();
         for change in batch.changes {
             if let Change::Remove(kind, key) = &change {
-                self.origins.remove(&format!("{kind} {key}"));
+                self.origins.remove(&(*kind, key.clone()));
             }
             match change {
                 Change::Upsert(Object::Service(service)) => self.show(&service.key, &mut changes),

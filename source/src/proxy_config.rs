@@ -1,41 +1,35 @@
 //! A KubeProxyConfiguration from a file of its own, as kube-proxy's `--config` takes it.
 
 use ferrolb_api::object::Object;
-use ferrolb_api::problem::Problem;
+use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
 use ferrolb_api::proxy_config::ProxyConfig;
 
 use crate::files::document;
 
 /// Reads a KubeProxyConfiguration as kube-proxy's `--config` has it; the problems are those that it works with.
-pub fn parse(text: &str) -> Result<(ProxyConfig, Vec<Problem>), Problem> {
+pub fn parse(text: &str) -> Result<(ProxyConfig, Vec<Problem>), Box<Problem>> {
     parse_file("", text)
 }
 
 /// [`parse`] with the name of the file for messages.
-pub fn parse_file(file: &str, text: &str) -> Result<(ProxyConfig, Vec<Problem>), Problem> {
-    match read_text(file, text) {
-        (Some(config), problems) => Ok((config, problems)),
-        (None, problems) => Err(problems.into_iter().next().unwrap_or_default()),
-    }
-}
-
-fn read_text(file: &str, text: &str) -> (Option<ProxyConfig>, Vec<Problem>) {
+pub fn parse_file(file: &str, text: &str) -> Result<(ProxyConfig, Vec<Problem>), Box<Problem>> {
     let read = document::read(file, "", text);
-    let mut problems = read.problems;
-    for object in read.objects {
-        if let Object::ProxyConfig(config) = object.object {
-            return (Some(*config), problems);
-        }
-    }
-    if problems.is_empty() {
-        problems.push(Problem {
-            origin: file.to_owned(),
-            field: "kind".into(),
-            message:
-                "there is no KubeProxyConfiguration in it: give kube-proxy's configuration file"
-                    .into(),
-            ..Problem::default()
+    let config = read
+        .objects
+        .into_iter()
+        .find_map(|found| match found.object {
+            Object::ProxyConfig(config) => Some(*config),
+            _ => None,
         });
+    if let Some(config) = config {
+        return Ok((config, read.problems));
     }
-    (None, problems)
+    // There is no earlier version of a file that is read once.
+    let refused = read.problems.into_iter().next();
+    let refused = refused.map(|problem| problem.so(Consequence::Nothing));
+    Err(Box::new(refused.unwrap_or_else(|| {
+        let text = "there is no KubeProxyConfiguration in it: give kube-proxy's configuration file";
+        let cause = Cause::Invalid { text: text.into() };
+        Problem::new(Subject::Input, cause).field("kind").at(file)
+    })))
 }

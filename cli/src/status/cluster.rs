@@ -15,15 +15,16 @@ use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::crd::l2_status::{self, L2Status};
 use ferrolb_api::family::Family;
 use ferrolb_api::object::Object;
-use ferrolb_api::problem::Problem;
+use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
 use ferrolb_api::reason::Reason;
+use ferrolb_api::refusal::Refusal;
 use ferrolb_controller::state::Settings;
 use ferrolb_node::authority::{Authority, Standing};
 use ferrolb_node::observed::Observed;
 use ferrolb_node::report::service::{Programmed, count, status};
 use ferrolb_node::report::view::{AddressStatus, ClusterNode, ClusterStatus, ServiceStatus};
 use ferrolb_source::Source;
-use ferrolb_source::cluster::access::{Access, failure};
+use ferrolb_source::cluster::access::{Access, refusal};
 use ferrolb_source::cluster::{ClusterSource, Resources, Settings as Watched, l2_status_kind};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{DynamicObject, ListParams};
@@ -62,7 +63,7 @@ async fn gather(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, E
     // The source below waits for a server that comes back; whoever asks here wants to know at once.
     match tokio::time::timeout(PATIENCE, connection.client.apiserver_version()).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err(failed(failure(&error, "get /version"))),
+        Ok(Err(error)) => return Err(failed(refusal(&error, "get /version").to_string())),
         Err(_) => return Err(failed("it does not answer: it takes too long".to_owned())),
     }
     let first = lists(&connection.client, &args.namespace).await;
@@ -78,28 +79,31 @@ async fn gather(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, E
     );
     match api.list(&ListParams::default()).await {
         Ok(list) => found.announcers = announcers(list.items),
-        Err(error) => found.problems.push(Problem {
-            object: "ServiceL2Status".to_owned(),
-            message: format!(
-                "who announces what is not known: {}; where the kind is missing, apply the definition of it that `ferrolb crds` prints",
-                failure(&error, "list servicel2statuses.metallb.io")
-            ),
-            ..Problem::default()
-        }),
+        Err(error) => {
+            let kind = "servicel2statuses.metallb.io";
+            let refusal = refusal(&error, "list servicel2statuses.metallb.io").of_kind(kind);
+            let consequence = Consequence::UnknownAnnouncers;
+            found
+                .problems
+                .push(unknown("ServiceL2Status", refusal, consequence));
+        }
     }
     match complaints(&connection.client).await {
         Ok(told) => found.told = told,
-        Err(error) => found.problems.push(Problem {
-            object: "Event".to_owned(),
-            message: format!(
-                "why an address is not announced is not known: {}",
-                failure(&error, "list events")
-            ),
-            ..Problem::default()
-        }),
+        Err(error) => {
+            let refusal = refusal(&error, "list events");
+            found
+                .problems
+                .push(unknown("Event", refusal, Consequence::UnknownReasons));
+        }
     }
     let class = args.lb_class.clone().filter(|class| !class.is_empty());
     Ok(compose(first, found, class))
+}
+
+/// What is not shown because a list was refused.
+fn unknown(kind: &str, refusal: Refusal, consequence: Consequence) -> Problem {
+    Problem::new(Subject::titled(kind), Cause::Api { refusal }).so(consequence)
 }
 
 /// All lists, or what is missing.

@@ -90,7 +90,7 @@ fn service(s: &ServiceStatus) -> Vec<String> {
     vec![
         s.namespace.clone(),
         s.name.clone(),
-        s.service_type.clone(),
+        format!("{:?}", s.service_type),
         list(s.cluster_ips.iter().map(IpAddr::to_string)),
         list(s.addresses.iter().map(|a| a.ip.to_string())),
         list(s.ports.iter().cloned()),

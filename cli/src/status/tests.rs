@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use ferrolb_api::problem::Problem;
+use ferrolb_api::ObjectKey;
+use ferrolb_api::object::Kind;
+use ferrolb_api::problem::{Cause, Problem, Subject};
 use ferrolb_api::reason::Reason;
+use ferrolb_api::view::ServiceType;
 use ferrolb_node::report::view::{
     AddressStatus, EndpointCount, MemberStatus, NodeStatus, ServiceState, ServiceStatus,
 };
@@ -23,7 +26,7 @@ fn status() -> NodeStatus {
         services: vec![ServiceStatus {
             namespace: "default".into(),
             name: "web".into(),
-            service_type: "LoadBalancer".into(),
+            service_type: ServiceType::LoadBalancer,
             cluster_ips: vec!["10.96.0.2".parse().unwrap()],
             addresses: vec![AddressStatus {
                 ip: "172.17.255.1".parse().unwrap(),
@@ -71,12 +74,13 @@ fn the_table_shows_service_address_pool_node_endpoints_state_and_reason() {
 #[test]
 fn problems_come_last_with_file_object_and_field() {
     let mut status = status();
-    status.problems.push(Problem {
-        origin: "pools.yaml:3".into(),
-        object: "IPAddressPool metallb-system/a".into(),
-        field: "spec.addresses[0]".into(),
-        message: "the range is backwards".into(),
-    });
+    let key = ObjectKey::new("metallb-system", "a");
+    let cause = Cause::Invalid {
+        text: "the range is backwards".into(),
+    };
+    let problem = Problem::new(Subject::object_of(Kind::IpAddressPool, key), cause);
+    let problem = problem.at("pools.yaml:3").field("spec.addresses[0]");
+    status.problems.push(problem);
     let text = render(&status);
     assert!(text.ends_with(
         "Problems:\n  pools.yaml:3: IPAddressPool metallb-system/a: spec.addresses[0]: the range is backwards\n"

@@ -6,10 +6,9 @@
 
 pub mod events;
 
-use std::time::Duration;
-
 use ferrolb_api::annotations::{ALLOCATED_FROM, PREFIXES};
-use ferrolb_source::cluster::access::chain;
+use ferrolb_api::refusal::Refusal;
+use ferrolb_source::cluster::access::refusal;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
@@ -19,12 +18,10 @@ use serde_json::{Map, Value, json};
 use self::events::{Events, Telling};
 use super::diff::Write;
 use super::event::Event;
-use super::writer::{WriteError, Writer};
+use super::writer::Writer;
 
 /// Who writes, in managed fields and events.
 pub const NAME: &str = "ferrolb-controller";
-/// An answer that takes longer is none: the connection may be dead.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Writes to a cluster's API.
 pub struct KubeWriter {
@@ -43,7 +40,7 @@ impl KubeWriter {
 }
 
 impl Writer for KubeWriter {
-    async fn assign(&self, write: &Write) -> Result<(), WriteError> {
+    async fn assign(&self, write: &Write) -> Result<(), Refusal> {
         let services: Api<DynamicObject> = Api::namespaced_with(
             self.client.clone(),
             &write.key.namespace,
@@ -55,10 +52,11 @@ impl Writer for KubeWriter {
         };
         let patch = Patch::Merge(patch(write));
         let done = services.patch_status(&write.key.name, &params, &patch);
-        answer(done, "patch services/status").await
+        let done = done.await.map(drop);
+        done.map_err(|e| refusal(&e, "patch services/status"))
     }
 
-    async fn event(&self, event: &Event) -> Result<(), WriteError> {
+    async fn event(&self, event: &Event) -> Result<(), Refusal> {
         let telling = Telling {
             service: &event.service,
             uid: &event.uid,
@@ -85,42 +83,6 @@ fn patch(write: &Write) -> Value {
         metadata["uid"] = write.uid.clone().into();
     }
     json!({"metadata": metadata, "status": {"loadBalancer": {"ingress": ingress}}})
-}
-
-/// Waits for an answer. `right`: what the request needs to be allowed.
-pub(super) async fn answer<T>(
-    request: impl Future<Output = Result<T, kube::Error>>,
-    right: &str,
-) -> Result<(), WriteError> {
-    match tokio::time::timeout(PATIENCE, request).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(refusal(&error, right)),
-        Err(_) => Err(WriteError::Unreachable(format!(
-            "nothing within {} s",
-            PATIENCE.as_secs()
-        ))),
-    }
-}
-
-fn refusal(error: &kube::Error, right: &str) -> WriteError {
-    let kube::Error::Api(status) = error else {
-        return WriteError::Unreachable(chain(error));
-    };
-    let message: String = status.message.chars().take(300).collect();
-    match status.code {
-        404 | 409 => WriteError::Stale(message),
-        422 if message.contains("metadata.uid") => WriteError::Stale(message),
-        401 => WriteError::Refused(
-            "the API server does not accept these credentials: renew the token or the kubeconfig"
-                .to_owned(),
-        ),
-        // Other refusals of that code (a namespace that ends, a quota) are for other reasons than rights.
-        403 if message.contains(" cannot ") => WriteError::Refused(format!(
-            "not allowed to {right}: give this user that right (deploy/kustomize/base/rbac.yaml has it)"
-        )),
-        429 | 500.. => WriteError::Unreachable(message),
-        _ => WriteError::Refused(message),
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use ferrolb_api::change::Batch;
 use ferrolb_api::object::Kind;
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
+use ferrolb_api::refusal::Refusal;
 use ferrolb_api::view::service::Balancer;
 use tracing::{info, warn};
 
@@ -16,7 +17,6 @@ use super::adopt::adopt;
 use super::diff::{Write, diff};
 use super::event::{Event, Limiter};
 use super::queue::Queue;
-use super::writer::WriteError;
 use crate::allocator::Allocator;
 use crate::assignment::Assignments;
 use crate::desired::Outcome;
@@ -60,8 +60,12 @@ impl Core {
                 warn!("{problem}");
             }
             // A kind that cannot be asked about is none of them: what was known of it stays, and where it never was there is none.
-            let pools = [Kind::IpAddressPool, Kind::LegacyConfig].map(|k| format!("{k} "));
-            let of_pools = |p: &Problem| pools.iter().any(|kind| p.object.starts_with(kind));
+            let of_pools = |p: &Problem| {
+                let object = p.subject.object();
+                object.is_some_and(|(kind, _)| {
+                    matches!(kind, Kind::IpAddressPool | Kind::LegacyConfig)
+                })
+            };
             self.state.doubt_pools(problems.iter().any(of_pools));
             self.problems = problems;
         }
@@ -125,9 +129,8 @@ impl Core {
             return None;
         }
         // A request that makes no sense was told by the source that read it, with its field.
-        let object = format!("{} {key}", Kind::Service);
         let known = outcome.reason == Reason::InvalidRequest
-            && self.problems.iter().any(|p| p.object == object);
+            && self.problems.iter().any(|p| p.is_about(Kind::Service, key));
         if let Some(problem) = outcome.problem(key).filter(|_| !known) {
             warn!(reason = %outcome.reason, "{problem}");
         }
@@ -150,7 +153,7 @@ impl Core {
     pub(super) fn done(
         &mut self,
         key: &ObjectKey,
-        result: Result<(), WriteError>,
+        result: Result<(), Refusal>,
         now: Instant,
         chance: u64,
     ) -> Option<Event> {

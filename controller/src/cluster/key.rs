@@ -8,6 +8,8 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use ferrolb_api::Backoff;
+use ferrolb_api::refusal::Refusal;
+use ferrolb_source::cluster::access::refusal;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,9 +17,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tracing::{info, warn};
 
-use super::api::answer;
 use super::chance;
-use super::writer::WriteError;
 
 /// The key's name in the Secret, and so that of its file where it is mounted.
 pub const FIELD: &str = "key";
@@ -29,31 +29,49 @@ const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs
 /// Makes the Secret where there is none, however long that takes.
 pub async fn ensure(client: &Client, namespace: &str, name: &str) {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let mut told = None;
+    let right = format!("create secrets in namespace {namespace}");
+    let mut last: Option<Failure> = None;
     let mut backoff = PAUSES;
     loop {
         let failure = match secret(namespace, name) {
-            Ok(secret) => {
-                let params = PostParams::default();
-                let made = secrets.create(&params, &secret);
-                match answer(made, &format!("create secrets in namespace {namespace}")).await {
-                    Ok(()) => {
-                        info!("Secret {namespace}/{name} made: the key that the nodes share");
-                        return;
-                    }
-                    Err(WriteError::Stale(message)) if message.contains("already exists") => return,
-                    Err(error) => error.to_string(),
+            Ok(secret) => match secrets.create(&PostParams::default(), &secret).await {
+                Ok(_) => {
+                    info!("Secret {namespace}/{name} created: the key that the nodes share");
+                    return;
                 }
-            }
-            Err(error) => format!("/dev/urandom: {error}"),
+                Err(error) => match refusal(&error, &right) {
+                    Refusal::AlreadyExists => return,
+                    refusal => Failure::Refused(refusal),
+                },
+            },
+            Err(error) => Failure::NoRandomness(error.to_string()),
         };
-        if told.as_ref() != Some(&failure) {
+        if !last.as_ref().is_some_and(|last| last.is_like(&failure)) {
             warn!(
-                "Secret {namespace}/{name} not made: {failure}; trying again, the nodes wait for it"
+                "Secret {namespace}/{name} not created: {failure}; it is tried again, and the nodes wait for it"
             );
-            told = Some(failure);
         }
+        last = Some(failure);
         tokio::time::sleep(backoff.next(chance())).await;
+    }
+}
+
+/// Why there is no Secret yet.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("/dev/urandom: {0}")]
+    NoRandomness(String),
+}
+
+impl Failure {
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Refused(a), Self::Refused(b)) => a.is_like(b),
+            (Self::NoRandomness(_), Self::NoRandomness(_)) => true,
+            _ => false,
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub use adopt::adopt;
 pub use diff::{Write, diff};
 pub use event::{Event, EventKind};
 pub use run::run;
-pub use writer::{WriteError, Writer};
+pub use writer::Writer;
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -12,11 +12,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use ferrolb_api::refusal::Refusal;
 use ferrolb_api::{Backoff, ObjectKey};
 use tracing::{debug, info, warn};
 
 use super::diff::Write;
-use super::writer::WriteError;
 
 /// Writes that are under way together at most.
 pub(super) const AT_ONCE: usize = 8;
@@ -50,7 +50,7 @@ pub(super) struct Queue {
     due: BTreeSet<(Instant, ObjectKey)>,
     flying: usize,
     /// What is wrong, and for whom.
-    faults: BTreeMap<String, BTreeSet<ObjectKey>>,
+    faults: Vec<(Refusal, BTreeSet<ObjectKey>)>,
 }
 
 impl Queue {
@@ -139,7 +139,7 @@ impl Queue {
     pub(super) fn done(
         &mut self,
         key: &ObjectKey,
-        result: Result<(), WriteError>,
+        result: Result<(), Refusal>,
         now: Instant,
         chance: u64,
     ) -> Option<Write> {
@@ -187,29 +187,32 @@ impl Queue {
     }
 
     /// One line for what is newly wrong, however many Services it concerns and however often.
-    fn fault(&mut self, key: &ObjectKey, error: &WriteError, failures: u32) {
-        if matches!(error, WriteError::Stale(_)) && failures < STALE_IS_USUAL {
-            debug!(service = %key, "{error}");
+    fn fault(&mut self, key: &ObjectKey, refusal: &Refusal, failures: u32) {
+        if refusal.is_stale() && failures < STALE_IS_USUAL {
+            debug!(service = %key, "it changed meanwhile: {refusal}");
             return;
         }
-        let what = error.to_string();
         for (other, keys) in &mut self.faults {
-            if *other != what {
+            if !other.is_like(refusal) {
                 keys.remove(key);
             }
         }
-        if !self.faults.contains_key(&what) {
-            warn!(service = %key, "status not written: {what}; trying again until it is");
+        let known = self.faults.iter_mut().find(|(f, _)| f.is_like(refusal));
+        if let Some((_, keys)) = known {
+            keys.insert(key.clone());
+        } else {
+            warn!(service = %key, "status not written: {refusal}; it is tried again until it is");
+            self.faults
+                .push((refusal.clone(), BTreeSet::from([key.clone()])));
         }
-        self.faults.entry(what).or_default().insert(key.clone());
-        self.faults.retain(|_, keys| !keys.is_empty());
+        self.faults.retain(|(_, keys)| !keys.is_empty());
     }
 
     fn recovered(&mut self, key: &ObjectKey) {
         if self.faults.is_empty() {
             return;
         }
-        self.faults.retain(|_, keys| {
+        self.faults.retain_mut(|(_, keys)| {
             keys.remove(key);
             !keys.is_empty()
         });

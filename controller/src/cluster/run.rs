@@ -4,24 +4,21 @@ use std::future::{Future, pending};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use ferrolb_api::Backoff;
 use ferrolb_source::Source;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::api::events::insist;
 use super::chance;
 use super::core::Core;
 use super::event::Event;
-use super::writer::{WriteError, Writer};
+use super::writer::Writer;
 use crate::state::Settings;
 
 /// Events that wait to be told, a first one for each Service of a large cluster; more are dropped, the log has them.
 const EVENTS: usize = 16_384;
-/// Attempts to tell one event.
-const ATTEMPTS: u32 = 4;
-
 /// Runs until `stop` is ready or the source has ended. What is being written then may or may not arrive; both are well.
 pub async fn run<S: Source, W: Writer>(
     mut source: S,
@@ -52,10 +49,14 @@ pub async fn run<S: Source, W: Writer>(
             },
             () = until(due) => continue,
         };
-        for event in told {
-            if tell.try_send(event).is_err() {
-                warn!("too many events wait for the API server: one is dropped");
-            }
+        send(&tell, told);
+    }
+}
+
+fn send(tell: &mpsc::Sender<Event>, events: impl IntoIterator<Item = Event>) {
+    for event in events {
+        if tell.try_send(event).is_err() {
+            warn!("too many events wait for the API server: one is dropped");
         }
     }
 }
@@ -72,25 +73,15 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// Tells events one after the other. One that cannot be told is dropped after some attempts: it is no more than a courtesy.
+/// Tells events one after the other.
 async fn tell_all<W: Writer>(writer: &W, mut events: mpsc::Receiver<Event>) {
     let mut failing = false;
-    let pauses = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     while let Some(event) = events.recv().await {
-        for attempt in 1..=ATTEMPTS {
-            match writer.event(&event).await {
-                Ok(()) => {
-                    failing = false;
-                    break;
-                }
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        warn!(service = %event.service, "event {} not told: {error}", event.kind.reason());
-                    }
-                    if !matches!(error, WriteError::Unreachable(_)) {
-                        break;
-                    }
-                    tokio::time::sleep(pauses.after(attempt, 0)).await;
+        match insist(|| writer.event(&event)).await {
+            Ok(()) => failing = false,
+            Err(refusal) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(service = %event.service, "event {} not written: {refusal}", event.kind.reason());
                 }
             }
         }

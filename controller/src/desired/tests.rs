@@ -7,6 +7,7 @@ mod properties;
 mod requests;
 
 use ferrolb_api::change::Change;
+use ferrolb_api::object::Kind;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Protocol;
 use ferrolb_api::view::service::DualStack;
@@ -42,7 +43,7 @@ fn why(d: &Desired, name: &str) -> Reason {
 fn said(d: &Desired, name: &str) -> String {
     d.problems
         .iter()
-        .find(|p| p.object == format!("Service {name}"))
+        .find(|p| p.is_about(Kind::Service, &key(name)))
         .map(ToString::to_string)
         .unwrap_or_default()
 }

@@ -12,14 +12,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ferrolb_api::ObjectKey;
 use ferrolb_api::crd::IpAddressPool;
-use ferrolb_api::problem::Problem;
+use ferrolb_api::object::Kind;
+use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
 
 /// A pool as some object offers it, with what a message about it must name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Offer {
-    /// `Kind namespace/name` of the object that it stands in.
-    pub(crate) object: String,
+    /// The object that it stands in.
+    pub(crate) object: (Kind, ObjectKey),
     /// The field with its addresses.
     pub(crate) field: String,
     /// The pool.
@@ -76,11 +78,13 @@ impl Pools {
                 .is_some_and(|old| old == o)
         };
         let mut order: Vec<&Offer> = offers.iter().collect();
-        order.sort_by_key(|o| (!in_force(o), &o.pool.key.name, &o.object));
+        // Of one name the old ConfigMap's goes first, as it was there first in every migration.
+        let rank = |o: &Offer| o.object.0 != Kind::LegacyConfig;
+        order.sort_by_key(|o| (!in_force(o), &o.pool.key.name, rank(o), &o.object.1));
         let mut next = Self::default();
         let mut problems = Vec::new();
         for offer in order {
-            let Err(message) = next.add(offer) else {
+            let Err(text) = next.add(offer) else {
                 continue;
             };
             next.refused.push(Arc::clone(&offer.pool));
@@ -88,19 +92,17 @@ impl Pools {
             // The last good form of the same object's pool serves on, if nothing else took its place.
             let last_good = self.by_name.get(name).filter(|o| o.object == offer.object);
             let kept = last_good.is_some_and(|o| next.add(o).is_ok());
-            problems.push(Problem {
-                origin: String::new(),
-                object: offer.object.clone(),
-                field: offer.field.clone(),
-                message: format!(
-                    "{message}; {}",
-                    if kept {
-                        "the pool stays as it was before"
+            let (kind, key) = offer.object.clone();
+            let cause = Cause::Pool { text };
+            problems.push(
+                Problem::new(Subject::object_of(kind, key), cause)
+                    .field(offer.field.clone())
+                    .so(if kept {
+                        Consequence::Kept
                     } else {
-                        "the pool is not used"
-                    }
-                ),
-            });
+                        Consequence::Unused
+                    }),
+            );
         }
         (next, problems)
     }
@@ -109,8 +111,8 @@ impl Pools {
         let name = &offer.pool.key.name;
         if let Some(other) = self.by_name.get(name) {
             return Err(format!(
-                "pool {name} is defined in {} already: give one of them another name",
-                other.object
+                "pool {name} is defined in {} {} already: give one of them another name",
+                other.object.0, other.object.1
             ));
         }
         if offer.pool.ranges.is_empty() {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::legacy::LegacyConfig;
-use ferrolb_api::object::Object;
+use ferrolb_api::object::{Kind, Object};
 use proptest::prelude::*;
 
 use super::eligible::{automatic, may_use};
@@ -31,12 +31,14 @@ fn of_two_overlapping_pools_the_lower_name_works_and_the_other_is_named() {
     let [problem] = s.problems() else {
         panic!("{:?}", s.problems())
     };
-    assert_eq!(problem.object, "IPAddressPool metallb-system/a");
+    assert!(problem.is_about(Kind::IpAddressPool, &ObjectKey::new("metallb-system", "a")));
     assert_eq!(problem.field, "spec.addresses");
     assert!(
-        problem.message.contains("10.0.0.200-10.0.0.210 of pool b"),
+        problem
+            .message()
+            .contains("10.0.0.200-10.0.0.210 of pool b"),
         "{}",
-        problem.message
+        problem.message()
     );
 }
 
@@ -71,7 +73,11 @@ fn a_pool_replaced_by_an_invalid_one_stays_as_it_was() {
     );
     s.apply(&put_pool(pool("b", "10.0.0.8-10.1.0.3")));
     assert_eq!(s.pools().containing(ip("10.1.0.15")).unwrap().key.name, "b");
-    assert!(s.problems()[0].message.ends_with("stays as it was before"));
+    assert!(
+        s.problems()[0]
+            .message()
+            .ends_with("its previous version stays in force")
+    );
     s.apply(&put_pool(pool("b", "10.2.0.0/28")));
     assert!(s.problems().is_empty());
     assert!(s.pools().containing(ip("10.1.0.15")).is_none());
@@ -82,12 +88,12 @@ fn a_pool_replaced_by_an_invalid_one_stays_as_it_was() {
 #[test]
 fn a_backwards_range_and_a_second_pool_of_one_name_are_refused() {
     let mut s = state("", [put_pool(pool("a", "10.0.0.9-10.0.0.1"))]);
-    assert!(s.problems()[0].message.contains("10.0.0.9-10.0.0.1"));
+    assert!(s.problems()[0].message().contains("10.0.0.9-10.0.0.1"));
     s.apply(&put_pool(pool("a", "10.0.0.1-10.0.0.9")));
     s.apply(&legacy(vec![pool("a", "10.9.0.0/24")]));
     assert!(
         s.problems()[0]
-            .message
+            .message()
             .contains("IPAddressPool metallb-system/a")
     );
     assert!(s.pools().containing(ip("10.0.0.3")).is_some());

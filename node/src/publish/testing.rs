@@ -1,6 +1,7 @@
 //! What node `a` says of one Service, for tests.
 
 use ferrolb_api::reason::Reason;
+use ferrolb_api::view::ServiceType;
 
 use crate::report::view::{
     AddressStatus, EndpointCount, MemberStatus, NodeStatus, ServiceState, ServiceStatus,
@@ -22,7 +23,7 @@ pub(super) fn status(addresses: Vec<AddressStatus>, elected: bool) -> NodeStatus
         services: vec![ServiceStatus {
             namespace: "default".into(),
             name: "web".into(),
-            service_type: "LoadBalancer".into(),
+            service_type: ServiceType::LoadBalancer,
             cluster_ips: vec![],
             addresses,
             ports: vec![],

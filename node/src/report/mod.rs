@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::endpoints::EndpointIndex;
-use ferrolb_api::problem::Problem;
+use ferrolb_api::problem::{Cause, Part, Problem, Subject};
 use ferrolb_api::reason::Reason;
 use ferrolb_proxy::snapshot::Snapshot as ProxySnapshot;
 use ferrolb_speaker::snapshot::{Address, Snapshot as SpeakerSnapshot};
@@ -48,31 +48,30 @@ pub(crate) fn report(known: &Knowledge<'_>) -> NodeStatus {
         .map(|a| (a.address, a))
         .collect();
     let mut problems = known.problems.clone();
-    problems.extend(known.speaker.problems.iter().map(|p| Problem {
-        origin: "speaker".to_owned(),
-        object: p.object(),
-        message: p.to_string(),
-        ..Problem::default()
+    problems.extend(known.speaker.problems.iter().map(|p| {
+        let subject = Subject::Part {
+            part: Part::Speaker,
+            of: p.object(),
+        };
+        let text = p.to_string();
+        Problem::new(subject, Cause::Reported { text })
     }));
     let of_proxy = known.proxy.into_iter().flat_map(|p| &p.errors);
-    problems.extend(of_proxy.map(|message| Problem {
-        origin: "proxy".to_owned(),
-        message: message.clone(),
-        ..Problem::default()
+    problems.extend(of_proxy.map(|text| {
+        let text = text.clone();
+        Problem::new(Subject::part(Part::Proxy), Cause::Reported { text })
     }));
     let of_services = known.proxy.into_iter().flat_map(|p| p.problems.values());
-    problems.extend(of_services.flatten().map(|problem| Problem {
-        origin: "proxy".to_owned(),
-        ..problem.clone()
-    }));
+    let of_services = of_services.flatten().cloned();
+    problems.extend(of_services.map(|problem| problem.at(Part::Proxy.to_string())));
     for address in &known.speaker.addresses {
         if let Some(conflict) = &address.conflict {
-            problems.push(Problem {
-                origin: "speaker".to_owned(),
-                object: address.address.to_string(),
-                message: conflict.to_string(),
-                ..Problem::default()
-            });
+            let subject = Subject::Address {
+                part: Part::Speaker,
+                address: address.address,
+            };
+            let text = conflict.to_string();
+            problems.push(Problem::new(subject, Cause::Reported { text }));
         }
     }
     NodeStatus {
@@ -155,7 +154,7 @@ fn service(
     {
         status.state = ServiceState::Refused;
         status.reason = reason;
-        status.message = format!("{}: {}", problem.field, problem.message);
+        status.message = format!("{}: {}", problem.field, problem.message());
     }
     status
 }

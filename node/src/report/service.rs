@@ -38,7 +38,7 @@ pub fn status(
     ServiceStatus {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-        service_type: format!("{:?}", view.service_type),
+        service_type: view.service_type,
         cluster_ips: view.cluster_ips.clone(),
         addresses: vips,
         ports: ports(view),

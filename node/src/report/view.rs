@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
+use ferrolb_api::view::ServiceType;
 use serde::{Deserialize, Serialize};
 
 /// Everything that `status` shows.
@@ -89,7 +90,7 @@ pub struct ServiceStatus {
     pub name: String,
     /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`.
     #[serde(rename = "type")]
-    pub service_type: String,
+    pub service_type: ServiceType,
     /// ClusterIPs.
     pub cluster_ips: Vec<IpAddr>,
     /// External addresses with who announces them.

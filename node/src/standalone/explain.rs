@@ -70,7 +70,8 @@ impl<S: Store> Standalone<S> {
     /// The problem with the place of its object.
     pub(super) fn placed(&self, mut problem: Problem) -> Problem {
         if problem.origin.is_empty()
-            && let Some(origin) = self.origins.get(&problem.object)
+            && let Some((kind, key)) = problem.subject.object()
+            && let Some(origin) = self.origins.get(&(kind, key.clone()))
         {
             problem.origin.clone_from(origin);
         }

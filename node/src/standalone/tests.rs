@@ -230,7 +230,7 @@ fn a_pipe_in_the_manifests_folder_holds_nothing_up() {
     assert_eq!(scan.files["b.yaml"].objects.len(), 2);
     assert!(
         scan.files["a.yaml"].problems[0]
-            .message
+            .message()
             .contains("it is not a regular file")
     );
 }
@@ -238,8 +238,8 @@ fn a_pipe_in_the_manifests_folder_holds_nothing_up() {
 /// The messages of problems with an object.
 fn said_of(node: &impl Authority, object: &str) -> Vec<String> {
     let problems = node.problems();
-    let of = problems.iter().filter(|p| p.object == object);
-    of.map(|p| p.message.clone()).collect()
+    let of = problems.iter().filter(|p| p.subject.to_string() == object);
+    of.map(|p| p.message()).collect()
 }
 
 #[test]

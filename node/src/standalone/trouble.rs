@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ferrolb_api::problem::Problem;
+use ferrolb_api::ObjectKey;
+use ferrolb_api::object::Kind;
+use ferrolb_api::problem::{Cause, Part, Problem, Subject};
 use tracing::{error, info, warn};
 
 use crate::agreement::table::Name;
@@ -25,14 +27,15 @@ impl Trouble {
     /// A write failed, or does not end.
     pub(super) fn failed(&mut self, why: &StoreError) {
         let (folder, cause, remedy) = why.parts();
-        let problem = Problem {
-            object: format!("State folder {}", folder.display()),
-            message: format!(
-                "assignments cannot be saved ({cause}): this node takes part in no new assignment and leaves it to another one to \
-                 allocate; addresses that were agreed before stay in force. {remedy}; this node tries again every second"
-            ),
-            ..Problem::default()
+        let subject = Subject::Part {
+            part: Part::Agreement,
+            of: format!("State folder {}", folder.display()),
         };
+        let text = format!(
+            "assignments cannot be saved ({cause}): this node takes part in no new assignment and leaves it to another one to \
+                 allocate; addresses that were agreed before stay in force. {remedy}; this node tries again every second"
+        );
+        let problem = Problem::new(subject, Cause::Reported { text });
         if self.unsaved.as_ref() != Some(&problem) {
             error!("{problem}");
             self.unsaved = Some(problem);
@@ -42,7 +45,7 @@ impl Trouble {
     /// A write succeeded.
     pub(super) fn worked(&mut self) {
         if let Some(problem) = self.unsaved.take() {
-            info!("{}: assignments can be saved again", problem.object);
+            info!("{}: assignments can be saved again", problem.subject);
         }
     }
 
@@ -50,15 +53,12 @@ impl Trouble {
     pub(super) fn leapt(&mut self, from: Name, round: u64, now: Instant) {
         let known = self.leapt.get(&from).map(|(problem, _)| problem.clone());
         let problem = known.unwrap_or_else(|| {
-            let problem = Problem {
-                object: format!("Node {from}"),
-                message: format!(
+            let text = format!(
                     "it says that it promised round {round}, which no member can have reached honestly: the message is refused, and this \
                      node does not follow it until it says something credible. Stop it, find out who else has the key, and start it again \
                      without its file assignments.json"
-                ),
-                ..Problem::default()
-            };
+            );
+            let problem = Problem::new(node(&from), Cause::Reported { text });
             warn!("{problem}");
             problem
         });
@@ -90,11 +90,12 @@ impl Trouble {
 }
 
 fn cannot_write(name: &Name) -> Problem {
-    Problem {
-        object: format!("Node {name}"),
-        message: "it cannot save assignments, so another node allocates addresses; `ferrolb status` on that node names the cause and what \
-                  to do"
-            .to_owned(),
-        ..Problem::default()
-    }
+    let text = "it cannot save assignments, so another node allocates addresses; `ferrolb status` on that node names the cause and what \
+                to do";
+    let text = text.to_owned();
+    Problem::new(node(name), Cause::Reported { text })
+}
+
+fn node(name: &Name) -> Subject {
+    Subject::object_of(Kind::Node, ObjectKey::new("", name.to_string()))
 }

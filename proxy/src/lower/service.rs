@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ferrolb_api::ObjectKey;
-use ferrolb_api::problem::Problem;
+use ferrolb_api::object::Kind;
+use ferrolb_api::problem::{Cause, Problem, Subject};
 use ferrolb_api::view::{Protocol, TrafficPolicy};
 
 use super::class;
@@ -30,15 +31,14 @@ pub struct LoweredService {
 impl LoweredService {
     /// What the Service lacks because the kernel has no more of it.
     pub fn problems(&self, key: &ObjectKey) -> impl Iterator<Item = Problem> {
-        let object = format!("Service {key}");
-        self.unmarked.iter().map(move |(port, protocol)| Problem {
-            object: object.clone(),
-            field: "spec.externalTrafficPolicy".to_owned(),
-            message: format!(
+        let subject = Subject::object_of(Kind::Service, key.clone());
+        self.unmarked.iter().map(move |(port, protocol)| {
+            let text = format!(
                 "all firewall marks are in use. Pods and this node reach port {port}/{protocol} only on endpoints of this node. Have \
                  fewer Services with externalTrafficPolicy Local"
-            ),
-            ..Problem::default()
+            );
+            Problem::new(subject.clone(), Cause::Reported { text })
+                .field("spec.externalTrafficPolicy")
         })
     }
 }

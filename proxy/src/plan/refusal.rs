@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::object::Kind;
 use ferrolb_api::ownership::Owner;
-use ferrolb_api::problem::Problem;
+use ferrolb_api::problem::{self, Problem, Subject};
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::{Protocol, Service};
 
@@ -138,13 +139,14 @@ impl Refusal<'_> {
         let Front {
             addr, port, reach, ..
         } = *self.front;
-        Problem {
-            object: format!("Service {}", self.service.key),
-            field: self.field(),
-            message: self.cause.message(addr, port, self.port.protocol, reach),
-            ..Problem::default()
-        }
+        let text = self.cause.message(addr, port, self.port.protocol, reach);
+        about(self.service, text).field(self.field())
     }
+}
+
+fn about(service: &Service, text: String) -> Problem {
+    let subject = Subject::object_of(Kind::Service, service.key.clone());
+    Problem::new(subject, problem::Cause::Reported { text })
 }
 
 /// What is wrong with the addresses that a Service asks for. What concerns a whole address is said once, not for each port.
@@ -161,7 +163,7 @@ pub fn problems(service: &Service, plan: &ServicePlan) -> Vec<Problem> {
                 };
                 let problem = refusal.problem();
                 found
-                    .entry((problem.field.clone(), problem.message.clone()))
+                    .entry((problem.field.clone(), problem.message()))
                     .or_insert(problem);
             }
         }
@@ -169,25 +171,16 @@ pub fn problems(service: &Service, plan: &ServicePlan) -> Vec<Problem> {
     let all = found.len();
     let mut problems: Vec<Problem> = found.into_values().take(SHOWN).collect();
     if all > SHOWN {
-        problems.push(Problem {
-            object: format!("Service {}", service.key),
-            message: format!(
-                "{} more of its addresses and ports are refused",
-                all - SHOWN
-            ),
-            ..Problem::default()
-        });
+        let more = all - SHOWN;
+        let text = format!("{more} more of its addresses and ports are refused");
+        problems.push(about(service, text));
     }
     if let Some(limit) = plan.limited_to {
-        problems.push(Problem {
-            object: format!("Service {}", service.key),
-            field: "spec.ports".to_owned(),
-            message: format!(
-                "it has more endpoints times addresses times ports than a node serves for one Service. Each of its ports uses {limit} \
-                 endpoints on this node. Split the Service"
-            ),
-            ..Problem::default()
-        });
+        let text = format!(
+            "it has more endpoints times addresses times ports than a node serves for one Service. Each of its ports uses {limit} \
+             endpoints on this node. Split the Service"
+        );
+        problems.push(about(service, text).field("spec.ports"));
     }
     problems
 }

@@ -1,4 +1,4 @@
-//! The way to a cluster's API server: address and credentials; and what went wrong on it, in sentences.
+//! The way to a cluster's API server: address, credentials and a client; and why a request came to nothing.
 //!
 //! A proxy that replaces kube-proxy cannot reach the API through the ClusterIP that it programs itself, so an address that needs
 //! no proxy comes first: a kubeconfig that is named, the kubeconfig that the KubeProxyConfiguration names, a server that is named
@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ferrolb_api::refusal::Refusal;
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Status;
@@ -136,83 +137,80 @@ pub(super) fn client_with(mut config: Config, limits: Limits) -> Result<Client, 
 const LONGEST: usize = 300;
 /// What `kube` gives as reason of an answer that is none of Kubernetes' (`handle_api_errors` in its client).
 const NOT_KUBERNETES: &str = "Failed to parse error data";
+/// The field by which a write names the one object that it means.
+const UID: &str = "metadata.uid";
+
+/// Why a request came to nothing. `right`: what it needs to be allowed ("list nodes").
+pub fn refusal(error: &kube::Error, right: &str) -> Refusal {
+    match error {
+        kube::Error::Api(status) => refused(status, right),
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Refusal::NotKubernetes,
+        error => unanswered(error),
+    }
+}
+
+/// Why there is no answer.
+pub(super) fn unanswered(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    let why = match Late::of(error) {
+        Some(late) => late.to_string(),
+        None => chain(error),
+    };
+    Refusal::Unanswered { why }
+}
+
+/// What an answer that refuses means.
+pub(super) fn refused(status: &Status, right: &str) -> Refusal {
+    let code = status.code;
+    if status.reason == NOT_KUBERNETES {
+        return match code {
+            401 => Refusal::Credentials,
+            500.. => Refusal::Gateway { code },
+            _ => Refusal::NotKubernetes,
+        };
+    }
+    let said = said(status);
+    match code {
+        401 => Refusal::Credentials,
+        403 => Refusal::Forbidden {
+            right: right.to_owned(),
+            said,
+        },
+        404 => Refusal::NotFound { said },
+        409 if status.is_already_exists() => Refusal::AlreadyExists,
+        409 => Refusal::Conflict { said },
+        422 if names_another(status) => Refusal::Conflict { said },
+        410 => Refusal::Expired,
+        429 | 500.. => Refusal::Busy { said },
+        _ => Refusal::Rejected { said },
+    }
+}
+
+/// Whether the object is another one than the uid in the request says.
+fn names_another(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.field == UID)
+}
+
+/// What an answer says, on one line.
+fn said(status: &Status) -> String {
+    match (status.message.as_str(), status.reason.as_str()) {
+        ("", reason) => format!("HTTP {} {}", status.code, line(reason)),
+        (message, _) => line(message),
+    }
+}
 
 /// An error with its causes, which say more than it does.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    if let Some(late) = Late::of(error) {
-        return late.to_string();
-    }
-    let mut text = alone(error);
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        let more = alone(inner);
+        let more = inner.to_string();
         if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
         cause = inner.source();
     }
     line(&text)
-}
-
-/// One error of a chain. Those of an answer that refuses show themselves, and those around them, with all their fields, as no
-/// user wants them.
-fn alone(error: &(dyn std::error::Error + 'static)) -> String {
-    let status = match error.downcast_ref() {
-        Some(kube::Error::Api(status)) => Some(&**status),
-        _ => error
-            .downcast_ref::<Box<Status>>()
-            .map(|status| &**status)
-            .or_else(|| error.downcast_ref()),
-    };
-    match (status, error.source()) {
-        (Some(status), _) => said(status),
-        (None, Some(cause)) if !cause.to_string().is_empty() => {
-            error.to_string().replace(&cause.to_string(), &alone(cause))
-        }
-        (None, _) => error.to_string(),
-    }
-}
-
-/// A request that failed, in a sentence. `right`: what it needs to be allowed ("list nodes").
-pub fn failure(error: &kube::Error, right: &str) -> String {
-    match error {
-        kube::Error::Api(status) => refusal(status, right),
-        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
-            "what answers is no Kubernetes API server: correct the address".to_owned()
-        }
-        error => format!("it does not answer: {}", chain(error)),
-    }
-}
-
-/// An answer that refuses, in a sentence that says what to do.
-pub fn refusal(status: &Status, right: &str) -> String {
-    match status.code {
-        401 => {
-            "the API server does not accept these credentials: renew the token or the kubeconfig"
-                .to_owned()
-        }
-        403 if status.reason != NOT_KUBERNETES => format!(
-            "not allowed to {right}: give this user that right (deploy/kustomize/base/rbac.yaml has it)"
-        ),
-        _ => said(status),
-    }
-}
-
-/// What an answer says. A page of another server is left out; a load balancer in front of the API server has one too.
-fn said(status: &Status) -> String {
-    let code = status.code;
-    match status.reason.as_str() {
-        NOT_KUBERNETES if code >= 500 => {
-            format!("HTTP {code} of something in front of the API server")
-        }
-        NOT_KUBERNETES => {
-            format!(
-                "HTTP {code} of something that is no Kubernetes API server: correct the address"
-            )
-        }
-        reason if status.message.is_empty() => format!("HTTP {code} {}", line(reason)),
-        _ => line(&status.message),
-    }
 }
 
 /// One line, and no endless one.
@@ -224,7 +222,7 @@ fn line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use kube::runtime::watcher;
+    use kube::core::response::{StatusCause, StatusDetails};
 
     use super::*;
 
@@ -254,34 +252,66 @@ mod tests {
             ),
             (
                 answer(503, &page, NOT_KUBERNETES),
-                "HTTP 503 of something in front",
+                "HTTP 503 from something in front",
             ),
             (
                 answer(500, "etcd is\naway", "InternalError"),
                 "etcd is away",
             ),
+            (
+                answer(500, &"etcd ".repeat(100), "InternalError"),
+                "etcd etcd",
+            ),
         ] {
-            let told = failure(&error, "list nodes");
-            assert!(told.contains(expected), "{told}");
-            for text in [told, chain(&error)] {
-                let leaks = ["Status {", "ApiError", "<html>", "\n"];
-                assert!(!leaks.iter().any(|l| text.contains(l)), "{text}");
-                assert!(text.len() <= LONGEST, "{text}");
-            }
+            let text = refusal(&error, "list nodes").to_string();
+            assert!(text.contains(expected), "{text}");
+            let leaks = ["Status {", "ApiError", "<html>", "\n"];
+            assert!(!leaks.iter().any(|l| text.contains(l)), "{text}");
+            assert!(text.len() <= LONGEST + 100, "{text}");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_known_by_code_and_reason_whatever_its_message_says() {
+        let kind =
+            |code, reason: &str| refusal(&answer(code, "x cannot already exists", reason), "r");
+        assert!(matches!(kind(404, "NotFound"), Refusal::NotFound { .. }));
+        assert_eq!(kind(409, "AlreadyExists"), Refusal::AlreadyExists);
+        assert!(matches!(kind(409, "Conflict"), Refusal::Conflict { .. }));
+        assert_eq!(kind(410, "Expired"), Refusal::Expired);
+        assert!(matches!(kind(422, "Invalid"), Refusal::Rejected { .. }));
+        assert!(matches!(kind(429, "TooManyRequests"), Refusal::Busy { .. }));
+        assert!(matches!(
+            kind(503, "ServiceUnavailable"),
+            Refusal::Busy { .. }
+        ));
+    }
+
+    #[test]
+    fn a_write_to_an_object_that_was_made_anew_is_a_conflict() {
+        let mut status = Status::failure("Service \"web\" is invalid", "Invalid").with_code(422);
+        let about = |field: &str| StatusDetails {
+            name: "web".into(),
+            group: String::new(),
+            kind: "Service".into(),
+            uid: String::new(),
+            causes: vec![StatusCause {
+                reason: "FieldValueInvalid".into(),
+                message: "field is immutable".into(),
+                field: field.into(),
+            }],
+            retry_after_seconds: 0,
+        };
+        status.details = Some(about("metadata.uid"));
+        assert!(matches!(refused(&status, "r"), Refusal::Conflict { .. }));
+        status.details = Some(about("spec.ports"));
+        assert!(matches!(refused(&status, "r"), Refusal::Rejected { .. }));
     }
 
     #[test]
     fn an_answer_in_another_language_is_not_of_an_api_server() {
         let error = serde_json::from_str::<u8>("<html>").unwrap_err();
-        let told = failure(&kube::Error::SerdeError(error), "list nodes");
-        assert!(told.contains("no Kubernetes API server"), "{told}");
-    }
-
-    #[test]
-    fn the_answer_within_another_error_shows_no_fields_either() {
-        let error = answer(500, "etcd is away", "InternalError");
-        let told = chain(&watcher::Error::InitialListFailed(error));
-        assert_eq!(told, "failed to perform initial object list: etcd is away");
+        let refusal = refusal(&kube::Error::SerdeError(error), "list nodes");
+        assert_eq!(refusal, Refusal::NotKubernetes);
     }
 }

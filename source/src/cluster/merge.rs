@@ -13,9 +13,10 @@ use std::mem;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::problem::Problem;
+use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
+use ferrolb_api::refusal::Refusal;
 
-use crate::decode::Decoded;
+use crate::decode::{Decoded, FieldError};
 
 /// One thing that a watch says.
 #[derive(Debug)]
@@ -30,27 +31,12 @@ pub(super) enum News {
     Applied(ObjectKey, Box<Decoded>),
     /// An object is gone.
     Deleted(ObjectKey),
-    /// The API server has an error; it is asked again.
-    Failed(String),
-    /// It does not allow it; it is asked again, as somebody may give the right.
-    Refused(String),
-    /// It did not answer. How that shows differs from one attempt to the next, so what was said first stands.
-    Away(String),
+    /// It came to nothing; it is asked again.
+    Failed(Refusal),
     /// It has not failed for a while.
     Recovered,
     /// The API server does not know the kind; counts as an empty list where nothing was ever listed.
-    Unknown(String),
-}
-
-/// Why a watch has nothing to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    /// The API server is away.
-    Away,
-    /// It does not allow it.
-    Refused,
-    /// Anything else.
-    Other,
+    Unknown(Refusal),
 }
 
 #[derive(Debug)]
@@ -61,7 +47,7 @@ struct Watch {
     list: Option<BTreeMap<ObjectKey, Box<Decoded>>>,
     ready: bool,
     /// What is wrong.
-    fault: Option<(String, Cause)>,
+    fault: Option<Refusal>,
     problems: BTreeMap<ObjectKey, Vec<Problem>>,
 }
 
@@ -130,22 +116,17 @@ impl Merge {
             }
             News::Failed(why) => {
                 watch.list = None;
-                watch.fault = Some((why, Cause::Other));
-            }
-            News::Refused(why) => {
-                watch.list = None;
-                watch.fault = Some((why, Cause::Refused));
-            }
-            News::Away(why) => {
-                watch.list = None;
-                let known = watch.fault.take().filter(|(_, c)| *c == Cause::Away);
-                watch.fault = known.or(Some((why, Cause::Away)));
+                // How a server that is away shows differs from one attempt to the next, so what was said first stands.
+                let away = |r: &Refusal| matches!(r, Refusal::Unanswered { .. });
+                if !(away(&why) && watch.fault.as_ref().is_some_and(away)) {
+                    watch.fault = Some(why);
+                }
             }
             News::Recovered => watch.fault = None,
             News::Unknown(why) => {
                 watch.list = None;
                 watch.ready = true;
-                watch.fault = Some((why, Cause::Other));
+                watch.fault = Some(why);
             }
         }
         self.problems_changed |= told || before != (watch.fault.clone(), watch.problems.len());
@@ -176,7 +157,7 @@ impl Merge {
     pub(super) fn waits_for(&self) -> Vec<String> {
         let waiting = self.watches.iter().filter(|w| !w.ready);
         let sentence = |w: &Watch| match &w.fault {
-            Some((why, _)) => format!("{}: {why}", w.kind),
+            Some(why) => format!("{}: {why}", w.kind),
             None => format!("{}: no complete list yet", w.kind),
         };
         waiting.map(sentence).collect()
@@ -186,7 +167,7 @@ impl Merge {
     pub(super) fn refusals(&self) -> Vec<String> {
         let waiting = self.watches.iter().filter(|w| !w.ready);
         let refused = waiting.filter_map(|w| match &w.fault {
-            Some((why, Cause::Refused)) => Some(format!("{}: {why}", w.kind)),
+            Some(why) if why.lacks_right() => Some(format!("{}: {why}", w.kind)),
             _ => None,
         });
         refused.collect()
@@ -194,11 +175,14 @@ impl Merge {
 
     fn problems(&self) -> Vec<Problem> {
         let faults = self.watches.iter().filter_map(|w| {
-            Some(Problem {
-                object: w.kind.to_string(),
-                message: w.fault.as_ref()?.0.clone(),
-                ..Problem::default()
-            })
+            let refusal = w.fault.clone()?;
+            let consequence = match refusal {
+                // There may be no such kind in this cluster.
+                Refusal::UnknownKind { .. } => Consequence::Nothing,
+                _ => Consequence::Frozen,
+            };
+            let about = Subject::Kind { kind: w.kind };
+            Some(Problem::new(about, Cause::Api { refusal }).so(consequence))
         });
         let of_objects = self
             .watches
@@ -213,24 +197,24 @@ type Pending = BTreeMap<(Kind, ObjectKey), Option<Object>>;
 impl Watch {
     /// Says whether its problems changed.
     fn take(&mut self, key: ObjectKey, decoded: Decoded, pending: &mut Pending) -> bool {
-        let title = format!("{} {key}", self.kind);
-        let problem = |error: crate::decode::FieldError| Problem {
-            origin: String::new(),
-            object: title.clone(),
-            field: error.field,
-            message: error.message,
-        };
+        let subject = Subject::object_of(self.kind, key.clone());
+        let problem = |error: FieldError, consequence| error.problem(subject.clone(), consequence);
         let problems: Vec<Problem> = match decoded {
             Decoded::Good(object, notes) => {
                 self.upsert(key.clone(), *object, pending);
-                notes.into_iter().map(problem).collect()
+                let notes = notes.into_iter();
+                notes
+                    .map(|note| problem(note, Consequence::Partial))
+                    .collect()
             }
-            Decoded::Broken(_, error) => vec![problem(error)],
+            Decoded::Broken(_, error) => vec![problem(error, Consequence::Kept)],
             Decoded::Ignored(note) => {
                 if self.known.remove(&key).is_some() {
                     pending.insert((self.kind, key.clone()), None);
                 }
-                note.into_iter().map(problem).collect()
+                let note = note.into_iter();
+                note.map(|note| problem(note, Consequence::Nothing))
+                    .collect()
             }
         };
         if problems.is_empty() {

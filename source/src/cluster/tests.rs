@@ -3,6 +3,7 @@
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::refusal::Refusal;
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
@@ -10,6 +11,21 @@ use super::merge::{Merge, News};
 use super::object::Watched;
 use super::watch::{Resources, Settings, resources};
 use crate::decode;
+
+fn failed(said: &str) -> News {
+    News::Failed(Refusal::Rejected { said: said.into() })
+}
+
+fn away(why: &str) -> News {
+    News::Failed(Refusal::Unanswered { why: why.into() })
+}
+
+fn forbidden() -> News {
+    News::Failed(Refusal::Forbidden {
+        right: "list services".into(),
+        said: String::new(),
+    })
+}
 
 const SERVICES: usize = 0;
 const NODES: usize = 1;
@@ -76,7 +92,7 @@ fn nothing_is_delivered_before_every_watch_has_its_first_list() {
     merge.hear(SERVICES, applied("b", 80));
     assert_eq!(merge.take(), None);
     assert_eq!(merge.waits_for(), ["Node: no complete list yet"]);
-    merge.hear(NODES, News::Failed("refused".into()));
+    merge.hear(NODES, failed("refused"));
     assert_eq!(merge.take(), None);
     assert_eq!(merge.waits_for(), ["Node: refused"]);
     merge.hear(NODES, News::ListBegins);
@@ -88,9 +104,14 @@ fn nothing_is_delivered_before_every_watch_has_its_first_list() {
 #[test]
 fn a_missing_right_is_told_from_what_passes_by_itself_until_it_is_given() {
     let mut merge = merge();
-    merge.hear(SERVICES, News::Refused("not allowed".into()));
-    merge.hear(NODES, News::Failed("overloaded".into()));
-    assert_eq!(merge.refusals(), ["Service: not allowed"]);
+    merge.hear(SERVICES, forbidden());
+    merge.hear(NODES, failed("overloaded"));
+    assert_eq!(
+        merge.refusals(),
+        [
+            "Service: not allowed to list services: give this user that right (deploy/kustomize/base/rbac.yaml has it)"
+        ]
+    );
     list(&mut merge, &[]);
     assert_eq!(merge.refusals(), Vec::<String>::new());
 }
@@ -120,10 +141,13 @@ fn a_new_list_counts_when_it_is_complete_and_only_its_difference() {
 fn a_list_that_breaks_off_removes_nothing() {
     let mut merge = begun();
     merge.hear(SERVICES, News::ListBegins);
-    merge.hear(SERVICES, News::Failed("refused".into()));
+    merge.hear(SERVICES, failed("refused"));
     let batch = merge.take().unwrap();
     assert!(batch.changes.is_empty());
-    assert_eq!(batch.problems.unwrap()[0].to_string(), "Service: refused");
+    assert_eq!(
+        batch.problems.unwrap()[0].to_string(),
+        "Service: refused; everything stays as it is until that changes"
+    );
     list(&mut merge, &["a", "b"]);
     let batch = merge.take().unwrap();
     assert_eq!((batch.changes, batch.problems), (vec![], Some(vec![])));
@@ -133,7 +157,7 @@ fn a_list_that_breaks_off_removes_nothing() {
 fn a_kind_that_vanishes_from_the_server_removes_nothing() {
     let mut merge = begun();
     merge.hear(SERVICES, News::ListBegins);
-    merge.hear(SERVICES, News::Unknown("not known".into()));
+    merge.hear(SERVICES, News::Unknown(Refusal::NotKubernetes));
     assert!(merge.take().unwrap().changes.is_empty());
 }
 
@@ -141,7 +165,7 @@ fn a_kind_that_vanishes_from_the_server_removes_nothing() {
 fn a_kind_that_the_server_does_not_know_is_no_barrier() {
     let mut merge = merge();
     list(&mut merge, &["a"]);
-    merge.hear(NODES, News::Unknown("not known".into()));
+    merge.hear(NODES, News::Unknown(Refusal::NotKubernetes));
     let batch = merge.take().unwrap();
     assert_eq!(names(&batch), ["+a"]);
     assert_eq!(batch.problems.unwrap().len(), 1);
@@ -150,8 +174,8 @@ fn a_kind_that_the_server_does_not_know_is_no_barrier() {
 #[test]
 fn a_fault_ends_when_the_watch_works_again() {
     let mut merge = begun();
-    merge.hear(SERVICES, News::Failed("refused".into()));
-    merge.hear(SERVICES, News::Failed("refused".into()));
+    merge.hear(SERVICES, failed("refused"));
+    merge.hear(SERVICES, failed("refused"));
     assert_eq!(merge.take().unwrap().problems.unwrap().len(), 1);
     assert_eq!(merge.take(), None);
     merge.hear(SERVICES, News::Recovered);
@@ -165,14 +189,22 @@ fn a_server_that_is_away_is_told_once_whatever_the_attempts_end_with() {
         Some(problems.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     let mut merge = begun();
-    merge.hear(SERVICES, News::Away("reset by peer".into()));
-    assert_eq!(told(&mut merge).unwrap(), ["Service: reset by peer"]);
+    merge.hear(SERVICES, away("reset by peer"));
+    assert_eq!(
+        told(&mut merge).unwrap(),
+        [
+            "Service: the API server does not answer (reset by peer); everything stays as it is until that changes"
+        ]
+    );
     for attempt in ["refused", "reset by peer", "timed out"] {
-        merge.hear(SERVICES, News::Away(attempt.into()));
+        merge.hear(SERVICES, away(attempt));
         assert_eq!(told(&mut merge), None, "{attempt}");
     }
-    merge.hear(SERVICES, News::Failed("not allowed".into()));
-    assert_eq!(told(&mut merge).unwrap(), ["Service: not allowed"]);
+    merge.hear(SERVICES, failed("not allowed"));
+    assert_eq!(
+        told(&mut merge).unwrap(),
+        ["Service: not allowed; everything stays as it is until that changes"]
+    );
 }
 
 #[test]
@@ -199,12 +231,12 @@ fn a_broken_object_keeps_its_last_good_state_and_leaves_a_problem() {
     let batch = merge.take().unwrap();
     assert!(batch.changes.is_empty());
     let problem = &batch.problems.unwrap()[0];
-    assert_eq!(problem.object, "Service default/a");
+    assert!(problem.is_about(Kind::Service, &key("a")));
     assert_eq!(problem.field, "spec.ports[0].port");
     merge.hear(SERVICES, applied("a", 99_998));
     assert!(
         merge.take().unwrap().problems.unwrap()[0]
-            .message
+            .message()
             .contains("99998")
     );
     merge.hear(SERVICES, applied("a", 80));

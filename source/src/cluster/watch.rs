@@ -3,16 +3,17 @@
 use std::time::{Duration, Instant};
 
 use ferrolb_api::object::Kind;
+use ferrolb_api::refusal::Refusal;
 use ferrolb_api::{Backoff, ObjectKey};
 use futures_util::StreamExt;
-use kube::core::{ApiResource, Status};
+use kube::core::ApiResource;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Error as WatchError, Event};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 
 use super::Right;
-use super::access::{chain, refusal};
+use super::access::{self, refused, unanswered};
 use super::merge::News;
 use super::object::Watched;
 use crate::decode::{self, METALLB_NAMESPACE};
@@ -52,12 +53,14 @@ pub(super) struct Resource {
     resource: ApiResource,
     /// The only namespace; `None`: all of them, or none where the kind has none.
     namespace: Option<String>,
+    /// The only object, by its name.
+    only: Option<&'static str>,
     config: Config,
     /// Namespace of MetalLB's objects.
     metallb: String,
 }
 
-/// A connection that died silently is noticed after this.
+/// How long a watch asks for. One that says nothing for longer is begun again by `kube`'s watcher, 5 s later.
 const WATCH_SECONDS: u32 = 120;
 
 pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
@@ -75,6 +78,7 @@ pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
                 plural: plural.to_owned(),
             },
             namespace: namespaced.then(|| settings.namespace.clone()),
+            only: None,
             config: Config::default().timeout(WATCH_SECONDS),
             metallb: settings.namespace.clone(),
         };
@@ -99,7 +103,9 @@ pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
         true,
     );
     // The right to read one ConfigMap is enough for a list with this selector.
-    legacy.config = legacy.config.fields("metadata.name=config");
+    let name = "config";
+    legacy.only = Some(name);
+    legacy.config = legacy.config.fields(&format!("metadata.name={name}"));
     all.push(legacy);
     if settings.resources == Resources::Node {
         let slices = "discovery.k8s.io";
@@ -172,9 +178,8 @@ pub(super) async fn follow(
             }
             Err(error) => {
                 failing = true;
-                let why = sentence(&error, &resource);
-                let code = answer(&error).map(|status| status.code);
-                if code == Some(404) {
+                let why = refusal(&error, &resource);
+                if matches!(why, Refusal::UnknownKind { .. }) {
                     let since = *unknown.get_or_insert_with(Instant::now);
                     if since.elapsed() >= UNKNOWN_FOR {
                         News::Unknown(why)
@@ -183,11 +188,7 @@ pub(super) async fn follow(
                     }
                 } else {
                     unknown = None;
-                    match code {
-                        Some(401 | 403) => News::Refused(why),
-                        Some(_) => News::Failed(why),
-                        None => News::Away(why),
-                    }
+                    News::Failed(why)
                 }
             }
         };
@@ -199,12 +200,11 @@ pub(super) async fn follow(
 
 impl Resource {
     pub(super) fn right(&self) -> Right {
-        let name = |fields: &String| fields.strip_prefix("metadata.name=").map(str::to_owned);
         Right {
             group: self.resource.group.clone(),
             resource: self.resource.plural.clone(),
             namespace: self.namespace.clone(),
-            name: self.config.field_selector.as_ref().and_then(name),
+            name: self.only.map(str::to_owned),
         }
     }
 
@@ -236,48 +236,27 @@ fn key(object: &Watched) -> ObjectKey {
     ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// The answer, where there is one that refuses.
-fn answer(error: &WatchError) -> Option<&Status> {
-    match error {
-        WatchError::InitialListFailed(kube::Error::Api(status))
-        | WatchError::WatchStartFailed(kube::Error::Api(status))
-        | WatchError::WatchFailed(kube::Error::Api(status))
-        | WatchError::WatchError(status) => Some(status),
-        _ => None,
-    }
-}
-
-/// What went wrong and what to do.
-fn sentence(error: &WatchError, resource: &Resource) -> String {
+/// Why the watch came to nothing.
+fn refusal(error: &WatchError, resource: &Resource) -> Refusal {
     let plural = &resource.resource.plural;
     let of_group = match resource.resource.group.as_str() {
         "" => plural.clone(),
         group => format!("{plural}.{group}"),
     };
-    let Some(status) = answer(error) else {
-        let why = match error {
-            WatchError::InitialListFailed(inner)
-            | WatchError::WatchStartFailed(inner)
-            | WatchError::WatchFailed(inner) => chain(inner),
-            other => chain(other),
-        };
-        return format!("the API server does not answer ({why}); all stays as it is until it does");
-    };
-    match status.code {
-        401 | 403 => {
+    match error {
+        WatchError::InitialListFailed(kube::Error::Api(status))
+        | WatchError::WatchStartFailed(kube::Error::Api(status))
+        | WatchError::WatchFailed(kube::Error::Api(status))
+        | WatchError::WatchError(status) => {
             let place = resource.namespace.as_ref();
             let place = place.map(|n| format!(" in namespace {n}"));
             let place = place.unwrap_or_default();
-            refusal(status, &format!("list and watch {of_group}{place}"))
+            refused(status, &format!("list and watch {of_group}{place}")).of_kind(&of_group)
         }
-        404 => format!(
-            "the API server does not know {of_group}: apply the definitions that `ferrolb crds` prints, if you use them"
-        ),
-        410 => "the API server has forgotten what changed meanwhile: listing again".to_owned(),
-        _ => format!(
-            "the API server has an error instead of an answer ({}); all stays as it is until it has one",
-            refusal(status, "")
-        ),
+        WatchError::InitialListFailed(inner)
+        | WatchError::WatchStartFailed(inner)
+        | WatchError::WatchFailed(inner) => access::refusal(inner, ""),
+        other => unanswered(other),
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::problem::{Cause, Consequence, Problem, Subject, shown};
 use serde_json::Value;
 
 pub(crate) mod annotations;
@@ -44,6 +45,14 @@ impl FieldError {
             message: message.into(),
         }
     }
+
+    /// The same as a problem with an object.
+    pub(crate) fn problem(self, subject: Subject, consequence: Consequence) -> Problem {
+        let cause = Cause::Invalid { text: self.message };
+        Problem::new(subject, cause)
+            .field(self.field)
+            .so(consequence)
+    }
 }
 
 /// What an object turned out to be.
@@ -57,20 +66,33 @@ pub enum Decoded {
     Ignored(Option<FieldError>),
 }
 
-/// How an object is called in messages: `Kind namespace/name`, as far as it can be read.
-pub fn title(value: &Value, default_namespace: &str) -> String {
-    let kind = text(value, "/kind").unwrap_or("object");
-    let namespace = match kind {
+/// What a message about an object is about: the object, where kind and name are right, else what can be read of them, quoted
+/// where it would do harm in a terminal.
+pub fn subject(value: &Value, default_namespace: &str) -> Subject {
+    let Some(kind_name) = text(value, "/kind") else {
+        return Subject::Other {
+            title: "object".to_owned(),
+        };
+    };
+    let api_version = text(value, "/apiVersion").unwrap_or_default();
+    if let Ok(Some(kind)) = kind(kind_name, api_version) {
+        if kind == Kind::ProxyConfig {
+            return Subject::Kind { kind };
+        }
+        if let Ok(key) = key(value, kind, default_namespace) {
+            return Subject::object_of(kind, key);
+        }
+    }
+    let namespace = match kind_name {
         "Node" | "KubeProxyConfiguration" => "",
         _ => text(value, "/metadata/namespace").unwrap_or(default_namespace),
     };
-    match text(value, "/metadata/name") {
-        Some(name) => {
-            let title = format!("{kind} {}", ObjectKey::new(namespace, name));
-            title.chars().take(400).collect()
-        }
-        None => kind.chars().take(100).collect(),
-    }
+    let kind = shown(kind_name);
+    let title = match text(value, "/metadata/name") {
+        Some(name) => format!("{kind} {}", ObjectKey::new(shown(namespace), shown(name))),
+        None => kind,
+    };
+    Subject::Other { title }
 }
 
 /// Where MetalLB 0.9 looks for its configuration by default.

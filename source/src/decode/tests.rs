@@ -31,13 +31,11 @@ fn service(spec: &str) -> Service {
     }
 }
 
-/// The problems of a text, as they are printed.
+/// The problems of a text, as they are printed, without what follows from them.
 fn problems(text: &str) -> Vec<String> {
-    read(text)
-        .problems
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    let problems = read(text).problems.into_iter();
+    let cause = |problem: Problem| problem.so(Consequence::Nothing).to_string();
+    problems.map(cause).collect()
 }
 
 fn pool(addresses: &str) -> String {
@@ -622,7 +620,7 @@ fn a_manifest_that_does_not_parse_spoils_itself_alone() {
         problems[0].starts_with("a.yaml:8: this is not valid YAML: "),
         "{problems:?}"
     );
-    assert!(problems[0].ends_with("; what it said before stays"));
+    assert!(problems[0].ends_with("; its previous version stays in force"));
     assert_eq!(read.objects[0].origin, "a.yaml:2");
 }
 
@@ -667,6 +665,21 @@ fn objects_without_identity_are_told() {
 }
 
 #[test]
+fn kinds_and_names_with_control_characters_are_quoted() {
+    for text in [
+        "apiVersion: v1\nkind: Service\nmetadata: {name: \"a\\e[2J\", namespace: \"x\\0\"}\n",
+        "apiVersion: v1\nkind: Node\nmetadata: {name: \"a\\u202eb\"}\n",
+        "apiVersion: 5\nkind: \"\\e[2J\"\n",
+    ] {
+        let [problem] = &problems(text)[..] else {
+            panic!("{text}");
+        };
+        let plain = |c: char| c.is_ascii_graphic() || c == ' ';
+        assert!(problem.chars().all(plain), "{problem}");
+    }
+}
+
+#[test]
 fn other_kinds_are_of_no_concern() {
     for text in [
         "kind: Deployment\napiVersion: apps/v1\n",
@@ -685,7 +698,7 @@ fn lists_are_opened_and_their_items_named_in_errors() {
     assert_eq!(got.objects.len(), 1);
     assert_eq!(
         got.problems[0].to_string(),
-        "a.yaml:13: Service default/b: spec.ports[0].port: 0 is not a port: use 1 to 65535"
+        "a.yaml:13: Service default/b: spec.ports[0].port: 0 is not a port: use 1 to 65535; its previous version stays in force"
     );
     let typed = "{\"apiVersion\": \"v1\", \"kind\": \"ServiceList\", \"items\": [{\"metadata\": {\"name\": \"a\"}, \"spec\": {\"ports\": [{\"port\": 80}]}}]}";
     assert_eq!(read(typed).objects.len(), 1);
@@ -696,9 +709,7 @@ fn a_key_given_twice_is_refused() {
     let text = "apiVersion: v1\nkind: Service\nkind: Node\n";
     assert_eq!(
         problems(text),
-        [
-            "a.yaml:3: this is not valid YAML: duplicate mapping key: kind; what it said before stays"
-        ]
+        ["a.yaml:3: this is not valid YAML: duplicate mapping key: kind"]
     );
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::problem::Problem;
+use ferrolb_api::problem::{Cause, Consequence, Excess, Problem, Subject};
 use serde_json::Value;
 
 use super::locate::line_of;
@@ -51,11 +51,12 @@ pub fn read(file: &str, namespace: &str, text: &str) -> Read {
     for (line, document) in documents(text) {
         if left == 0 {
             read.unknown = true;
-            read.problems.push(Problem {
-                origin: format!("{file}:{line}"),
-                message: format!("more than {MOST_OBJECTS} objects are in one file: split it"),
-                ..Problem::default()
-            });
+            let cause = Cause::TooMany {
+                what: Excess::Objects,
+                most: MOST_OBJECTS,
+            };
+            let problem = Problem::new(Subject::Input, cause);
+            read.problems.push(problem.at(format!("{file}:{line}")));
             break;
         }
         let mut reader = Reader {
@@ -73,11 +74,11 @@ pub fn read(file: &str, namespace: &str, text: &str) -> Read {
             Err(error) => {
                 let at = line + error.line.unwrap_or(1).saturating_sub(1);
                 read.unknown = true;
-                read.problems.push(Problem {
-                    origin: format!("{file}:{at}"),
-                    message: format!("this is not valid YAML: {error}; what it said before stays"),
-                    ..Problem::default()
-                });
+                let cause = Cause::NotYaml {
+                    error: error.to_string(),
+                };
+                let problem = Problem::new(Subject::Input, cause).so(Consequence::Kept);
+                read.problems.push(problem.at(format!("{file}:{at}")));
             }
         }
     }
@@ -110,42 +111,39 @@ impl Reader<'_> {
             return;
         }
         *self.left -= 1;
-        let title = decode::title(&value, self.namespace);
+        let subject = decode::subject(&value, self.namespace);
         match decode::object(&value, self.namespace) {
             Decoded::Good(object, notes) => {
                 for note in notes {
-                    self.problem(&title, path, note);
+                    self.problem(&subject, path, note, Consequence::Partial);
                 }
-                self.good(*object, &title, path);
+                self.good(*object, subject, path);
             }
             Decoded::Broken(identity, error) => {
-                self.problem(&title, path, error);
+                self.problem(&subject, path, error, Consequence::Kept);
                 match identity {
                     Some(identity) => self.read.broken.push(identity),
                     None => self.read.unknown = true,
                 }
             }
             Decoded::Ignored(note) => {
-                tracing::debug!(file = self.file, object = title, "not read");
+                tracing::debug!(file = self.file, object = %subject, "not read");
                 if let Some(note) = note {
-                    self.problem(&title, path, note);
+                    self.problem(&subject, path, note, Consequence::Nothing);
                 }
             }
         }
     }
 
-    fn good(&mut self, object: Object, title: &str, path: &str) {
+    fn good(&mut self, object: Object, subject: Subject, path: &str) {
         let identity = (object.kind(), object.key());
         match self.seen.get(&identity) {
             Some(first) => {
-                let origin = self.origin(path);
-                let message = format!("the same object is at {first}, which is used: remove one");
-                self.read.problems.push(Problem {
-                    origin,
-                    object: title.to_owned(),
-                    field: String::new(),
-                    message,
-                });
+                let cause = Cause::Duplicate {
+                    first: first.clone(),
+                };
+                let problem = Problem::new(subject, cause).at(self.origin(path));
+                self.read.problems.push(problem);
             }
             None => {
                 let origin = self.origin("");
@@ -155,14 +153,16 @@ impl Reader<'_> {
         }
     }
 
-    fn problem(&mut self, title: &str, path: &str, error: FieldError) {
-        let field = join(path, &error.field);
-        self.read.problems.push(Problem {
-            origin: self.origin(&field),
-            object: title.to_owned(),
-            field: error.field,
-            message: error.message,
-        });
+    fn problem(
+        &mut self,
+        subject: &Subject,
+        path: &str,
+        error: FieldError,
+        consequence: Consequence,
+    ) {
+        let origin = self.origin(&join(path, &error.field));
+        let problem = error.problem(subject.clone(), consequence).at(origin);
+        self.read.problems.push(problem);
     }
 
     /// The place of a field, or of the document as a whole, which costs nothing. So that a file full of errors is not read

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ferrolb_api::problem::Problem;
+use ferrolb_api::problem::{Cause, Consequence, Excess, Problem, Subject, Unreadable};
 
 use super::disk::{Disk, Kernel};
 use super::document::{self, Read};
@@ -136,27 +136,26 @@ impl Scanner {
     }
 
     fn subfolder(&mut self, path: String, full: &Path, prefix: &str, scan: &mut Scan) {
-        let mut problem = |message: String| {
-            scan.problems.push(Problem {
-                origin: path.clone(),
-                message,
-                ..Problem::default()
-            });
+        let misplaced = |text: String| {
+            let cause = Cause::Misplaced { text };
+            Problem::new(Subject::Input, cause).at(path.clone())
         };
         if !prefix.is_empty() {
-            problem("a folder within a subfolder is not read: move its files up".into());
+            let text = "a folder within a subfolder is not read: move its files up";
+            scan.problems.push(misplaced(text.into()));
         } else if self.disk.is_link(full) {
-            problem("a link to a folder is not followed: make it a folder of its own".into());
+            let text = "a link to a folder is not followed: make it a folder of its own";
+            scan.problems.push(misplaced(text.into()));
         } else if let Err(error) = check_name("", &path, 63) {
-            problem(format!("a subfolder is a namespace, and {}", error.message));
+            let text = format!("a subfolder is a namespace, and {}", error.message);
+            scan.problems.push(misplaced(text));
         } else {
             match self.list(full) {
                 Ok(names) => self.folder(&format!("{path}/"), &path, names, scan),
                 // Gone since its parent was listed: the next look will tell.
                 Err(error) => {
-                    problem(format!(
-                        "this folder cannot be read: {error}; what its files said before stays"
-                    ));
+                    let problem = cannot_read(Unreadable::Folder, &path, &error);
+                    scan.problems.push(problem);
                     scan.blind.push(format!("{path}/"));
                 }
             }
@@ -182,14 +181,12 @@ impl Scanner {
         if scan.files.len() >= self.limits.files {
             if !scan.blind.iter().any(String::is_empty) {
                 scan.blind.push(String::new());
-                scan.problems.push(Problem {
-                    origin: path,
-                    message: format!(
-                        "there are more than {} files: this one and those after it are not read",
-                        self.limits.files
-                    ),
-                    ..Problem::default()
-                });
+                let cause = Cause::TooMany {
+                    what: Excess::Files,
+                    most: self.limits.files,
+                };
+                let problem = Problem::new(Subject::Input, cause);
+                scan.problems.push(problem.at(path));
             }
             return;
         }
@@ -226,14 +223,18 @@ impl Scanner {
 fn unreadable(path: String, error: &io::Error, scan: &mut Scan) {
     let read = Read {
         unknown: true,
-        problems: vec![Problem {
-            origin: path.clone(),
-            message: format!("this file cannot be read: {error}; what it said before stays"),
-            ..Problem::default()
-        }],
+        problems: vec![cannot_read(Unreadable::File, &path, error)],
         ..Read::default()
     };
     scan.files.insert(path, Arc::new(read));
+}
+
+fn cannot_read(what: Unreadable, path: &str, error: &io::Error) -> Problem {
+    let error = error.to_string();
+    let cause = Cause::Unreadable { what, error };
+    Problem::new(Subject::Input, cause)
+        .at(path)
+        .so(Consequence::Kept)
 }
 
 fn is_manifest(name: &str) -> bool {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::problem::Problem;
+use ferrolb_api::problem::{Cause, Consequence, Problem, Subject, Unreadable};
 
 use super::document::Found;
 use super::scan::Scan;
@@ -245,24 +245,22 @@ impl Settle {
     }
 }
 
-const MISSING: &str = "the manifests folder cannot be read";
-
 fn missing(error: &str) -> Problem {
-    Problem {
-        message: format!("{MISSING}: {error}; all stays as it is until it is back"),
-        ..Problem::default()
-    }
+    let cause = Cause::Unreadable {
+        what: Unreadable::Manifests,
+        error: error.to_owned(),
+    };
+    Problem::new(Subject::Input, cause).so(Consequence::Frozen)
 }
 
 fn is_missing(problem: &Problem) -> bool {
-    problem.message.starts_with(MISSING)
+    let manifests = Unreadable::Manifests;
+    matches!(&problem.cause, Cause::Unreadable { what, .. } if *what == manifests)
 }
 
-fn twice(identity: &Identity, origin: &str, earlier: &str) -> Problem {
-    Problem {
-        origin: origin.to_owned(),
-        object: format!("{} {}", identity.0, identity.1),
-        field: String::new(),
-        message: format!("the same object is in {earlier}, which is used: remove one"),
-    }
+fn twice((kind, key): &Identity, origin: &str, first: &str) -> Problem {
+    let cause = Cause::Duplicate {
+        first: first.to_owned(),
+    };
+    Problem::new(Subject::object_of(*kind, key.clone()), cause).at(origin)
 }

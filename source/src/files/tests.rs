@@ -113,7 +113,7 @@ fn a_folder_that_vanishes_withdraws_nothing_however_long_and_says_so() {
     let batch = settle.step(&gone(), t.after(2.0)).unwrap();
     assert_eq!(
         batch.problems.unwrap()[0].to_string(),
-        "the manifests folder cannot be read: No such file or directory; all stays as it is until it is back"
+        "the manifests folder cannot be read: No such file or directory; everything stays as it is until that changes"
     );
     assert_eq!(settle.due(), None);
     assert_eq!(settle.step(&gone(), t.after(100_000.0)), None);
@@ -146,7 +146,7 @@ fn a_broken_object_keeps_its_last_good_state() {
     assert!(batch.changes.is_empty());
     assert_eq!(
         batch.problems.unwrap()[0].to_string(),
-        "a.yaml:4: Service default/a: spec.ports[0].port: 0 is not a port: use 1 to 65535"
+        "a.yaml:4: Service default/a: spec.ports[0].port: 0 is not a port: use 1 to 65535; its previous version stays in force"
     );
     assert_eq!(shown(settle.step(&broken, t.after(100.0))), NONE);
     assert_eq!(settle.due(), None);
@@ -172,7 +172,7 @@ fn of_an_object_in_two_files_the_first_by_path_counts() {
     let batch = settle.step(&twice, t.after(0.0)).unwrap();
     assert_eq!(
         batch.problems.as_ref().unwrap()[0].to_string(),
-        "b.yaml:1: Service default/a: the same object is in a.yaml:1, which is used: remove one"
+        "b.yaml:1: Service default/a: the same object is at a.yaml:1, which is used: remove one"
     );
     assert_eq!(shown(Some(batch)), ["+a:80"]);
     // Broken where it comes from: the other does not take over.
@@ -412,7 +412,7 @@ async fn a_folder_that_is_moved_away_withdraws_nothing_and_its_successor_is_foll
     known.until(&mut source, |k| k.has(&["default/a"])).await;
     fs::rename(folder.dir(), folder.tmp.path().join("away")).unwrap();
     known.until(&mut source, |k| !k.problems.is_empty()).await;
-    assert!(known.problems[0].contains("all stays as it is until it is back"));
+    assert!(known.problems[0].contains("everything stays as it is until that changes"));
     // Many times the settling time.
     let nothing = tokio::time::timeout(Duration::from_secs(2), source.next()).await;
     assert!(nothing.is_err() && known.has(&["default/a"]));
@@ -461,7 +461,9 @@ async fn a_file_that_cannot_be_read_keeps_what_it_said() {
     known.until(&mut source, |k| !k.problems.is_empty()).await;
     assert_eq!(
         known.problems,
-        ["a.yaml: this file cannot be read: it is not UTF-8 text; what it said before stays"]
+        [
+            "a.yaml: this file cannot be read: it is not UTF-8 text; its previous version stays in force"
+        ]
     );
     folder.write("b.yaml", &svc("b", 80));
     known
@@ -496,7 +498,7 @@ fn the_size_and_number_of_files_are_bounded_and_loops_are_not_followed() {
         .map(ToString::to_string)
         .collect();
     for expected in [
-        "b.yaml: this file cannot be read: it has more than 1000 bytes, split it; what it said before stays",
+        "b.yaml: this file cannot be read: it has more than 1000 bytes, split it; its previous version stays in force",
         "c.yaml: there are more than 2 files: this one and those after it are not read",
         "loop: a link to a folder is not followed: make it a folder of its own",
         "x/deeper: a folder within a subfolder is not read: move its files up",

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ferrolb_api::ObjectKey;
+use ferrolb_api::refusal::Refusal;
+use ferrolb_api::{Backoff, ObjectKey};
+use ferrolb_source::cluster::access::refusal;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event as ApiEvent;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -16,14 +18,31 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
+use super::super::chance;
 use super::super::event::clip;
-use super::super::writer::WriteError;
-use super::answer;
 
 /// An event that comes again within this time is one of a series.
 const SERIES: Duration = Duration::from_secs(360);
 /// Series that are remembered; one that is forgotten begins anew.
 const MANY: usize = 1024;
+
+/// Attempts to write one event.
+const ATTEMPTS: u32 = 4;
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(8));
+
+/// Makes some attempts to write an event, as long as waiting may help. It is no more than a courtesy, so it is given up then.
+pub async fn insist<F: Future<Output = Result<(), Refusal>>>(
+    write: impl Fn() -> F,
+) -> Result<(), Refusal> {
+    let mut backoff = PAUSES;
+    loop {
+        match write().await {
+            Err(refusal) if refusal.passes() && backoff.failures() + 1 < ATTEMPTS => {}
+            done => return done,
+        }
+        tokio::time::sleep(backoff.next(chance())).await;
+    }
+}
 
 /// What is told about a Service.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +86,7 @@ impl Events {
     }
 
     /// Writes an event, or that it came again.
-    pub async fn publish(&self, telling: &Telling<'_>) -> Result<(), WriteError> {
+    pub async fn publish(&self, telling: &Telling<'_>) -> Result<(), Refusal> {
         let events: Api<ApiEvent> =
             Api::namespaced(self.client.clone(), &telling.service.namespace);
         let now = Timestamp::now();
@@ -77,22 +96,22 @@ impl Events {
             let series = json!({"series": {"count": count, "lastObservedTime": MicroTime(now)}});
             let patch = Patch::Merge(series);
             let params = PatchParams::default();
-            let done = events.patch(&name, &params, &patch);
-            match answer(done, "patch events.events.k8s.io").await {
-                // It may have expired.
-                Err(WriteError::Stale(_)) => {}
-                Ok(()) => {
+            let done = events.patch(&name, &params, &patch).await;
+            match done.map_err(|e| refusal(&e, "patch events.events.k8s.io")) {
+                Ok(_) => {
                     self.series(|series| series.remember(identity, name, count, Instant::now()));
                     return Ok(());
                 }
-                failed => return failed,
+                // It may have expired.
+                Err(gone) if gone.is_stale() => {}
+                Err(refusal) => return Err(refusal),
             }
         }
         let name = format!("{}.{:x}", telling.service.name, now.as_nanosecond());
         let new = describe(telling, &name, (self.controller, &self.instance), now);
         let params = PostParams::default();
-        let done = events.create(&params, &new);
-        answer(done, "create events.events.k8s.io").await?;
+        let done = events.create(&params, &new).await;
+        done.map_err(|e| refusal(&e, "create events.events.k8s.io"))?;
         self.series(|series| series.remember(identity, name, 1, Instant::now()));
         Ok(())
     }

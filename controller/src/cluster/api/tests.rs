@@ -1,7 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use kube::core::Status;
-
 use super::*;
 use crate::testing::{ips, key};
 
@@ -38,38 +36,4 @@ fn what_is_taken_away_is_null_in_the_patch() {
     assert_eq!(patch["status"], json!({"loadBalancer": {"ingress": null}}));
     let annotations = patch["metadata"]["annotations"].as_object().unwrap();
     assert!(annotations.len() == 2 && annotations.values().all(Value::is_null));
-}
-
-#[test]
-fn an_answer_says_whether_to_wait_to_ask_again_or_whom_to_ask() {
-    let refused = |code, message: &str| {
-        let status = Status::failure(message, "").with_code(code).boxed();
-        refusal(&kube::Error::Api(status), "patch services/status")
-    };
-    for (code, message) in [
-        (404, "services \"web\" not found"),
-        (409, "Operation cannot be fulfilled"),
-        (422, "metadata.uid: Invalid value: field is immutable"),
-    ] {
-        assert!(
-            matches!(refused(code, message), WriteError::Stale(_)),
-            "{code}"
-        );
-    }
-    assert_eq!(
-        refused(
-            403,
-            "services \"web\" is forbidden: User \"x\" cannot patch resource"
-        )
-        .to_string(),
-        "not allowed to patch services/status: give this user that right (deploy/kustomize/base/rbac.yaml has it)"
-    );
-    assert!(matches!(
-        refused(503, "etcd is away"),
-        WriteError::Unreachable(_)
-    ));
-    assert!(matches!(
-        refused(422, "status.loadBalancer: Forbidden"),
-        WriteError::Refused(_)
-    ));
 }

@@ -13,8 +13,10 @@ fn write(address: &str) -> Write {
     }
 }
 
-fn down() -> Result<(), WriteError> {
-    Err(WriteError::Unreachable("down".into()))
+fn down() -> Result<(), Refusal> {
+    Err(Refusal::Busy {
+        said: "down".into(),
+    })
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use ferrolb_api::refusal::Refusal;
 use ferrolb_api::view::IngressAddress;
 
-use super::super::WriteError;
 use super::super::queue::AT_ONCE;
 use super::world::World;
 use crate::testing::*;
@@ -13,8 +13,10 @@ fn pools() -> Vec<ferrolb_api::change::Change> {
     vec![put_pool(pool("default", "10.0.0.1-10.0.9.9"))]
 }
 
-fn down() -> WriteError {
-    WriteError::Unreachable("connection refused".into())
+fn down() -> Refusal {
+    Refusal::Unanswered {
+        why: "connection refused".into(),
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use ferrolb_api::change::Change;
 use ferrolb_api::reason::Reason;
+use ferrolb_api::refusal::Refusal;
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{Protocol, Service};
 use proptest::prelude::*;
 
 use super::super::core::Core;
+use super::super::diff;
 use super::super::event::EventKind;
-use super::super::{WriteError, diff};
 use super::world::{Server, batch};
 use crate::desired::desired;
 use crate::state::Settings;
@@ -115,7 +116,9 @@ impl Run {
         let result = if well {
             self.server.write(&write)
         } else {
-            Err(WriteError::Unreachable("down".into()))
+            Err(Refusal::Busy {
+                said: "down".into(),
+            })
         };
         self.core.done(&write.key, result, self.now, 7);
         true

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use ferrolb_api::change::Change;
 use ferrolb_api::legacy::LegacyConfig;
-use ferrolb_api::object::Object;
-use ferrolb_api::problem::Problem;
+use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::problem::{Cause, Problem, Subject};
+use ferrolb_api::refusal::Refusal;
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{IngressAddress, Protocol};
 
@@ -80,11 +81,11 @@ async fn addresses_of_a_pool_that_is_missing_or_unreadable_at_the_start_are_left
     world.restart(vec![]).await;
     world.stop().await;
     world.server().others = vec![put_pool(pool("other", "10.9.0.1-10.9.0.9"))];
-    let unreadable = Problem {
-        object: "IPAddressPool metallb-system/default".into(),
-        field: "spec.addresses[0]".into(),
-        ..Problem::default()
+    let pool = Subject::object_of(Kind::IpAddressPool, key("metallb-system/default"));
+    let cause = Cause::Invalid {
+        text: "this is no range".into(),
     };
+    let unreadable = Problem::new(pool, cause).field("spec.addresses[0]");
     world.restart(vec![unreadable]).await;
     assert_eq!(world.writes(), vec![]);
     let told = world.told();
@@ -102,11 +103,13 @@ async fn where_the_kind_of_pools_is_not_known_a_configmap_alone_moves_services()
     };
     let pools = vec![legacy("172.17.255.1-172.17.255.3")];
     let mut world = World::new(pools, vec![service("a/1")]).start().await;
-    let unknown = Problem {
-        object: "IPAddressPool".into(),
-        message: "the API server does not know ipaddresspools.metallb.io".into(),
-        ..Problem::default()
+    let pools = Subject::Kind {
+        kind: Kind::IpAddressPool,
     };
+    let refusal = Refusal::UnknownKind {
+        kind: "ipaddresspools.metallb.io".into(),
+    };
+    let unknown = Problem::new(pools, Cause::Api { refusal });
     world.restart(vec![unknown]).await;
     world.other(legacy("10.9.0.1-10.9.0.9")).await;
     assert_eq!(world.server().shows("a/1"), "10.9.0.1");

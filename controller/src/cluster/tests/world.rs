@@ -8,12 +8,13 @@ use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::problem::Problem;
+use ferrolb_api::refusal::Refusal;
 use ferrolb_api::view::{IngressAddress, Service, ServiceType};
 use ferrolb_source::Source;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::super::{Event, Write, WriteError, Writer, run};
+use super::super::{Event, Write, Writer, run};
 use crate::state::Settings;
 use crate::testing::{Builder, key};
 
@@ -72,14 +73,18 @@ impl Server {
     }
 
     /// The patch of the status.
-    pub(super) fn write(&mut self, write: &Write) -> Result<(), WriteError> {
-        let stale = || WriteError::Stale("not found".into());
+    pub(super) fn write(&mut self, write: &Write) -> Result<(), Refusal> {
+        let stale = || Refusal::NotFound {
+            said: "not found".into(),
+        };
         let mut service = self.services.get(&write.key).cloned().ok_or_else(stale)?;
         if service.uid != write.uid {
             return Err(stale());
         }
         if service.service_type != ServiceType::LoadBalancer && !write.addresses.is_empty() {
-            return Err(WriteError::Refused("type is not LoadBalancer".into()));
+            return Err(Refusal::Rejected {
+                said: "type is not LoadBalancer".into(),
+            });
         }
         let shown = |ip: &_| IngressAddress { ip: *ip, vip: true };
         service.ingress = write.addresses.iter().map(shown).collect();
@@ -135,7 +140,7 @@ impl Source for Watch {
 #[derive(Debug, Default)]
 pub(super) struct Mood {
     /// Answers to the next writes, before it works again.
-    pub(super) refuse: VecDeque<WriteError>,
+    pub(super) refuse: VecDeque<Refusal>,
     /// Refuse every write of this Service.
     pub(super) never: Option<ObjectKey>,
     /// Tell the watch nothing.
@@ -165,14 +170,16 @@ impl Fake {
 }
 
 impl Writer for Fake {
-    async fn assign(&self, write: &Write) -> Result<(), WriteError> {
+    async fn assign(&self, write: &Write) -> Result<(), Refusal> {
         let slow = self.mood.lock().unwrap().slow;
         tokio::time::sleep(slow).await;
         self.server.lock().unwrap().tried.push(write.clone());
         {
             let mut mood = self.mood.lock().unwrap();
             if mood.never.as_ref() == Some(&write.key) {
-                return Err(WriteError::Refused("never".into()));
+                return Err(Refusal::Rejected {
+                    said: "never".into(),
+                });
             }
             if let Some(error) = mood.refuse.pop_front() {
                 return Err(error);
@@ -183,7 +190,7 @@ impl Writer for Fake {
         Ok(())
     }
 
-    async fn event(&self, event: &Event) -> Result<(), WriteError> {
+    async fn event(&self, event: &Event) -> Result<(), Refusal> {
         self.server.lock().unwrap().events.push(event.clone());
         Ok(())
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::reason::Reason;
+use ferrolb_api::view::ServiceType;
 
 use crate::report::view::{NodeStatus, ServiceState, ServiceStatus};
 
@@ -219,7 +220,7 @@ fn is_amiss(service: &ServiceStatus) -> bool {
         service.reason,
         Reason::AddressOwned | Reason::HostListens | Reason::ExternalIpsOff | Reason::OverLimit
     );
-    let balanced = service.service_type == "LoadBalancer";
+    let balanced = service.service_type == ServiceType::LoadBalancer;
     match service.state {
         ServiceState::Pending => balanced && !service.addresses.is_empty(),
         ServiceState::Refused => by_proxy || !balanced,

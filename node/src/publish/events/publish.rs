@@ -1,7 +1,7 @@
 //! Writes events to the API server, in order and without haste: they are for people, and one that cannot be written is not missed.
 
 use ferrolb_api::ObjectKey;
-use ferrolb_controller::cluster::api::events::{Events, Telling};
+use ferrolb_controller::cluster::api::events::{Events, Telling, insist};
 use kube::Client;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -42,7 +42,8 @@ impl Publisher {
 async fn publish(events: Events, mut queue: mpsc::Receiver<Addressed>) {
     let mut refused = false;
     while let Some((event, uid)) = queue.recv().await {
-        match events.publish(&telling(&event, &uid)).await {
+        let telling = telling(&event, &uid);
+        match insist(|| events.publish(&telling)).await {
             Ok(()) => refused = false,
             Err(error) if refused => debug!(%error, "an event was not written"),
             Err(error) => {

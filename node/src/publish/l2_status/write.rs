@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ferrolb_api::Backoff;
-use ferrolb_source::cluster::access::chain;
+use ferrolb_api::refusal::Refusal;
+use ferrolb_source::cluster::access::refusal;
 use kube::{Client, Error};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -109,26 +110,26 @@ impl<O: Objects> Scribe<O> {
             return;
         }
         let mut known = Known::default();
-        let (mut backoff, mut told) = (PAUSES, false);
+        let mut backoff = PAUSES;
         loop {
             let wanted = hear.borrow_and_update().clone();
             match self.bring(&mut known, &wanted, Instant::now()).await {
                 Ok(()) => {
-                    if std::mem::take(&mut told) {
+                    if backoff.failures() > 0 {
+                        backoff.reset();
                         info!("objects of kind ServiceL2Status are written again");
                     }
-                    backoff.reset();
                     let due = known.due().unwrap_or_else(Instant::now);
                     if let Ok(Err(_)) = tokio::time::timeout_at(due.into(), hear.changed()).await {
                         return;
                     }
                 }
                 Err(error) => {
-                    let why = sentence(&error);
-                    if std::mem::replace(&mut told, true) {
-                        debug!("{why}");
+                    let why = why(&error);
+                    if backoff.failures() > 0 {
+                        debug!(%why, "who announces which Service cannot be written");
                     } else {
-                        warn!("{why}");
+                        warn!("who announces which Service cannot be written: {why}");
                     }
                     tokio::time::sleep(backoff.next(0)).await;
                 }
@@ -280,16 +281,10 @@ impl<O: Objects> Scribe<O> {
     }
 }
 
-/// What went wrong and what to do.
-fn sentence(error: &Error) -> String {
-    let what = "who announces which Service cannot be written (servicel2statuses.metallb.io)";
-    match error {
-        Error::Api(status) if status.is_not_found() => format!(
-            "{what}: the API server does not know this kind: apply the definition of it that `ferrolb crds` prints"
-        ),
-        Error::Api(status) if status.is_forbidden() => {
-            format!("{what}: give this user that right (deploy/kustomize/base/rbac.yaml has it)")
-        }
-        error => format!("{what}: {}", chain(error)),
-    }
+/// What these requests need to be allowed.
+const RIGHT: &str = "write servicel2statuses.metallb.io";
+
+/// Why they came to nothing.
+fn why(error: &Error) -> Refusal {
+    refusal(error, RIGHT).of_kind("servicel2statuses.metallb.io")
 }

@@ -125,8 +125,8 @@ fn is_refused(world: &World, case: &str, words: &str) {
         "{case}"
     );
     for problem in told {
-        assert_eq!(problem.object, "Service default/tenant");
-        assert!(problem.message.contains(words), "{case}: {problem}");
+        assert_eq!(problem.subject.to_string(), "Service default/tenant");
+        assert!(problem.message().contains(words), "{case}: {problem}");
     }
 }
 

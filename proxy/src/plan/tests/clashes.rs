@@ -90,7 +90,10 @@ fn the_stronger_kind_of_address_has_a_key_whatever_names_ages_and_order() {
                 );
                 let [problem] = problems(&world, names[1]).try_into().unwrap();
                 let winner_name = format!("Service default/{}", names[0]);
-                assert!(problem.message.contains(&winner_name), "{case}: {problem}");
+                assert!(
+                    problem.message().contains(&winner_name),
+                    "{case}: {problem}"
+                );
                 assert!(problems(&world, names[0]).is_empty(), "{case}");
 
                 // The winner goes: the loser has the key. It comes back: the loser gives it up again.
@@ -144,7 +147,7 @@ fn within_a_kind_whoever_was_first_has_a_key_and_the_name_says_nothing() {
             assert_eq!(reason, Reason::PortClash);
             let [problem] = problems(&world, other).try_into().unwrap();
             let expected = format!("belongs to Service default/{holder}, which was created first");
-            assert!(problem.message.contains(&expected), "{problem}");
+            assert!(problem.message().contains(&expected), "{problem}");
         }
     }
 }

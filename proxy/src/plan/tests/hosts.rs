@@ -40,7 +40,7 @@ fn the_address_of_a_host_that_is_seen_is_not_taken_and_stays_free_for_it() {
     );
     let [problem] = problems(&world, "tenant").try_into().unwrap();
     assert_eq!(problem.field, "spec.externalIPs[0]");
-    assert!(problem.message.contains("02:00:00:00:00:09"), "{problem}");
+    assert!(problem.message().contains("02:00:00:00:00:09"), "{problem}");
     // The host restarts: its address waits for it.
     table(&mut world, &[("B", 1)]);
     world.audit();

@@ -95,7 +95,7 @@ fn a_limited_service_keeps_what_it_has_when_an_endpoint_comes() {
     };
     assert_eq!(reals(&world), backends::MOST);
     let [problem] = problems(&world, "big").try_into().unwrap();
-    assert!(problem.message.contains("100 endpoints"), "{problem}");
+    assert!(problem.message().contains("100 endpoints"), "{problem}");
     let ops = world.change(slices(&service, 301));
     // The newcomer displaces one endpoint of each port, or none; both may have a hairpin.
     assert!(ops.len() <= 2002, "{}", ops.len());

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use ferrolb_api::refusal::Refusal;
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ListParams, Patch, PatchParams, WatchParams};
@@ -7,7 +8,7 @@ use kube::{Api, Client, Config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::access::{client_with, failure};
+use super::super::access::{client_with, refusal};
 use super::super::{ClusterSource, Resources, Settings};
 use super::*;
 use crate::Source;
@@ -113,8 +114,8 @@ async fn listed(manner: Manner, limits: Limits) -> kube::Error {
 async fn a_server_that_says_nothing_is_given_up() {
     let error = listed(Manner::Silence, SILENCE).await;
     assert_eq!(Late::of(&error), Some(Late::Silent(SHORT)), "{error:?}");
-    let text = failure(&error, "list");
-    assert_eq!(text, "it does not answer: nothing came for 200ms");
+    let why = "nothing came for 200ms".to_owned();
+    assert_eq!(refusal(&error, "list"), Refusal::Unanswered { why });
 }
 
 #[tokio::test]
@@ -184,7 +185,7 @@ async fn a_source_says_which_lists_an_api_server_that_says_nothing_owes_it() {
     let mut source = ClusterSource::new(&client, &Settings::new(Resources::Controller));
     let owes = |source: &ClusterSource| {
         let waits = source.waits_for();
-        let silent = |w: &String| w.contains("nothing came for 200ms");
+        let silent = |w: &String| w.contains("does not answer (nothing came for 200ms)");
         waits.len() == 3 && waits.iter().all(silent)
     };
     soon(async {
