@@ -1,5 +1,7 @@
 //! `ferrolb controller`: the cluster's API as source, the controller's loop, and its writer, wired together.
 
+use std::pin::pin;
+
 use clap::Args;
 use ferrolb_controller::cluster::api::KubeWriter;
 use ferrolb_controller::cluster::{key, run};
@@ -62,7 +64,18 @@ pub(crate) fn main(args: &ControllerArgs) -> Result<(), Error> {
 async fn start(args: &ControllerArgs) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::failed)?;
-    let connection = args.cluster.access(None).connect().await.map_err(refusal)?;
+    let mut stop = pin!(async {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        info!(signal = name, "stopping; Services keep their addresses");
+    });
+    let access = args.cluster.access(None);
+    let connection = tokio::select! {
+        () = &mut stop => return Ok(()),
+        connection = access.connect() => connection.map_err(refusal)?,
+    };
     let class = args.cluster.class();
     info!(
         server = connection.server,
@@ -83,13 +96,6 @@ async fn start(args: &ControllerArgs) -> Result<(), Error> {
     let settings = Settings {
         class,
         service_cidrs: Vec::new(),
-    };
-    let stop = async {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        info!(signal = name, "stopping; Services keep their addresses");
     };
     run(source, &writer, settings, stop).await;
     Ok(())

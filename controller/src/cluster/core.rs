@@ -149,6 +149,11 @@ impl Core {
         self.queue.due()
     }
 
+    /// How many writes are under way, and how many wait.
+    pub(super) fn left(&self) -> (usize, usize) {
+        self.queue.left()
+    }
+
     /// A write ended.
     pub(super) fn done(
         &mut self,

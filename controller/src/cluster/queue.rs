@@ -221,6 +221,11 @@ impl Queue {
         }
     }
 
+    /// How many writes are under way, and how many wait.
+    pub(super) fn left(&self) -> (usize, usize) {
+        (self.flying, self.due.len())
+    }
+
     /// Whether nothing is under way or planned but looks after what the watch has not shown yet.
     #[cfg(test)]
     pub(super) fn is_quiet(&self) -> bool {

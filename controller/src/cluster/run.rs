@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use ferrolb_source::Source;
 use futures_util::StreamExt;
+use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::api::events::insist;
 use super::chance;
@@ -19,7 +20,13 @@ use crate::state::Settings;
 
 /// Events that wait to be told, a first one for each Service of a large cluster; more are dropped, the log has them.
 const EVENTS: usize = 16_384;
-/// Runs until `stop` is ready or the source has ended. What is being written then may or may not arrive; both are well.
+/// How long a controller that stops waits for answers: less than a pod is given to end (30 s), and than a user's patience.
+pub(super) const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// Runs until `stop` is ready or the source has ended.
+///
+/// Then no write is begun any more. Those under way and the events have 3 s to end; what has not ended by then may or may
+/// not have arrived, and what waits is left: the next controller finds out from the Services.
 pub async fn run<S: Source, W: Writer>(
     mut source: S,
     writer: &W,
@@ -40,16 +47,30 @@ pub async fn run<S: Source, W: Writer>(
         }
         let due = core.due();
         let told: Vec<Event> = tokio::select! {
-            () = &mut stop => return,
+            () = &mut stop => break,
             () = &mut teller => return,
             Some((key, result)) = writes.next() => core.done(&key, result, now(), chance()).into_iter().collect(),
             batch = source.next() => match batch {
                 Some(batch) => core.batch(batch, now()),
-                None => return,
+                None => break,
             },
             () = until(due) => continue,
         };
         send(&tell, told);
+    }
+    let finish = async {
+        while let Some((key, result)) = writes.next().await {
+            send(&tell, core.done(&key, result, now(), chance()));
+        }
+        drop(tell);
+    };
+    let finish = join(finish, teller);
+    if tokio::time::timeout(STOP_WITHIN, finish).await.is_err() {
+        warn!("the API server does not answer in time: what it was told last may not have arrived");
+    }
+    match core.left() {
+        (0, 0) => {}
+        (flying, waiting) => info!(flying, waiting, "writes left to the next controller"),
     }
 }
 

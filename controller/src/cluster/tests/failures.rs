@@ -6,6 +6,7 @@ use ferrolb_api::refusal::Refusal;
 use ferrolb_api::view::IngressAddress;
 
 use super::super::queue::AT_ONCE;
+use super::super::run::STOP_WITHIN;
 use super::world::World;
 use crate::testing::*;
 
@@ -127,4 +128,39 @@ async fn a_request_that_flaps_makes_few_events() {
     assert!(told[0].starts_with(
         "a/1 AllocationFailed: OutsidePools: spec.loadBalancerIP: it asks for 192.0.2.0"
     ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_stops_waits_for_what_is_under_way_and_begins_nothing() {
+    let mut world = World::new(pools(), vec![]).start().await;
+    world.mood().slow = Duration::from_secs(1);
+    for i in 0..20 {
+        world.server().apply(service(&format!("a/{i}")).build());
+    }
+    world.pass(Duration::from_millis(500)).await;
+    assert_eq!(world.writes(), vec![]);
+    world.stop().await;
+    assert_eq!(world.writes().len(), AT_ONCE);
+    assert_eq!(world.server().tried.len(), AT_ONCE);
+    world.mood().slow = Duration::ZERO;
+    world.restart(vec![]).await;
+    assert_eq!(world.writes().len(), 20 - AT_ONCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_stops_in_time_although_the_api_server_answers_nothing() {
+    let mut world = World::new(pools(), vec![]).start().await;
+    world.mood().slow = Duration::from_secs(3600);
+    world.apply(service("a/1")).await;
+    let began = tokio::time::Instant::now();
+    world.stop().await;
+    assert_eq!(began.elapsed(), STOP_WITHIN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_has_nothing_under_way_stops_at_once() {
+    let mut world = World::new(pools(), vec![service("a/1")]).start().await;
+    let began = tokio::time::Instant::now();
+    world.stop().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }
