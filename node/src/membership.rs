@@ -142,7 +142,7 @@ impl Followed {
         if self.nodes.insert(node.name.clone(), ips).is_none() {
             // Its slice may have come before it, or stayed when it was deleted.
             let named = self.slices.values().flatten();
-            let agent = named.filter(|(name, _)| *name == node.name).last();
+            let agent = named.filter(|(name, _)| *name == node.name).next_back();
             self.agents.extend(agent.cloned());
         }
     }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
-use ferrolb_api::annotations::ServiceAnnotations;
 use ferrolb_api::change::Change;
 use ferrolb_api::crd::{AddressRange, IpAddressPool, L2Advertisement, LabelSelector};
 use ferrolb_api::legacy::LegacyConfig;

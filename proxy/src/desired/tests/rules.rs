@@ -111,7 +111,7 @@ fn of_two_services_of_unknown_age_on_one_key_the_lower_name_has_it_and_the_other
     assert_eq!(server.refused, Some(Reason::PortClash));
     assert_eq!(server.holder.as_deref(), Some("default/app"));
     assert_eq!(problems.len(), 1);
-    assert_eq!(problems[0].object, "Service default/web");
+    assert_eq!(problems[0].subject.to_string(), "Service default/web");
     assert_eq!(problems[0].field, "spec.ports[0].port");
 
     world.change(vec![Change::Remove(Kind::Service, app.key)]);

@@ -233,7 +233,7 @@ fn on_a_nodes_own_address_only_ports_without_a_listener_are_served_and_on_that_n
     let told = problems(&a, "tenant");
     assert_eq!(told[0].field, "spec.externalIPs[0]");
     assert!(
-        told[0].message.contains("listens on port 22/TCP"),
+        told[0].message().contains("listens on port 22/TCP"),
         "{}",
         told[0]
     );
@@ -314,7 +314,7 @@ fn the_setting_limits_external_addresses_to_pools_or_to_none() {
     assert_eq!(off.kernel.held.servers.len(), 1);
     assert!(
         problems(&off, "tenant")[0]
-            .message
+            .message()
             .contains("--external-ips=off")
     );
 
