@@ -140,7 +140,9 @@ impl Refusal<'_> {
             addr, port, reach, ..
         } = *self.front;
         let text = self.cause.message(addr, port, self.port.protocol, reach);
-        about(self.service, text).field(self.field())
+        let reason = self.cause.reason();
+        let subject = Subject::object_of(Kind::Service, self.service.key.clone());
+        Problem::new(subject, problem::Cause::Request { reason, text }).field(self.field())
     }
 }
 
