@@ -95,7 +95,7 @@ impl Observed {
             warn!("{problem}");
         }
         for problem in self.problems.iter().filter(|p| !problems.contains(p)) {
-            info!("no longer: {problem}");
+            info!("resolved: {problem}");
         }
         self.problems = problems;
     }

@@ -143,7 +143,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
             let changed = *known != members;
             if changed {
                 let names: Vec<&str> = members.keys().map(String::as_str).collect();
-                info!(members = names.join(" "), "the members are other ones now");
+                info!(members = names.join(" "), "the list of members changed");
                 *known = members;
             }
             changed

@@ -97,7 +97,7 @@ async fn from_cluster(args: &Config, given: Option<ProxyConfig>) -> Result<(), E
     let mut access = args.access.clone();
     access.proxy_kubeconfig = kubeconfig.map(PathBuf::from);
     let connection = access.connect().await.map_err(Error::failed)?;
-    info!(server = connection.server, "asking the API server");
+    info!(server = connection.server, "connecting to the API server");
     let mut watched = ClusterSettings::new(Resources::Node);
     watched.namespace.clone_from(&args.namespace);
     let source = ClusterSource::new(&connection.client, &watched);

@@ -217,7 +217,7 @@ impl Queue {
             !keys.is_empty()
         });
         if self.faults.is_empty() {
-            info!("statuses are written again");
+            info!("statuses can be written again");
         }
     }
 

@@ -66,7 +66,7 @@ pub async fn run<S: Source, W: Writer>(
     };
     let finish = join(finish, teller);
     if tokio::time::timeout(STOP_WITHIN, finish).await.is_err() {
-        warn!("the API server does not answer in time: what it was told last may not have arrived");
+        warn!("the API server did not answer in time, so the last write may not have arrived");
     }
     match core.left() {
         (0, 0) => {}

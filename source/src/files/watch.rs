@@ -91,7 +91,7 @@ impl Watch {
     pub fn new(dir: &Path) -> Self {
         let stream = Inotify::init()
             .and_then(|inotify| inotify.into_event_stream(vec![0; BUFFER]))
-            .inspect_err(|error| tracing::warn!(%error, "no inotify: the manifests folder is looked at every second instead"))
+            .inspect_err(|error| tracing::warn!(%error, "inotify is not available, so the manifests folder is read every second"))
             .ok();
         Self {
             name: dir.file_name().map(OsString::from),
@@ -139,7 +139,7 @@ impl Watch {
                     }
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "inotify failed: the manifests folder is looked at every second instead");
+                    tracing::warn!(%error, "inotify failed, so the manifests folder is read every second");
                     self.stream = None;
                     return;
                 }

@@ -94,9 +94,9 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
         drain(&mut node, &wiring.opaque_in);
         node.decide();
         for (address, interface) in node.leftovers() {
-            tracing::info!(%address, "takes an address from its interface: another node announces it");
+            tracing::info!(%address, "removes an address from its interface, because another node announces it");
             if let Err(e) = linger::remove(&monitor.handle(), address, interface).await {
-                tracing::warn!(%address, "could not take an address from its interface: {e}");
+                tracing::warn!(%address, "cannot remove an address from its interface: {e}");
             }
         }
         let now = clock().now;
@@ -171,7 +171,7 @@ async fn stop(node: &mut Node, monitor: &Monitor) {
         let hold = node.config.timers.hold;
         for (address, interface) in node.places() {
             if let Err(e) = linger::leave(&monitor.handle(), address, interface, hold).await {
-                tracing::warn!(%address, "could not leave an address to the kernel while the agent is away: {e}");
+                tracing::warn!(%address, "cannot leave an address to the kernel while the agent is away: {e}");
             }
         }
     }

@@ -207,7 +207,7 @@ impl Node {
         match self.slow() {
             Some(problem) => tracing::warn!("{}: {problem}", problem.object()),
             None => tracing::info!(
-                "this node was not late for a minute: the others replace it as quickly as ever"
+                "this node has been on time for a minute, so the others use their usual timers for it again"
             ),
         }
     }

@@ -55,7 +55,7 @@ fn serve(netns: &Netns, name: &str, ports: &[u16], folder: &TempDir) -> Process 
     arguments.extend(ports.iter().map(|port| format!("http:{port}")));
     let log = folder.path().join(format!("{name}.log"));
     let server = Process::start(netns, name, &own_program("lab-http"), &arguments, &log);
-    for port in ports.to_vec() {
+    for port in ports.iter().copied() {
         wait::expect(
             &format!("{name} listens on {port}"),
             Duration::from_secs(10),

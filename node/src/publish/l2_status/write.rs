@@ -117,7 +117,7 @@ impl<O: Objects> Scribe<O> {
                 Ok(()) => {
                     if backoff.failures() > 0 {
                         backoff.reset();
-                        info!("objects of kind ServiceL2Status are written again");
+                        info!("ServiceL2Status objects can be written again");
                     }
                     let due = known.due().unwrap_or_else(Instant::now);
                     if let Ok(Err(_)) = tokio::time::timeout_at(due.into(), hear.changed()).await {
@@ -127,9 +127,9 @@ impl<O: Objects> Scribe<O> {
                 Err(error) => {
                     let why = why(&error);
                     if backoff.failures() > 0 {
-                        debug!(%why, "who announces which Service cannot be written");
+                        debug!(%why, "cannot write ServiceL2Status objects");
                     } else {
-                        warn!("who announces which Service cannot be written: {why}");
+                        warn!("cannot write ServiceL2Status objects: {why}");
                     }
                     tokio::time::sleep(backoff.next(0)).await;
                 }
