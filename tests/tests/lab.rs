@@ -7,6 +7,8 @@ mod announce;
 mod bad_input;
 #[path = "lab/full_disk.rs"]
 mod full_disk;
+#[path = "lab/grow.rs"]
+mod grow;
 #[path = "lab/rights.rs"]
 mod rights;
 #[path = "lab/slow.rs"]
