@@ -7,6 +7,7 @@ pub mod annotations;
 pub mod backoff;
 pub mod change;
 pub mod crd;
+pub mod delta;
 pub mod endpoints;
 pub mod family;
 pub mod key;
