@@ -67,6 +67,13 @@ impl Index {
         }
     }
 
+    /// Who holds these addresses beside the Service.
+    pub(super) fn others(&self, ips: &[IpAddr], key: &ObjectKey) -> Vec<ObjectKey> {
+        let holders = ips.iter().filter_map(|ip| self.holders.get(ip));
+        let holders = holders.flat_map(BTreeMap::keys);
+        holders.filter(|holder| *holder != key).cloned().collect()
+    }
+
     /// Why the Service may not have the address beside those who hold it, and who is in its way.
     pub(super) fn clash(
         &self,

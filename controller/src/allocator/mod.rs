@@ -44,7 +44,10 @@ pub struct Allocator {
     retry: BTreeSet<ObjectKey>,
     /// Unserved Services for which any address would do: looked at when one is freed.
     retry_when_freed: BTreeSet<ObjectKey>,
+    /// An address was freed since the last pass.
+    freed: bool,
 }
+
 impl Allocator {
     /// Starts from these assignments. The first [`Allocator::decide`] is a full pass.
     pub fn new(existing: Assignments) -> Self {
@@ -56,6 +59,7 @@ impl Allocator {
             fresh: true,
             retry: BTreeSet::new(),
             retry_when_freed: BTreeSet::new(),
+            freed: false,
         }
     }
 
@@ -66,6 +70,26 @@ impl Allocator {
             self.assignments.clone_from(agreed);
             self.fresh = true;
         }
+    }
+
+    /// Takes over what somebody else decided for a Service: who follows an API learns from it what was given. Decide that
+    /// Service next, and those that this returns: they hold one of its addresses too.
+    pub fn observe(&mut self, key: &ObjectKey, given: Option<Assignment>) -> Vec<ObjectKey> {
+        let none = Assignment::default();
+        let old = self.assignments.get(key).unwrap_or(&none);
+        let new = given.as_ref().unwrap_or(&none);
+        if old.addresses != new.addresses {
+            self.freed |= !old.addresses.is_empty();
+        }
+        let others = self.index.others(&new.addresses, key);
+        // What it holds in the indexes goes with the old assignment, since the next pass does not know of that one any more.
+        self.index.remove(&old.addresses, key);
+        self.cluster.remove(&old.cluster_ips, key);
+        match given {
+            Some(given) => self.assignments.insert(key.clone(), given),
+            None => self.assignments.remove(key),
+        };
+        others
     }
 
     /// Who has what.
@@ -105,7 +129,7 @@ impl Allocator {
                 .chain(self.outcomes.keys())
                 .cloned()
                 .collect()
-        } else if dirty.is_empty() {
+        } else if dirty.is_empty() && !self.freed {
             return BTreeSet::new();
         } else {
             dirty.services.union(&self.retry).cloned().collect()
@@ -115,7 +139,7 @@ impl Allocator {
         let mut changed = BTreeSet::new();
         let (mut work, mut freed) = self.open(state, scope, all, &mut changed);
         self.cluster_ips(state, &mut work);
-        freed |= self.adopt(state, &mut work);
+        freed |= self.adopt(state, &mut work) | std::mem::take(&mut self.freed);
         let may_free = work
             .values()
             .any(|w| matches!(w.stand, Stand::Seeking(..)) && !w.addresses.is_empty());

@@ -15,23 +15,27 @@ pub fn adopt<'s>(
     services: impl IntoIterator<Item = &'s Service>,
     class: Option<&str>,
 ) -> Assignments {
+    let services = services.into_iter();
     services
-        .into_iter()
-        .filter(|s| s.balancer(class) == Balancer::Ours)
-        .filter_map(|s| {
-            let mut addresses: Vec<IpAddr> = Vec::new();
-            for ip in s.vips() {
-                if !addresses.iter().any(|a| a.is_ipv4() == ip.is_ipv4()) {
-                    addresses.push(ip);
-                }
-            }
-            let assignment = Assignment {
-                cluster_ips: s.cluster_ips.clone(),
-                pool: s.annotations.allocated_from.clone(),
-                terms: Terms::of(s).fingerprint(),
-                addresses,
-            };
-            (!assignment.addresses.is_empty()).then(|| (s.key.clone(), assignment))
-        })
+        .filter_map(|s| Some((s.key.clone(), shown(s, class)?)))
         .collect()
+}
+
+/// The same of one Service.
+pub fn shown(service: &Service, class: Option<&str>) -> Option<Assignment> {
+    if service.balancer(class) != Balancer::Ours {
+        return None;
+    }
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for ip in service.vips() {
+        if !addresses.iter().any(|a| a.is_ipv4() == ip.is_ipv4()) {
+            addresses.push(ip);
+        }
+    }
+    (!addresses.is_empty()).then(|| Assignment {
+        cluster_ips: service.cluster_ips.clone(),
+        pool: service.annotations.allocated_from.clone(),
+        terms: Terms::of(service).fingerprint(),
+        addresses,
+    })
 }

@@ -21,7 +21,7 @@ mod run;
 mod tests;
 mod writer;
 
-pub use adopt::adopt;
+pub use adopt::{adopt, shown};
 pub use diff::{Write, diff};
 pub use event::{Event, EventKind};
 pub use run::run;
