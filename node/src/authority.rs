@@ -1,14 +1,13 @@
 //! Who says which Service has which addresses: the members among themselves ([`super::standalone`]) or a cluster's API
 //! ([`super::observed`]). The daemons of a node cannot tell the two apart.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
-use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Service;
@@ -65,19 +64,16 @@ pub trait Authority {
     /// Lets time pass.
     fn tick(&mut self, now: Instant) -> Effects;
 
-    /// The uid of a Service; empty where there is no API server to give one.
-    fn uid(&self, service: &ObjectKey) -> String;
-
     /// The uid of this node's Node object, where there is an API server that gave it one.
     fn node_uid(&self) -> Option<&str> {
         None
     }
 
-    /// Endpoints by Service.
-    fn endpoints(&self) -> &EndpointIndex;
+    /// A Service with its addresses and why; `None`: there is no such Service.
+    fn standing(&self, service: &ObjectKey) -> Option<Standing>;
 
-    /// Every Service with its addresses and why, for the status.
-    fn standings(&self) -> BTreeMap<ObjectKey, Standing>;
+    /// The Services whose standing may have changed since the last call, those that are gone among them.
+    fn touched(&mut self) -> BTreeSet<ObjectKey>;
 
     /// What is wrong with the input, with the pools and with what Services ask for.
     fn problems(&self) -> Vec<Problem>;

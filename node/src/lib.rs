@@ -5,6 +5,7 @@
 //! they do not know each other, and this crate connects them.
 
 pub mod agreement;
+mod answers;
 mod api_server;
 pub mod authority;
 pub mod config;

@@ -141,8 +141,8 @@ impl Followed {
         let ips = node.internal_ips.clone();
         if self.nodes.insert(node.name.clone(), ips).is_none() {
             // Its slice may have come before it, or stayed when it was deleted.
-            let named = self.slices.values().flatten();
-            let agent = named.filter(|(name, _)| *name == node.name).next_back();
+            let mut named = self.slices.values().flatten();
+            let agent = named.rfind(|(name, _)| *name == node.name);
             self.agents.extend(agent.cloned());
         }
     }

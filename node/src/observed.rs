@@ -1,23 +1,25 @@
 //! A cluster's API as the authority: what it shows is what counts, and nothing is decided here.
 //!
-//! Why a Service has no address is for the controller to say; so that the status of a node can say it too, the same pure function
-//! is asked, when somebody asks the node.
+//! Why a Service has no address is for the controller to say. So that the status of a node can say it too, the same allocator follows
+//! here what the API shows, and guesses what the controller will give to Services that show no address. What the API shows
+//! always wins over a guess.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
-use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Service;
 use ferrolb_api::view::service::Balancer;
-use ferrolb_controller::cluster::adopt;
+use ferrolb_controller::Outcome;
+use ferrolb_controller::allocator::Allocator;
+use ferrolb_controller::assignment::{Assignment, Assignments};
+use ferrolb_controller::cluster::shown;
 use ferrolb_controller::state::{Settings, State};
-use ferrolb_controller::{Outcome, desired};
 use tracing::{info, warn};
 
 use crate::agreement::machine::View;
@@ -27,7 +29,10 @@ use crate::authority::{Authority, Effects, Standing};
 /// What the API shows.
 pub struct Observed {
     state: State,
-    endpoints: EndpointIndex,
+    /// What the API shows, and guesses for the Services that show nothing yet.
+    allocator: Allocator,
+    /// Services whose standing may have changed.
+    touched: BTreeSet<ObjectKey>,
     problems: Vec<Problem>,
     /// Name of this node; empty for one who only asks.
     me: String,
@@ -40,7 +45,8 @@ impl Observed {
     pub fn new(settings: Settings) -> Self {
         Self {
             state: State::new(settings),
-            endpoints: EndpointIndex::default(),
+            allocator: Allocator::new(Assignments::new()),
+            touched: BTreeSet::new(),
             problems: Vec::new(),
             me: String::new(),
             node_uid: None,
@@ -53,21 +59,51 @@ impl Observed {
         self
     }
 
-    /// What a controller would decide for those that have no address.
-    fn outcomes(&self) -> BTreeMap<ObjectKey, Outcome> {
-        let settings = self.state.settings();
-        let lacks = |s: &Arc<Service>| {
-            s.balancer(settings.class.as_deref()) == Balancer::Ours && s.ingress.is_empty()
+    /// Takes in what the API shows of Services, and decides again on those that show no address and are concerned by it.
+    fn follow(&mut self, changes: &[Change]) {
+        let services = |change: &Change| match change {
+            Change::Upsert(Object::Service(service)) => Some(service.key.clone()),
+            Change::Remove(Kind::Service, key) => Some(key.clone()),
+            _ => None,
         };
-        if !self.state.services().values().any(lacks) {
-            return BTreeMap::new();
+        let keys: BTreeSet<ObjectKey> = changes.iter().filter_map(services).collect();
+        let before: Vec<(ObjectKey, bool)> = keys
+            .into_iter()
+            .map(|key| {
+                let gave = self.given(&key).is_some();
+                (key, gave)
+            })
+            .collect();
+        self.state.apply_all(changes);
+        let mut dirty = self.state.take_dirty();
+        for (key, gave) in before {
+            let given = self.given(&key);
+            // What was guessed stays, until something is shown.
+            if given.is_some() || gave {
+                for other in self.allocator.observe(&key, given) {
+                    if self.given(&other).is_none() && self.state.services().contains_key(&other) {
+                        self.allocator.observe(&other, None);
+                        dirty.services.insert(other);
+                    }
+                }
+            }
+            self.touched.insert(key);
         }
-        let services = self.state.services().values().map(AsRef::as_ref);
-        let existing = adopt(services, settings.class.as_deref());
-        desired(&self.state, &existing).outcomes
+        if dirty.all {
+            // The pools of all addresses may be other ones.
+            self.touched.extend(self.state.services().keys().cloned());
+        }
+        self.touched
+            .extend(self.allocator.decide(&self.state, &dirty));
     }
 
-    fn standing(&self, service: &Arc<Service>, outcome: Option<&Outcome>) -> Standing {
+    /// What the API shows that a Service was given, of those that the controller cares for.
+    fn given(&self, key: &ObjectKey) -> Option<Assignment> {
+        let service = self.state.services().get(key)?;
+        shown(service, self.state.settings().class.as_deref())
+    }
+
+    fn explain(&self, service: &Arc<Service>, outcome: Option<&Outcome>) -> Standing {
         let pools = self.state.pools();
         let pool = service.vips().find_map(|ip| pools.containing(ip));
         let balancer = service.balancer(self.state.settings().class.as_deref());
@@ -107,25 +143,16 @@ impl Authority for Observed {
             self.tell(problems);
         }
         let before = self.state.problems().to_vec();
-        self.state.apply_all(&batch.changes);
-        // Nothing is decided here, so nothing has to be decided again.
-        self.state.take_dirty();
+        self.follow(&batch.changes);
         for problem in self.state.problems().iter().filter(|p| !before.contains(p)) {
             warn!("{problem}");
         }
         for change in &batch.changes {
-            match change {
-                Change::Upsert(Object::EndpointSlice(slice)) => {
-                    self.endpoints.upsert(Arc::clone(slice));
-                }
-                Change::Remove(Kind::EndpointSlice, key) => {
-                    self.endpoints.remove(key);
-                }
-                Change::Upsert(Object::Node(node)) if node.name == self.me => {
-                    let uid = Some(&node.uid).filter(|uid| !uid.is_empty());
-                    self.node_uid = uid.cloned();
-                }
-                _ => {}
+            if let Change::Upsert(Object::Node(node)) = change
+                && node.name == self.me
+            {
+                let uid = Some(&node.uid).filter(|uid| !uid.is_empty());
+                self.node_uid = uid.cloned();
             }
         }
         Effects {
@@ -147,26 +174,18 @@ impl Authority for Observed {
         Effects::default()
     }
 
-    fn uid(&self, service: &ObjectKey) -> String {
-        let found = self.state.services().get(service);
-        found.map(|s| s.uid.clone()).unwrap_or_default()
-    }
-
     fn node_uid(&self) -> Option<&str> {
         self.node_uid.as_deref()
     }
 
-    fn endpoints(&self) -> &EndpointIndex {
-        &self.endpoints
+    fn standing(&self, service: &ObjectKey) -> Option<Standing> {
+        let outcome = self.allocator.outcomes().get(service);
+        let service = self.state.services().get(service)?;
+        Some(self.explain(service, outcome))
     }
 
-    fn standings(&self) -> BTreeMap<ObjectKey, Standing> {
-        let outcomes = self.outcomes();
-        let services = self.state.services().iter();
-        let standing = |(key, service): (&ObjectKey, &Arc<Service>)| {
-            (key.clone(), self.standing(service, outcomes.get(key)))
-        };
-        services.map(standing).collect()
+    fn touched(&mut self) -> BTreeSet<ObjectKey> {
+        std::mem::take(&mut self.touched)
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -178,6 +197,8 @@ impl Authority for Observed {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const POOL: &str = "
@@ -197,7 +218,7 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
 
     const GIVEN: &str = "{ingress: [{ip: 172.17.255.1, ipMode: VIP}]}";
 
-    fn shown(documents: &[&str]) -> (Effects, BTreeMap<ObjectKey, Standing>) {
+    fn see(documents: &[&str]) -> (Effects, BTreeMap<ObjectKey, Standing>) {
         let text = documents.join("---\n");
         let read = ferrolb_source::files::document::read("test.yaml", "default", &text);
         assert!(read.problems.is_empty(), "{:?}", read.problems);
@@ -208,7 +229,15 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
         };
         let mut observed = Observed::new(Settings::default());
         let effects = observed.source(batch, Instant::now());
-        (effects, observed.standings())
+        (effects, standings(&mut observed))
+    }
+
+    /// Every Service whose standing may have changed.
+    fn standings(observed: &mut Observed) -> BTreeMap<ObjectKey, Standing> {
+        let touched = observed.touched().into_iter();
+        touched
+            .filter_map(|key| Some((key.clone(), observed.standing(&key)?)))
+            .collect()
     }
 
     fn of<'a>(standings: &'a BTreeMap<ObjectKey, Standing>, name: &str) -> &'a Standing {
@@ -217,15 +246,15 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
 
     #[test]
     fn the_first_batch_goes_to_both_daemons_as_it_is_even_without_any_object() {
-        let (effects, _) = shown(&[POOL, &service("web", "", GIVEN)]);
+        let (effects, _) = see(&[POOL, &service("web", "", GIVEN)]);
         assert_eq!(effects.speaker.len(), 2);
         assert_eq!(effects.proxy, Some(effects.speaker));
-        assert_eq!(shown(&[]).0.proxy, Some(Vec::new()));
+        assert_eq!(see(&[]).0.proxy, Some(Vec::new()));
     }
 
     #[test]
     fn an_address_is_shown_with_the_pool_that_has_it() {
-        let (_, standings) = shown(&[POOL, &service("web", "", GIVEN)]);
+        let (_, standings) = see(&[POOL, &service("web", "", GIVEN)]);
         let web = of(&standings, "web");
         assert_eq!(
             (web.reason, web.pool.as_deref()),
@@ -235,19 +264,90 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
 
     #[test]
     fn a_service_without_address_says_why_or_that_nobody_gives_it_one() {
-        let (_, standings) = shown(&[POOL, &service("web", "", "{}")]);
+        let (_, standings) = see(&[POOL, &service("web", "", "{}")]);
         let web = of(&standings, "web");
         assert_eq!(web.reason, Reason::NotSettled);
         assert!(web.message.contains("ferrolb controller"));
-        let (_, standings) = shown(&[POOL, &service("web", "", GIVEN), &service("late", "", "{}")]);
+        let (_, standings) = see(&[POOL, &service("web", "", GIVEN), &service("late", "", "{}")]);
         assert_eq!(of(&standings, "late").reason, Reason::PoolExhausted);
         assert!(!of(&standings, "late").message.is_empty());
+    }
+
+    fn source(observed: &mut Observed, documents: &[String]) {
+        let text = documents.join("---\n");
+        let read = ferrolb_source::files::document::read("test.yaml", "default", &text);
+        let changes = read.objects.into_iter();
+        let batch = Batch {
+            changes: changes.map(|o| Change::Upsert(o.object)).collect(),
+            ..Batch::default()
+        };
+        observed.source(batch, Instant::now());
+    }
+
+    fn reason(observed: &Observed, name: &str) -> Reason {
+        let standing = observed.standing(&ObjectKey::new("default", name));
+        standing.unwrap().reason
+    }
+
+    #[test]
+    fn what_the_api_shows_wins_over_a_guess() {
+        let mut observed = Observed::new(Settings::default());
+        source(&mut observed, &[POOL.into(), service("first", "", "{}")]);
+        // The controller is expected to give it the only address there is.
+        assert_eq!(reason(&observed, "first"), Reason::NotSettled);
+        source(&mut observed, &[service("another", "", GIVEN)]);
+        let touched = observed.touched();
+        assert!(touched.contains(&ObjectKey::new("default", "first")));
+        assert_eq!(reason(&observed, "another"), Reason::Allocated);
+        assert_eq!(reason(&observed, "first"), Reason::PoolExhausted);
+    }
+
+    #[test]
+    fn an_address_that_is_free_again_is_expected_for_one_that_waits() {
+        let mut observed = Observed::new(Settings::default());
+        let both = [
+            POOL.into(),
+            service("web", "", GIVEN),
+            service("late", "", "{}"),
+        ];
+        source(&mut observed, &both);
+        assert_eq!(reason(&observed, "late"), Reason::PoolExhausted);
+        observed.touched();
+        // It is a Service without a load balancer now.
+        let plain = service("web", "", "{}").replace("LoadBalancer", "ClusterIP");
+        source(&mut observed, &[plain]);
+        let late = ObjectKey::new("default", "late");
+        assert!(observed.touched().contains(&late));
+        assert_eq!(reason(&observed, "late"), Reason::NotSettled);
+        source(&mut observed, &[service("web", "", GIVEN)]);
+        assert_eq!(reason(&observed, "late"), Reason::PoolExhausted);
+        let gone = Change::Remove(Kind::Service, ObjectKey::new("default", "web"));
+        let batch = Batch {
+            changes: vec![gone],
+            ..Batch::default()
+        };
+        observed.source(batch, Instant::now());
+        assert_eq!(reason(&observed, "late"), Reason::NotSettled);
+    }
+
+    #[test]
+    fn a_change_of_one_service_touches_no_other_however_many_wait() {
+        let mut observed = Observed::new(Settings::default());
+        let mut all = vec![POOL.into(), service("web", "", GIVEN)];
+        all.extend((0..50).map(|n| service(&format!("waits-{n}"), "", "{}")));
+        source(&mut observed, &all);
+        observed.touched();
+        let more = service("web", "  externalTrafficPolicy: Local\n", GIVEN);
+        source(&mut observed, &[more]);
+        let web = ObjectKey::new("default", "web");
+        assert_eq!(observed.touched(), BTreeSet::from([web]));
+        assert!(observed.touched().is_empty());
     }
 
     #[test]
     fn a_service_of_another_class_is_another_load_balancers() {
         let other = service("web", "  loadBalancerClass: other/lb\n", "{}");
-        let (_, standings) = shown(&[POOL, &other]);
+        let (_, standings) = see(&[POOL, &other]);
         assert_eq!(of(&standings, "web").reason, Reason::OtherClass);
     }
 

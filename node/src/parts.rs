@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
+use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Batch;
+use ferrolb_api::delta;
 use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_proxy::config::Config as ProxySettings;
 use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};
 use ferrolb_proxy::kernel::sysctl::Conntrack;
 use ferrolb_proxy::kernel::table::table;
-use ferrolb_proxy::snapshot::Snapshot as ProxySnapshot;
+use ferrolb_proxy::snapshot::{ServiceStatus as Proxied, Snapshot as ProxySnapshot};
 use ferrolb_speaker::machine;
 use ferrolb_speaker::message::NodeName;
 use ferrolb_speaker::run::{Config as SpeakerSettings, Wiring};
-use ferrolb_speaker::snapshot::Snapshot as SpeakerSnapshot;
+use ferrolb_speaker::snapshot::{Address, Snapshot as SpeakerSnapshot};
 use ferrolb_speaker::wire::key::Key;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -37,6 +40,8 @@ pub(crate) type Tasks = JoinSet<Result<(), Error>>;
 /// The proxy of a node.
 pub(crate) struct ProxyPart {
     pub(crate) batches: mpsc::Sender<Batch>,
+    /// The status of Services, where it changed.
+    pub(crate) services: delta::Receiver<ObjectKey, Arc<Proxied>>,
     pub(crate) snapshot: watch::Receiver<ProxySnapshot>,
     pub(crate) stop: oneshot::Sender<()>,
 }
@@ -48,6 +53,8 @@ pub(crate) struct SpeakerPart {
     pub(crate) members: watch::Sender<Members>,
     pub(crate) to_members: mpsc::Sender<(NodeName, Vec<u8>)>,
     pub(crate) from_members: mpsc::Receiver<(NodeName, Vec<u8>)>,
+    /// What is known of addresses, where it changed.
+    pub(crate) addresses: delta::Receiver<IpAddr, Arc<Address>>,
     pub(crate) snapshot: watch::Receiver<SpeakerSnapshot>,
     pub(crate) stop: watch::Sender<bool>,
 }
@@ -139,6 +146,7 @@ async fn proxy(
     let (batches, changes) = mpsc::channel(QUEUE);
     let (tell_programmed, programmed) = watch::channel(None);
     let (tell_snapshot, snapshot) = watch::channel(ProxySnapshot::default());
+    let (tell_services, services) = delta::channel();
     let (stop, stopped) = oneshot::channel();
     tasks.spawn(async move {
         let stopped = async {
@@ -150,6 +158,7 @@ async fn proxy(
             changes,
             tell_programmed,
             tell_snapshot,
+            tell_services,
             stopped,
         )
         .await
@@ -158,6 +167,7 @@ async fn proxy(
     Ok((
         ProxyPart {
             batches,
+            services,
             snapshot,
             stop,
         },
@@ -187,6 +197,7 @@ fn speaker(
     let (to_members, opaque_out) = mpsc::channel(1024);
     let (opaque_in, from_members) = mpsc::channel(1024);
     let (tell_snapshot, snapshot) = watch::channel(SpeakerSnapshot::default());
+    let (tell_addresses, addresses) = delta::channel();
     let (stop, stopped) = watch::channel(false);
     let (members, known) = watch::channel(members);
     let wiring = Wiring {
@@ -196,6 +207,7 @@ fn speaker(
         opaque_out,
         opaque_in,
         snapshot: tell_snapshot,
+        addresses: tell_addresses,
         stop: stopped,
     };
     let end = thread::spawn("speaker", || async move {
@@ -209,6 +221,7 @@ fn speaker(
         members,
         to_members,
         from_members,
+        addresses,
         snapshot,
         stop,
     })

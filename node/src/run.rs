@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::problem::{Cause, Part, Problem, Subject};
 use ferrolb_source::Source;
@@ -14,12 +13,14 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::agreement::machine::View;
+use crate::answers::Answers;
 use crate::authority::{Authority, Effects};
 use crate::config::ProxyMode;
 use crate::error::Error;
 use crate::identity::Identity;
-use crate::parts::{Parts, Tasks};
-use crate::publish::Desk;
+use crate::parts::{Parts, ProxyPart, Tasks};
+use crate::publish::{Desk, Looker};
+use crate::report::book::Book;
 use crate::report::view::NodeStatus;
 use crate::report::{Knowledge, report};
 use crate::socket::Question;
@@ -36,6 +37,8 @@ pub(crate) struct Node<Src, A> {
     pub(crate) authority: A,
     pub(crate) parts: Parts,
     pub(crate) questions: mpsc::Receiver<Question>,
+    pub(crate) answers: Answers,
+    pub(crate) book: Book,
     pub(crate) tasks: Tasks,
     pub(crate) identity: Identity,
     /// A file with the key that the members share was given.
@@ -55,6 +58,7 @@ pub(crate) async fn run<Src: Source, A: Authority>(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
+    node.book.source(&first.changes);
     let effects = node.authority.source(first, Instant::now());
     node.first(effects).await?;
     let ended = loop {
@@ -65,21 +69,39 @@ pub(crate) async fn run<Src: Source, A: Authority>(
             }
             Some(ended) = node.tasks.join_next() => break ended.map_err(Error::failed).flatten(),
             Some(question) = node.questions.recv() => {
-                node.answer(question);
+                node.answers.ask(question);
+                node.answer();
+                continue;
+            }
+            () = node.answers.given() => {
+                node.answer();
                 continue;
             }
             batch = node.source.next() => match batch {
                 Some(batch) => {
                     node.touch();
                     node.follow(&batch.changes);
+                    node.book.source(&batch.changes);
                     node.authority.source(batch, Instant::now())
                 }
                 None => break Ok(()),
             },
             Ok(()) = node.parts.speaker.snapshot.changed() => {
                 node.touch();
-                let view = view(&node.parts.speaker.snapshot.borrow_and_update());
-                node.authority.view(view, Instant::now())
+                let snapshot = node.parts.speaker.snapshot.borrow_and_update().clone();
+                node.authority.view(view(&snapshot), Instant::now())
+            }
+            () = node.parts.speaker.addresses.changed() => {
+                node.touch();
+                node.book.addresses(node.parts.speaker.addresses.take());
+                continue;
+            }
+            () = proxied(node.parts.proxy.as_ref()) => {
+                node.touch();
+                if let Some(proxy) = &node.parts.proxy {
+                    node.book.proxied(proxy.services.take());
+                }
+                continue;
             }
             Some((from, bytes)) = node.parts.speaker.from_members.recv() => {
                 node.authority.received(from.as_str().into(), bytes, Instant::now())
@@ -162,10 +184,12 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         })
     }
 
-    fn answer(&self, question: Question) {
-        let text = serde_json::to_vec(&self.status()).unwrap_or_default();
-        // An asker that left needs no answer.
-        let _ = question.send(text);
+    /// Answers those who asked for the status, if it is their turn.
+    fn answer(&mut self) {
+        if self.answers.is_due() {
+            let status = self.status();
+            self.answers.give(status);
+        }
     }
 
     fn touch(&mut self) {
@@ -174,47 +198,49 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         }
     }
 
-    /// Tells what there is to tell, if it is time.
-    fn look(&mut self, now: Instant) {
-        let Some(mut desk) = self.desk.take() else {
-            return;
-        };
-        let programmed = self.parts.proxy.as_mut();
-        if programmed.is_some_and(|p| p.snapshot.has_changed().unwrap_or(false)) {
-            desk.touch();
+    /// Brings the book up to date.
+    fn renew(&mut self) {
+        self.book.touch(self.authority.touched());
+        let changed = self.book.renew(|key| self.authority.standing(key));
+        if let Some(desk) = &mut self.desk {
+            desk.note(changed);
         }
-        if desk.is_due(now) {
-            if let Some(proxy) = &mut self.parts.proxy {
-                proxy.snapshot.mark_unchanged();
-            }
-            let uid = |key: &ObjectKey| self.authority.uid(key);
-            let owner = self.authority.node_uid();
-            desk.look(&self.status(), uid, owner, now);
-        }
-        self.desk = Some(desk);
     }
 
-    fn status(&self) -> NodeStatus {
-        let standings = self.authority.standings();
+    /// Reports what there is to report, if it is time.
+    fn look(&mut self, now: Instant) {
+        if !self.desk.as_ref().is_some_and(|desk| desk.is_due(now)) {
+            return;
+        }
+        self.renew();
+        let speaker = self.parts.speaker.snapshot.borrow().clone();
+        let looker = Looker {
+            me: &self.identity.me,
+            settled: speaker.settled,
+            elected: speaker.placer.as_deref() == Some(&self.identity.me),
+        };
+        let owner = self.authority.node_uid();
+        if let Some(desk) = &mut self.desk {
+            desk.look(looker, self.book.entries(), owner, now);
+        }
+    }
+
+    fn status(&mut self) -> NodeStatus {
+        self.renew();
         let mut problems = self.authority.problems();
         problems.extend(self.lacks_key());
-        let proxy = self
-            .parts
-            .proxy
-            .as_ref()
-            .map(|p| p.snapshot.borrow().clone());
+        let proxy = self.parts.proxy.as_ref();
+        let proxy_errors = proxy.map(|p| p.snapshot.borrow().errors.clone());
         // The speaker waits for whoever holds its snapshot, so nothing is computed while it is borrowed.
         let speaker = self.parts.speaker.snapshot.borrow().clone();
-        let knowledge = Knowledge {
+        report(Knowledge {
             me: &self.identity.me,
             proxy_mode: self.proxy.name(),
-            standings: &standings,
+            book: &self.book,
             problems,
-            slices: self.authority.endpoints(),
-            proxy: proxy.as_ref(),
+            proxy_errors: &proxy_errors.unwrap_or_default(),
             speaker: &speaker,
-        };
-        report(&knowledge)
+        })
     }
 
     /// Stops the parts and waits for them; what runs on for ever ends with the runtime.
@@ -245,6 +271,14 @@ fn of(changes: Vec<Change>) -> Batch {
     Batch {
         changes,
         ..Batch::default()
+    }
+}
+
+/// Waits until the proxy has news of Services.
+async fn proxied(proxy: Option<&ProxyPart>) {
+    match proxy {
+        Some(proxy) => proxy.services.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::{Gid, Group};
@@ -21,7 +22,7 @@ const ASKERS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where the node puts its status as JSON.
-pub(crate) type Question = oneshot::Sender<Vec<u8>>;
+pub(crate) type Question = oneshot::Sender<Arc<[u8]>>;
 
 /// A bound socket.
 pub(crate) struct StatusSocket {
@@ -78,7 +79,7 @@ impl StatusSocket {
 
     /// Answers askers with what the node says to a [`Question`], for ever.
     pub(crate) async fn serve(&self, node: mpsc::Sender<Question>) {
-        let places = std::sync::Arc::new(Semaphore::new(ASKERS));
+        let places = Arc::new(Semaphore::new(ASKERS));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
                 return;

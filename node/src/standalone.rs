@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
-use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
@@ -45,8 +44,10 @@ pub(crate) struct Standalone<S> {
     keep_until: Option<Instant>,
     /// Objects that the proxy must not see before the first table.
     waiting: Option<BTreeMap<(Kind, ObjectKey), Object>>,
-    /// Endpoints, for the status.
-    endpoints: EndpointIndex,
+    /// Services whose standing may have changed.
+    touched: BTreeSet<ObjectKey>,
+    /// Whether the members could agree when it was last asked what was touched.
+    could_agree: (bool, bool),
     /// Services as they were last shown.
     shown: BTreeMap<ObjectKey, Arc<Service>>,
     /// The source's first batch, complete by contract, has come.
@@ -79,7 +80,8 @@ impl<S: Store> Standalone<S> {
             leading: None,
             keep_until: None,
             waiting: Some(BTreeMap::new()),
-            endpoints: EndpointIndex::default(),
+            touched: BTreeSet::new(),
+            could_agree: (false, false),
             shown: BTreeMap::new(),
             began: false,
             problems: Vec::new(),
@@ -93,6 +95,7 @@ impl<S: Store> Standalone<S> {
     fn allocate(&mut self) {
         let dirty = self.state.take_dirty();
         for key in self.allocator.decide(&self.state, &dirty) {
+            self.touched.insert(key.clone());
             let outcome = self.allocator.outcomes().get(&key);
             // A request that makes no sense was told by the source that read it, with its field.
             let told_by_source = |p: &Problem| {
@@ -224,6 +227,7 @@ impl<S: Store> Standalone<S> {
 
     /// Adds what changed in the view of one Service.
     fn show(&mut self, key: &ObjectKey, changes: &mut Vec<Change>) {
+        self.touched.insert(key.clone());
         let Some(service) = self.state.services().get(key) else {
             if self.shown.remove(key).is_some() {
                 changes.push(Change::Remove(Kind::Service, key.clone()));
@@ -287,14 +291,6 @@ impl<S: Store> Authority for Standalone<S> {
             match change {
                 Change::Upsert(Object::Service(service)) => self.show(&service.key, &mut changes),
                 Change::Remove(Kind::Service, key) => self.show(&key, &mut changes),
-                Change::Upsert(Object::EndpointSlice(slice)) => {
-                    self.endpoints.upsert(Arc::clone(&slice));
-                    changes.push(Change::Upsert(Object::EndpointSlice(slice)));
-                }
-                Change::Remove(Kind::EndpointSlice, key) => {
-                    self.endpoints.remove(&key);
-                    changes.push(Change::Remove(Kind::EndpointSlice, key));
-                }
                 other => changes.push(other),
             }
         }
@@ -328,16 +324,17 @@ impl<S: Store> Authority for Standalone<S> {
         self.step(Event::Tick, now)
     }
 
-    fn uid(&self, _service: &ObjectKey) -> String {
-        String::new()
+    fn standing(&self, service: &ObjectKey) -> Option<Standing> {
+        self.explained(service)
     }
 
-    fn endpoints(&self) -> &EndpointIndex {
-        &self.endpoints
-    }
-
-    fn standings(&self) -> BTreeMap<ObjectKey, Standing> {
-        self.explained()
+    fn touched(&mut self) -> BTreeSet<ObjectKey> {
+        let can_agree = self.can_agree();
+        if std::mem::replace(&mut self.could_agree, can_agree) != can_agree {
+            // Those that wait wait for another reason now.
+            self.touched.extend(self.state.services().keys().cloned());
+        }
+        std::mem::take(&mut self.touched)
     }
 
     fn problems(&self) -> Vec<Problem> {

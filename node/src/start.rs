@@ -15,6 +15,7 @@ use ipnet::{IpNet, Ipv4Net};
 use kube::Client;
 use tracing::{info, warn};
 
+use crate::answers::Answers;
 use crate::authority::Authority;
 use crate::config::Config;
 use crate::error::Error;
@@ -24,6 +25,7 @@ use crate::observed::Observed;
 use crate::publish::Desk;
 use crate::publish::events::publish::Publisher;
 use crate::publish::l2_status::write::Writer;
+use crate::report::book::Book;
 use crate::standalone::Standalone;
 use crate::store::{Background, DirStore};
 use crate::{api_server, identity, parts, run as node_loop, socket};
@@ -161,6 +163,8 @@ async fn start_with<Src: Source, A: Authority>(
         Desk::new(publisher, writer, Instant::now())
     });
     let node = node_loop::Node {
+        answers: Answers::default(),
+        book: Book::new(&identity.me, parts.proxy.is_some()),
         desk,
         source,
         authority,

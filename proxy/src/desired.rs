@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use ferrolb_api::problem::Problem;
 use ferrolb_api::{Family, ObjectKey};
 
 use crate::config::Config;
@@ -72,12 +71,15 @@ impl Desired {
         &self.lowered
     }
 
-    /// What there is to say of a Service, but whether it is in the kernel; and what is wrong with it.
-    pub fn status(&self, state: &State, key: &ObjectKey) -> Option<(ServiceStatus, Vec<Problem>)> {
+    /// The status of a Service, but for whether it is in the kernel.
+    pub fn status(&self, state: &State, key: &ObjectKey) -> Option<ServiceStatus> {
         let (service, plan) = (state.service(key)?, self.plans.get(key)?);
         let mut problems = refusal::problems(service, plan);
         let lowered = self.lowered.service(key).into_iter();
         problems.extend(lowered.flat_map(|s| s.problems(key)));
-        Some((snapshot::status(plan), problems))
+        Some(ServiceStatus {
+            problems,
+            ..snapshot::status(plan)
+        })
     }
 }

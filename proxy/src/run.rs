@@ -13,9 +13,11 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_api::change::Batch;
+use ferrolb_api::delta;
 use ferrolb_api::{Backoff, ObjectKey};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -26,7 +28,7 @@ use crate::desired::Desired;
 use crate::diff::{diff, full};
 use crate::kernel::{Damage, Kernel, KernelError, Look, Observed, Op, VirtualServerId};
 use crate::lower::Touched;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ServiceStatus, Snapshot};
 use crate::state::State;
 
 mod tell;
@@ -56,17 +58,18 @@ pub type Programmed = Option<BTreeSet<IpAddr>>;
 /// Programs the kernel until `shutdown` or until the changes end. The first batch must be complete.
 ///
 /// An address is in `programmed` while everything of all Services on it is in the kernel; one without endpoints counts, since
-/// it refuses cleanly. After `shutdown` the step under way is finished, but the proxy ends within [`STOP_WITHIN`] even where the
-/// kernel does not answer.
+/// it refuses cleanly. `services` gets the status of every Service that a pass touched. After `shutdown` the step under way is
+/// finished, but the proxy ends within [`STOP_WITHIN`] even where the kernel does not answer.
 pub async fn run<K: Kernel + Look>(
     kernel: K,
     config: Config,
     changes: mpsc::Receiver<Batch>,
     programmed: watch::Sender<Programmed>,
     status: watch::Sender<Snapshot>,
+    services: delta::Sender<ObjectKey, Arc<ServiceStatus>>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ProxyError> {
-    let proxy = Proxy::new(kernel, config, programmed, status);
+    let proxy = Proxy::new(kernel, config, programmed, status, services);
     let (stop, stopped) = watch::channel(false);
     let work = work(proxy, changes, stopped);
     tokio::pin!(work);
@@ -147,6 +150,7 @@ struct Proxy<K> {
     retries: Backoff,
     programmed: watch::Sender<Programmed>,
     status: watch::Sender<Snapshot>,
+    services: delta::Sender<ObjectKey, Arc<ServiceStatus>>,
 }
 
 impl<K: Kernel + Look> Proxy<K> {
@@ -155,6 +159,7 @@ impl<K: Kernel + Look> Proxy<K> {
         config: Config,
         programmed: watch::Sender<Programmed>,
         status: watch::Sender<Snapshot>,
+        services: delta::Sender<ObjectKey, Arc<ServiceStatus>>,
     ) -> Self {
         Self {
             kernel,
@@ -173,6 +178,7 @@ impl<K: Kernel + Look> Proxy<K> {
             retries: Backoff::new(config.retry.start, config.retry.end),
             programmed,
             status,
+            services,
             config,
         }
     }

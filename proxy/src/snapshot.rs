@@ -1,6 +1,5 @@
 //! What the proxy reports about itself: per Service and port, where connections go, where they do not and why. It is made of the plans.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ferrolb_api::problem::Problem;
@@ -10,32 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Cause, Front, PortPlan, ServicePlan, Standing};
 
-/// Everything the proxy programs, by `namespace/name` of the Service.
+/// What is wrong as a whole; Services are reported one by one, where they change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Services.
-    pub services: BTreeMap<String, ServiceStatus>,
     /// Operations that the kernel refused in the last pass and that are tried again.
     pub errors: Vec<String>,
-    /// What is wrong with Services, beside their endpoints. Those without a problem are not in it.
-    #[serde(default)]
-    pub problems: BTreeMap<String, Vec<Problem>>,
-}
-
-impl Snapshot {
-    /// Why a Service is not given an address and port that it asks for, in one word and as a problem.
-    pub fn refusal(&self, service: &str) -> Option<(Reason, &Problem)> {
-        let problem = self.problems.get(service)?.first()?;
-        let servers = self
-            .services
-            .get(service)?
-            .ports
-            .iter()
-            .flat_map(|p| &p.servers);
-        let no_endpoint = |r: &Reason| matches!(r, Reason::NoEndpoints | Reason::NoLocalEndpoint);
-        let reason = servers.filter_map(|s| s.refused).find(|r| !no_endpoint(r));
-        Some((reason?, problem))
-    }
 }
 
 /// One Service.
@@ -45,6 +23,9 @@ pub struct ServiceStatus {
     pub programmed: bool,
     /// Its ports, in order.
     pub ports: Vec<PortStatus>,
+    /// What is wrong with it, beside its endpoints.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
 }
 
 /// One port of a Service.
@@ -76,6 +57,15 @@ pub struct ServerStatus {
 }
 
 impl ServiceStatus {
+    /// Why it is not given an address and port that it asks for, in one word and as a problem.
+    pub fn refusal(&self) -> Option<(Reason, &Problem)> {
+        let problem = self.problems.first()?;
+        let servers = self.ports.iter().flat_map(|p| &p.servers);
+        let no_endpoint = |r: &Reason| matches!(r, Reason::NoEndpoints | Reason::NoLocalEndpoint);
+        let reason = servers.filter_map(|s| s.refused).find(|r| !no_endpoint(r));
+        Some((reason?, problem))
+    }
+
     /// Addresses that it is served on.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.ports
@@ -84,7 +74,7 @@ impl ServiceStatus {
     }
 }
 
-/// The status of a Service with this plan, as if nothing of it were in the kernel yet.
+/// The status of a Service with this plan, as if nothing of it were in the kernel yet, and without what is wrong with it.
 pub fn status(plan: &ServicePlan) -> ServiceStatus {
     ServiceStatus {
         programmed: false,
@@ -93,6 +83,7 @@ pub fn status(plan: &ServicePlan) -> ServiceStatus {
             .iter()
             .map(|port| port_status(plan, port))
             .collect(),
+        problems: Vec::new(),
     }
 }
 

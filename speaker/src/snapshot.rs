@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
 
-/// Everything at one moment.
+/// Everything at one moment, but for the addresses: those are reported one by one, where they change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// This node.
@@ -21,8 +21,6 @@ pub struct Snapshot {
     pub placer: Option<String>,
     /// All known nodes, by name.
     pub members: Vec<Member>,
-    /// All addresses of Services.
-    pub addresses: Vec<Address>,
     /// What is wrong with this node's announcements.
     pub problems: Vec<Problem>,
     /// What it did since its start.
@@ -66,24 +64,12 @@ pub enum Status {
 pub struct Address {
     /// The address.
     pub address: IpAddr,
-    /// Its pool.
-    pub pool: Option<String>,
-    /// The Services that have it, `namespace/name`.
-    pub services: Vec<String>,
     /// The node that announces it.
     pub owner: Option<String>,
-    /// The epoch of the owner's claim.
-    pub epoch: u64,
-    /// This node answers for it now.
-    pub announcing: bool,
     /// The interfaces it is announced on, where this node answers.
     pub interfaces: Vec<String>,
-    /// This node may announce it.
-    pub eligible: bool,
     /// `Announced`; where nobody announces it, why this node does not.
     pub reason: Reason,
-    /// Why this node may not announce it; `None` where it may.
-    pub ineligible: Option<Reason>,
     /// Who else claims the address by ARP.
     pub conflict: Option<Conflict>,
 }

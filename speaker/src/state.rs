@@ -52,6 +52,8 @@ pub(crate) struct State {
     class: Option<String>,
     services: BTreeMap<ObjectKey, Arc<Service>>,
     by_address: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
+    /// Addresses that no Service has any more, since somebody asked.
+    gone: BTreeSet<IpAddr>,
     /// Rises whenever an address appears or goes.
     generation: u64,
     /// Endpoints by Service.
@@ -155,6 +157,7 @@ impl State {
                 keys.remove(key);
                 if keys.is_empty() {
                     self.by_address.remove(&address);
+                    self.gone.insert(address);
                     self.generation += 1;
                 }
             }
@@ -172,6 +175,11 @@ impl State {
     /// All addresses that Services have.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.by_address.keys().copied()
+    }
+
+    /// The addresses that went since the last call; some may be back.
+    pub(crate) fn take_gone(&mut self) -> BTreeSet<IpAddr> {
+        std::mem::take(&mut self.gone)
     }
 
     /// A number that is another whenever [`State::addresses`] may be others.

@@ -556,6 +556,7 @@ fn random_faults_end_in_agreement() {
             (5, Net::Bad)
         };
         let mut world = World::booted(n, 10, net, seed, ms(50));
+        world.reports = true;
         for _ in 0..8 {
             let i = usize::try_from(world.rng.below(n as u64)).unwrap();
             match (world.rng.below(5), world.nodes[i].agent, world.nodes[i].up) {

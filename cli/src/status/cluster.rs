@@ -8,11 +8,13 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::crd::l2_status::{self, L2Status};
+use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::family::Family;
 use ferrolb_api::object::Object;
 use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
@@ -200,11 +202,20 @@ fn compose(first: Batch, found: Found, class: Option<String>) -> ClusterStatus {
         class,
         service_cidrs: Vec::new(),
     });
+    let mut slices = EndpointIndex::default();
+    for change in &first.changes {
+        if let Change::Upsert(Object::EndpointSlice(slice)) = change {
+            slices.upsert(Arc::clone(slice));
+        }
+    }
     observed.source(first, Instant::now());
-    let standings = observed.standings();
-    let services: Vec<ServiceStatus> = standings
+    // After the first batch these are all.
+    let keys = observed.touched();
+    let standings = keys
         .iter()
-        .map(|(key, standing)| service(key, standing, &observed, &found))
+        .filter_map(|key| Some((key, observed.standing(key)?)));
+    let services: Vec<ServiceStatus> = standings
+        .map(|(key, standing)| service(key, &standing, &slices, &found))
         .collect();
     // A shared address is one.
     let announced: BTreeSet<_> = services
@@ -234,7 +245,7 @@ fn compose(first: Batch, found: Found, class: Option<String>) -> ClusterStatus {
 fn service(
     key: &ObjectKey,
     standing: &Standing,
-    observed: &Observed,
+    slices: &EndpointIndex,
     found: &Found,
 ) -> ServiceStatus {
     let view = &standing.service;
@@ -274,6 +285,6 @@ fn service(
         ),
     };
     let programmed = Programmed::Unasked("each node says for itself whether it is in its kernel");
-    let endpoints = count(observed.endpoints(), key, view, None);
+    let endpoints = count(slices, key, view, None);
     status(key, standing, vips, programmed, endpoints, orphan)
 }

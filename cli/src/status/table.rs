@@ -31,7 +31,7 @@ pub(crate) fn render(status: &NodeStatus) -> String {
             ]
         }),
     );
-    services(&mut text, &status.services);
+    services(&mut text, status.services.iter().map(AsRef::as_ref));
     problems(&mut text, &status.problems);
     text
 }
@@ -45,12 +45,12 @@ pub(crate) fn render_cluster(status: &ClusterStatus) -> String {
         &["NODE", "ANNOUNCES"],
         nodes.map(|n| vec![n.name.clone(), n.addresses.to_string()]),
     );
-    services(&mut text, &status.services);
+    services(&mut text, status.services.iter());
     problems(&mut text, &status.problems);
     text
 }
 
-fn services(text: &mut String, services: &[ServiceStatus]) {
+fn services<'s>(text: &mut String, services: impl Iterator<Item = &'s ServiceStatus>) {
     text.push('\n');
     columns(
         text,
@@ -67,7 +67,7 @@ fn services(text: &mut String, services: &[ServiceStatus]) {
             "STATE",
             "REASON",
         ],
-        services.iter().map(service),
+        services.map(service),
     );
 }
 

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::Arc;
+
 use ferrolb_api::ObjectKey;
 use ferrolb_api::object::Kind;
 use ferrolb_api::problem::{Cause, Problem, Subject};
@@ -23,7 +25,7 @@ fn status() -> NodeStatus {
             addresses: 1,
             elected: true,
         }],
-        services: vec![ServiceStatus {
+        services: vec![Arc::new(ServiceStatus {
             namespace: "default".into(),
             name: "web".into(),
             service_type: ServiceType::LoadBalancer,
@@ -44,7 +46,7 @@ fn status() -> NodeStatus {
             state: ServiceState::Pending,
             reason: Reason::NoOwner,
             message: "172.17.255.1 waits for an owner".into(),
-        }],
+        })],
         problems: vec![],
     }
 }

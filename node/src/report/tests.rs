@@ -1,13 +1,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Change;
+use ferrolb_api::object::Object;
+use ferrolb_api::reason::Reason;
 use ferrolb_api::view::{
     Endpoint, EndpointPort, EndpointSlice, IngressAddress, Protocol, Service, ServicePort,
     ServiceType, TargetPort,
 };
 use ferrolb_proxy::snapshot::ServiceStatus as Programmed;
+use ferrolb_speaker::snapshot::{Conflict, Member, Status};
 
 use super::*;
-use crate::report::view::{EndpointCount, ServiceState};
+use crate::authority::Standing;
+use crate::report::view::{EndpointCount, ServiceState, ServiceStatus};
 
 fn port() -> ServicePort {
     ServicePort {
@@ -58,70 +64,110 @@ fn slice(name: &str, addresses: &[&str]) -> EndpointSlice {
 }
 
 struct World {
-    standings: BTreeMap<ObjectKey, Standing>,
-    slices: EndpointIndex,
-    proxy: Option<ProxySnapshot>,
-    speaker: SpeakerSnapshot,
+    standing: Standing,
+    slices: Vec<EndpointSlice>,
+    programmed: bool,
+    address: Option<Address>,
 }
 
 fn world(reason: Reason) -> World {
-    let service = balanced();
-    let mut slices = EndpointIndex::default();
-    slices.upsert(slice("web-4", &["10.244.1.11", "10.244.2.11"]).into());
-    slices.upsert(slice("web-6", &["fd00:10:244:1::b"]).into());
-    let programmed = Programmed {
-        programmed: true,
-        ..Programmed::default()
-    };
-    let standing = Standing {
-        service: std::sync::Arc::new(service),
-        pool: Some("default".into()),
-        reason,
-        message: "its request cannot be met".into(),
-    };
     World {
-        standings: [(ObjectKey::new("default", "web"), standing)].into(),
-        slices,
-        proxy: Some(ProxySnapshot {
-            services: [("default/web".to_owned(), programmed)].into(),
-            ..ProxySnapshot::default()
-        }),
-        speaker: SpeakerSnapshot {
-            settled: true,
-            addresses: vec![Address {
-                address: "172.17.255.1".parse().unwrap(),
-                pool: Some("default".into()),
-                services: vec!["default/web".into()],
-                owner: Some("b".into()),
-                epoch: 1,
-                announcing: false,
-                interfaces: vec![],
-                eligible: true,
-                reason: Reason::Announced,
-                ineligible: None,
-                conflict: None,
-            }],
-            ..SpeakerSnapshot::default()
+        standing: Standing {
+            service: Arc::new(balanced()),
+            pool: Some("default".into()),
+            reason,
+            message: "its request cannot be met".into(),
         },
+        slices: vec![
+            slice("web-4", &["10.244.1.11", "10.244.2.11"]),
+            slice("web-6", &["fd00:10:244:1::b"]),
+        ],
+        programmed: true,
+        address: Some(Address {
+            address: "172.17.255.1".parse().unwrap(),
+            owner: Some("b".into()),
+            interfaces: vec![],
+            reason: Reason::Announced,
+            conflict: None,
+        }),
     }
 }
 
-fn told(world: &World) -> ServiceStatus {
+fn book(world: &World) -> Book {
+    let key = ObjectKey::new("default", "web");
+    let mut book = Book::new("a", true);
+    let slices = world.slices.iter().cloned().map(Arc::new);
+    let changes: Vec<Change> = slices
+        .map(|slice| Change::Upsert(Object::EndpointSlice(slice)))
+        .collect();
+    book.source(&changes);
+    let addresses = world.address.iter().cloned();
+    book.addresses(addresses.map(|a| (a.address, Some(a.into()))).collect());
+    let programmed = Programmed {
+        programmed: world.programmed,
+        ..Programmed::default()
+    };
+    book.proxied([(key.clone(), Some(programmed.into()))].into());
+    book.touch([key.clone()].into());
+    book.renew(|asked| (*asked == key).then(|| world.standing.clone()));
+    book
+}
+
+fn shown(world: &World) -> Arc<ServiceStatus> {
     let known = Knowledge {
         me: "a",
         proxy_mode: "ipvs",
-        standings: &world.standings,
+        book: &book(world),
         problems: vec![],
-        slices: &world.slices,
-        proxy: world.proxy.as_ref(),
-        speaker: &world.speaker,
+        proxy_errors: &[],
+        speaker: &SpeakerSnapshot::default(),
     };
-    report(&known).services.remove(0)
+    report(known).services.remove(0)
+}
+
+#[test]
+fn members_are_shown_with_what_they_announce_and_strangers_with_what_they_claim() {
+    let mut world = world(Reason::Allocated);
+    world.address.as_mut().unwrap().conflict = Some(Conflict {
+        mac: "02:00:00:00:00:09".into(),
+        member: None,
+    });
+    let member = |name: &str| Member {
+        name: name.into(),
+        address: None,
+        status: Status::Alive,
+        settled: true,
+        multiplier: 1,
+        incarnation: 1,
+        eligible: 1,
+    };
+    let known = Knowledge {
+        me: "a",
+        proxy_mode: "ipvs",
+        book: &book(&world),
+        problems: vec![],
+        proxy_errors: &["no such device".to_owned()],
+        speaker: &SpeakerSnapshot {
+            placer: Some("a".into()),
+            members: vec![member("a"), member("b")],
+            ..SpeakerSnapshot::default()
+        },
+    };
+    let status = report(known);
+    let members: Vec<_> = status
+        .members
+        .iter()
+        .map(|m| (m.name.as_str(), m.addresses, m.elected))
+        .collect();
+    assert_eq!(members, [("a", 0, true), ("b", 1, false)]);
+    let problems: Vec<String> = status.problems.iter().map(ToString::to_string).collect();
+    assert!(problems[0].contains("no such device"), "{problems:?}");
+    assert!(problems[1].contains("02:00:00:00:00:09"), "{problems:?}");
 }
 
 #[test]
 fn a_service_serves_when_it_is_programmed_announced_and_has_endpoints() {
-    let service = told(&world(Reason::Allocated));
+    let service = shown(&world(Reason::Allocated));
     assert_eq!(
         (service.state, service.reason),
         (ServiceState::Serving, Reason::Announced)
@@ -131,7 +177,7 @@ fn a_service_serves_when_it_is_programmed_announced_and_has_endpoints() {
 
 #[test]
 fn endpoints_of_a_family_without_an_address_are_not_counted() {
-    let service = told(&world(Reason::Allocated));
+    let service = shown(&world(Reason::Allocated));
     assert_eq!(
         service.endpoints,
         EndpointCount {
@@ -144,7 +190,7 @@ fn endpoints_of_a_family_without_an_address_are_not_counted() {
 
 #[test]
 fn a_refused_request_is_shown_although_the_old_address_goes_on() {
-    let service = told(&world(Reason::OutsidePools));
+    let service = shown(&world(Reason::OutsidePools));
     assert_eq!(
         (service.state, service.reason),
         (ServiceState::Refused, Reason::OutsidePools)
@@ -155,16 +201,17 @@ fn a_refused_request_is_shown_although_the_old_address_goes_on() {
 #[test]
 fn what_is_not_programmed_is_pending() {
     let mut world = world(Reason::Allocated);
-    world.proxy = Some(ProxySnapshot::default());
-    assert_eq!(told(&world).reason, Reason::NotProgrammed);
+    world.programmed = false;
+    assert_eq!(shown(&world).reason, Reason::NotProgrammed);
 }
 
 #[test]
 fn an_address_without_an_owner_says_why_this_node_does_not_announce_it() {
     let mut world = world(Reason::Allocated);
-    world.speaker.addresses[0].owner = None;
-    world.speaker.addresses[0].reason = Reason::NoInterface;
-    let service = told(&world);
+    let address = world.address.as_mut().unwrap();
+    address.owner = None;
+    address.reason = Reason::NoInterface;
+    let service = shown(&world);
     assert_eq!(
         (service.state, service.reason),
         (ServiceState::Pending, Reason::NoInterface)
@@ -174,15 +221,15 @@ fn an_address_without_an_owner_says_why_this_node_does_not_announce_it() {
 #[test]
 fn without_endpoints_clients_are_refused_and_the_status_says_so() {
     let mut world = world(Reason::Allocated);
-    world.slices = EndpointIndex::default();
-    assert_eq!(told(&world).reason, Reason::NoEndpoints);
+    world.slices.clear();
+    assert_eq!(shown(&world).reason, Reason::NoEndpoints);
 }
 
 #[test]
 fn an_address_of_another_class_is_not_missed() {
     let mut world = world(Reason::OtherClass);
-    world.speaker.addresses.clear();
-    let service = told(&world);
+    world.address = None;
+    let service = shown(&world);
     assert_eq!(
         (service.state, service.reason),
         (ServiceState::Serving, Reason::Programmed)

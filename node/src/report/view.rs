@@ -1,6 +1,7 @@
 //! What a node says of itself, and what a cluster's API shows: the shapes of `ferrolb status -o json`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
@@ -22,7 +23,7 @@ pub struct NodeStatus {
     /// Known nodes.
     pub members: Vec<MemberStatus>,
     /// Services, by namespace and name.
-    pub services: Vec<ServiceStatus>,
+    pub services: Vec<Arc<ServiceStatus>>,
     /// What is wrong with the input, and with the kernel.
     pub problems: Vec<Problem>,
 }

@@ -1,57 +1,56 @@
 //! Why Services have the addresses that they have, and what is wrong: for the status and the log.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
-use ferrolb_controller::assignment::{Assignment, overlay};
+use ferrolb_controller::assignment::Assignment;
 
 use super::{Standalone, Standing};
 use crate::store::Store;
 
 impl<S: Store> Standalone<S> {
-    /// Every Service with its addresses and why, for the status.
-    pub(super) fn explained(&self) -> BTreeMap<ObjectKey, Standing> {
-        let class = self.state.settings().class.as_deref();
-        let majority = self.agreement.has_majority();
-        let stored = self.agreement.can_store();
-        self.state
-            .services()
-            .iter()
-            .map(|(key, service)| {
-                let given = self.agreed.assignments.get(key);
-                let (mut reason, mut message) = self
-                    .allocator
-                    .outcomes()
-                    .get(key)
-                    .map_or((Reason::NotSettled, String::new()), |o| {
-                        (o.reason, o.message.clone())
-                    });
-                let wants = self.allocator.assignments().get(key);
-                if reason == Reason::Allocated && lacks(wants, given) {
-                    (reason, message) = if majority && !stored {
-                        let text = "fewer than half of the known nodes are heard and can save assignments, so nothing new is allocated; \
-                                    `ferrolb status` on each node says under problems what is wrong with its state folder";
-                        (Reason::NoMajority, text.into())
-                    } else if majority {
-                        (Reason::NotSettled, "the members have not agreed on its addresses yet".into())
-                    } else {
-                        let text = "fewer than half of the known nodes are heard, so nothing new is allocated; \
-                                    start more of them, or list only those that exist";
-                        (Reason::NoMajority, text.into())
-                    };
-                }
-                let standing = Standing {
-                    service: Arc::new(overlay(service, given, class)),
-                    pool: given.and_then(|a| a.pool.clone()),
-                    reason,
-                    message,
-                };
-                (key.clone(), standing)
-            })
-            .collect()
+    /// A Service with its addresses and why, for the status.
+    pub(super) fn explained(&self, key: &ObjectKey) -> Option<Standing> {
+        let service = self.shown.get(key)?;
+        let given = self.agreed.assignments.get(key);
+        let outcome = self.allocator.outcomes().get(key);
+        let (mut reason, mut message) = outcome.map_or((Reason::NotSettled, String::new()), |o| {
+            (o.reason, o.message.clone())
+        });
+        let wants = self.allocator.assignments().get(key);
+        if reason == Reason::Allocated && lacks(wants, given) {
+            let text;
+            (reason, text) = match self.can_agree() {
+                (true, true) => (
+                    Reason::NotSettled,
+                    "the members have not agreed on its addresses yet",
+                ),
+                (true, false) => (
+                    Reason::NoMajority,
+                    "fewer than half of the known nodes are heard and can save assignments, so nothing new is allocated; \
+                     `ferrolb status` on each node says under problems what is wrong with its state folder",
+                ),
+                (false, _) => (
+                    Reason::NoMajority,
+                    "fewer than half of the known nodes are heard, so nothing new is allocated; \
+                     start more of them, or list only those that exist",
+                ),
+            };
+            text.clone_into(&mut message);
+        }
+        Some(Standing {
+            service: Arc::clone(service),
+            pool: given.and_then(|a| a.pool.clone()),
+            reason,
+            message,
+        })
+    }
+
+    /// Whether more than half of the members are heard, and whether as many of those can save what is agreed on.
+    pub(super) fn can_agree(&self) -> (bool, bool) {
+        (self.agreement.has_majority(), self.agreement.can_store())
     }
 
     /// What is wrong with the input, with the pools and with what Services ask for.

@@ -14,7 +14,7 @@ use crate::testing::World;
 /// Why a Service is refused on each of its addresses and ports, without those that are served.
 fn refusals(world: &World, name: &str) -> Vec<(String, Reason)> {
     let key = ObjectKey::new("default", name);
-    let (status, _) = world.desired.status(&world.state, &key).unwrap();
+    let status = world.desired.status(&world.state, &key).unwrap();
     let servers = status.ports.into_iter().flat_map(|p| p.servers);
     servers
         .filter_map(|s| Some((s.addr.to_string(), s.refused?)))
@@ -25,5 +25,5 @@ fn refusals(world: &World, name: &str) -> Vec<(String, Reason)> {
 /// What is wrong with a Service.
 fn problems(world: &World, name: &str) -> Vec<Problem> {
     let key = ObjectKey::new("default", name);
-    world.desired.status(&world.state, &key).unwrap().1
+    world.desired.status(&world.state, &key).unwrap().problems
 }

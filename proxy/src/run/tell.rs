@@ -1,6 +1,9 @@
 //! What the loop tells after, and before, it changes the kernel: which addresses are programmed, and the status of each Service.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use ferrolb_api::ObjectKey;
 
 use super::Proxy;
 use crate::apply::{holds, stands};
@@ -50,26 +53,20 @@ impl<K> Proxy<K> {
             }
             changed
         });
-        self.status.send_modify(|snapshot| {
-            for key in &touched.services {
-                let name = key.to_string();
-                match self.desired.status(&self.state, key) {
-                    Some((mut status, problems)) => {
-                        status.programmed = !self.missing.contains(key);
-                        if problems.is_empty() {
-                            snapshot.problems.remove(&name);
-                        } else {
-                            snapshot.problems.insert(name.clone(), problems);
-                        }
-                        snapshot.services.insert(name, status);
-                    }
-                    None => {
-                        snapshot.problems.remove(&name);
-                        snapshot.services.remove(&name);
-                    }
-                }
+        let status = |key: &ObjectKey| {
+            let mut status = self.desired.status(&self.state, key)?;
+            status.programmed = !self.missing.contains(key);
+            Some(Arc::new(status))
+        };
+        let services = touched.services.iter();
+        self.services
+            .send(services.map(|key| (key.clone(), status(key))).collect());
+        self.status.send_if_modified(|snapshot| {
+            let changed = snapshot.errors != self.errors;
+            if changed {
+                snapshot.errors.clone_from(&self.errors);
             }
-            snapshot.errors.clone_from(&self.errors);
+            changed
         });
     }
 }

@@ -1,9 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
+use ferrolb_api::delta;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::view::TrafficPolicy;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,7 +17,7 @@ use super::{Programmed, ProxyError, STOP_WITHIN, run};
 use crate::config::Config;
 use crate::kernel::memory::{Memory, MemoryKernel};
 use crate::kernel::{Family, Op, VirtualServerId};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ServiceStatus, Snapshot};
 use crate::testing::{balanced, config, ip, node, served, service};
 
 struct Running {
@@ -22,8 +25,32 @@ struct Running {
     changes: mpsc::Sender<Batch>,
     programmed: watch::Receiver<Programmed>,
     status: watch::Receiver<Snapshot>,
+    reported: delta::Receiver<ObjectKey, Arc<ServiceStatus>>,
+    services: BTreeMap<String, Arc<ServiceStatus>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), ProxyError>>,
+}
+
+impl Running {
+    /// The status of every Service, by what was reported so far.
+    fn services(&mut self) -> &BTreeMap<String, Arc<ServiceStatus>> {
+        for (key, status) in self.reported.take() {
+            match status {
+                Some(status) => self.services.insert(key.to_string(), status),
+                None => self.services.remove(&key.to_string()),
+            };
+        }
+        &self.services
+    }
+
+    /// Waits until no Service has a problem.
+    async fn without_problems(&mut self) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while self.services().values().any(|s| !s.problems.is_empty()) {
+            let changed = tokio::time::timeout_at(end, self.reported.changed());
+            changed.await.expect("in time");
+        }
+    }
 }
 
 fn start(kernel: &MemoryKernel) -> Running {
@@ -34,6 +61,7 @@ fn start_with(kernel: &MemoryKernel, set: impl FnOnce(&mut Config)) -> Running {
     let (changes, receiver) = mpsc::channel(8);
     let (programmed_sender, programmed) = watch::channel(None);
     let (status_sender, status) = watch::channel(Snapshot::default());
+    let (services_sender, reported) = delta::channel();
     let (stop, stopped) = oneshot::channel();
     let mut config = config("A");
     config.audit = Duration::from_millis(50);
@@ -48,6 +76,7 @@ fn start_with(kernel: &MemoryKernel, set: impl FnOnce(&mut Config)) -> Running {
         receiver,
         programmed_sender,
         status_sender,
+        services_sender,
         shutdown,
     );
     Running {
@@ -55,6 +84,8 @@ fn start_with(kernel: &MemoryKernel, set: impl FnOnce(&mut Config)) -> Running {
         changes,
         programmed,
         status,
+        reported,
+        services: BTreeMap::new(),
         stop,
         task: tokio::spawn(running),
     }
@@ -98,9 +129,9 @@ async fn addresses_are_told_once_they_are_programmed_and_withdrawn_when_gone() {
     let gone = Change::Remove(Kind::Service, empty.key);
     running.changes.send(batch(vec![gone])).await.unwrap();
     wait(&mut running, &["198.51.100.8"]).await;
-    let status = running.status.borrow().clone();
-    assert!(status.services["default/web"].programmed);
-    assert_eq!(status.services.len(), 1);
+    let services = running.services();
+    assert!(services["default/web"].programmed);
+    assert_eq!(services.len(), 1);
 }
 
 #[tokio::test]
@@ -138,7 +169,7 @@ async fn an_address_is_not_told_while_the_kernel_refuses_a_part_of_it() {
     running.changes.send(first()).await.unwrap();
     wait(&mut running, &[]).await;
     assert!(!running.status.borrow().errors.is_empty());
-    assert!(!running.status.borrow().services["default/web"].programmed);
+    assert!(!running.services()["default/web"].programmed);
     kernel.lock().refuse = None;
     wait(&mut running, &["198.51.100.8"]).await;
     assert!(running.status.borrow().errors.is_empty());
@@ -261,21 +292,17 @@ async fn a_local_service_without_a_mark_is_told_and_gets_the_next_free_one() {
     changes.push(Change::Upsert(Object::Node(node("A", 0))));
     running.changes.send(batch(changes)).await.unwrap();
     wait(&mut running, &["198.51.100.8", "198.51.100.9"]).await;
-    let status = running.status.borrow().clone();
-    let [problem] = status.problems["default/two"].as_slice() else {
-        panic!("{:?}", status.problems);
+    let services = running.services();
+    let [problem] = services["default/two"].problems.as_slice() else {
+        panic!("{services:?}");
     };
     let text = problem.to_string();
     assert!(text.contains("Service default/two"), "{text}");
     assert!(text.contains("port 80/TCP"), "{text}");
-    assert_eq!(status.problems.len(), 1);
+    assert!(services["default/one"].problems.is_empty());
     let gone = Change::Remove(Kind::Service, one.key);
     running.changes.send(batch(vec![gone])).await.unwrap();
-    let told = running.status.wait_for(|s| s.problems.is_empty());
-    tokio::time::timeout(Duration::from_secs(20), told)
-        .await
-        .expect("in time")
-        .unwrap();
+    running.without_problems().await;
     let mark = VirtualServerId::Fwmark {
         mark: 7,
         family: Family::V4,
@@ -406,16 +433,12 @@ async fn an_external_address_waits_until_the_surroundings_could_be_read() {
     changes.extend(external("outside", "203.0.113.5").changes);
     running.changes.send(batch(changes)).await.unwrap();
     wait(&mut running, &["198.51.100.8"]).await;
-    let problems = running.status.borrow().problems.clone();
-    let [problem] = problems["default/outside"].as_slice() else {
-        panic!("{problems:?}");
+    let services = running.services();
+    let [problem] = services["default/outside"].problems.as_slice() else {
+        panic!("{services:?}");
     };
     assert_eq!(problem.field, "spec.externalIPs[0]");
     kernel.lock().around = around;
     wait(&mut running, &["198.51.100.8", "203.0.113.5"]).await;
-    let told = running.status.wait_for(|s| s.problems.is_empty());
-    tokio::time::timeout(Duration::from_secs(20), told)
-        .await
-        .expect("in time")
-        .unwrap();
+    running.without_problems().await;
 }

@@ -4,8 +4,8 @@
 //! ARP (RFC 5227 section 2.4, at most one in 10 s) and reported at most once a minute. The defence waits a moment: when an
 //! address moves as planned, the successor's first frame may arrive before its claim, and it must have the last word.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::frame::arp::Mac;
@@ -93,6 +93,11 @@ impl Conflicts {
             });
         }
         due
+    }
+
+    /// The addresses of conflicts that outlived the wait.
+    pub(crate) fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.iter().map(|((a, _), _)| IpAddr::V4(a)).collect()
     }
 
     /// Conflicts that outlived the wait, by address and interface.

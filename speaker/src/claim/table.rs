@@ -28,6 +28,8 @@ pub(crate) struct Claims {
     by_node: BTreeMap<NodeName, BTreeSet<IpAddr>>,
     digest: u64,
     early: BTreeMap<IpAddr, (ClaimEntry, Duration)>,
+    /// Addresses that came or went, or whose announcer may be another one now, since somebody asked.
+    touched: BTreeSet<IpAddr>,
 }
 
 impl Claims {
@@ -75,6 +77,7 @@ impl Claims {
         let Some(slot) = self.slots.get_mut(&addr) else {
             return;
         };
+        self.touched.insert(addr);
         if let Some(old) = slot.claim.take() {
             self.digest ^= old.digest(&addr);
             if let Some(set) = self.by_node.get_mut(&old.node) {
@@ -97,13 +100,30 @@ impl Claims {
 
     /// Empties every slot but keeps the epochs; returns the claims.
     pub(crate) fn drain(&mut self) -> Vec<ClaimEntry> {
-        let old = self.iter().map(|(a, c)| c.entry(*a)).collect();
+        let old: Vec<ClaimEntry> = self.iter().map(|(a, c)| c.entry(*a)).collect();
+        self.touched.extend(old.iter().map(|entry| entry.addr));
         for slot in self.slots.values_mut() {
             slot.claim = None;
         }
         self.by_node.clear();
         self.digest = 0;
         old
+    }
+
+    /// Notes that another node may announce these addresses now.
+    pub(crate) fn touch(&mut self, addrs: impl IntoIterator<Item = IpAddr>) {
+        self.touched.extend(addrs);
+    }
+
+    /// The same for everything that `node` claims.
+    pub(crate) fn touch_those_of(&mut self, node: &NodeName) {
+        let claimed = self.by_node.get(node).into_iter().flatten();
+        self.touched.extend(claimed);
+    }
+
+    /// The addresses whose claim or announcer may have changed since the last call.
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<IpAddr> {
+        std::mem::take(&mut self.touched)
     }
 
     /// Keeps a claim of an address that does not exist here.

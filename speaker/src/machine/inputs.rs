@@ -120,6 +120,7 @@ impl Machine {
             .collect();
         for node in gone {
             self.dirty.extend(self.claims.of(&node).copied());
+            self.claims.touch_those_of(&node);
             self.members.remove(&node);
         }
         for node in set {

@@ -107,6 +107,10 @@ impl Machine {
                 .members
                 .update(node, |m| m.eligible.receive(*version, entry))
                 .flatten();
+            if changed.is_some() {
+                // Before its first list it was taken to be eligible for whatever it claims.
+                self.claims.touch_those_of(node);
+            }
             self.eligibility_changed(node, changed.unwrap_or_default());
         }
     }

@@ -274,6 +274,12 @@ impl Machine {
         })
     }
 
+    /// The addresses for which [`Machine::announcer`] may give another answer than at the last call of this, except that
+    /// this node itself starts or stops: that is what [`Action::Announce`] and [`Action::Withdraw`] say.
+    pub fn take_touched(&mut self) -> BTreeSet<IpAddr> {
+        self.claims.take_touched()
+    }
+
     /// All claims, by address.
     pub fn owners(&self) -> impl Iterator<Item = (&IpAddr, &Claim)> {
         self.claims.iter()
@@ -367,6 +373,7 @@ impl Machine {
         }
         if before.1 != after.1 {
             self.dirty.extend(self.claims.of(node).copied());
+            self.claims.touch_those_of(node);
         }
         if before.2 != after.2 {
             self.candidates_changed = true;
@@ -381,6 +388,7 @@ impl Machine {
                 *node == self.me || self.claims.claim(&addr).is_some_and(|c| c.node == *node);
             if mine {
                 self.dirty.insert(addr);
+                self.claims.touch([addr]);
                 self.changed = true;
             }
             self.candidates_changed = true;

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_api::change::Batch;
+use ferrolb_api::delta;
 use tokio::sync::{mpsc, watch};
 
 use crate::link::Patterns;
 use crate::machine;
 use crate::message::NodeName;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Address, Snapshot};
 use crate::wire::key::Key;
 use crate::wire::transport::PORT;
 
@@ -61,8 +63,11 @@ pub struct Wiring {
     pub opaque_out: mpsc::Receiver<(NodeName, Vec<u8>)>,
     /// Payloads from other members.
     pub opaque_in: mpsc::Sender<(NodeName, Vec<u8>)>,
-    /// What is known, at most every 50 ms.
+    /// What is known beside the addresses, at most every 50 ms.
     pub snapshot: watch::Sender<Snapshot>,
+    /// What is known of each address that Services have, where it changed; `None`: no Service has it any more. At most every
+    /// 50 ms, before the snapshot of that moment.
+    pub addresses: delta::Sender<IpAddr, Arc<Address>>,
     /// Turns true (or its sender is dropped) when the speaker is to stop.
     pub stop: watch::Receiver<bool>,
 }

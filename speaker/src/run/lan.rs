@@ -71,6 +71,8 @@ impl Node {
             .filter(|(_, i)| !i.is_empty())
             .collect();
         let change = diff(&self.announced, &then);
+        let moved = change.start.keys().chain(change.stop.keys());
+        self.touched.extend(moved.copied());
         for place in places(&change.stop) {
             self.schedule.stop(place);
         }
@@ -89,7 +91,11 @@ impl Node {
                 .is_some_and(|on| on.contains(&i))
         };
         let mut due = self.schedule.due(now);
-        for defence in self.conflicts.due(now, ours) {
+        let shown = self.conflicts.addresses();
+        let defences = self.conflicts.due(now, ours);
+        self.touched
+            .extend(shown.symmetric_difference(&self.conflicts.addresses()));
+        for defence in defences {
             if defence.report {
                 match self.neighbours.member(defence.mac) {
                     Some(member) => {
@@ -101,6 +107,7 @@ impl Node {
                 }
             }
             self.changed = true;
+            self.touched.insert(IpAddr::V4(defence.place.0));
             due.push(defence.place);
         }
         for (address, interface) in due {

@@ -101,10 +101,10 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
         }
         let now = clock().now;
         let mut wake = node.next_wakeup().min(retry);
-        if node.changed {
+        if node.changed || !node.touched.is_empty() {
             if now >= published + PUBLISH {
                 published = now;
-                wiring.snapshot.send_replace(node.snapshot());
+                publish(&mut node, &wiring);
             } else {
                 wake = wake.min(published + PUBLISH);
             }
@@ -147,8 +147,14 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
         node.woke(wake);
     }
     stop(&mut node, &monitor).await;
-    wiring.snapshot.send_replace(node.snapshot());
+    publish(&mut node, &wiring);
     Ok(())
+}
+
+/// The addresses first: whoever learns that this node settled finds out who announces what.
+fn publish(node: &mut Node, wiring: &Wiring) {
+    wiring.addresses.send(node.addresses());
+    wiring.snapshot.send_replace(node.snapshot());
 }
 
 /// Takes what the members sent, all of it, before anything is decided.

@@ -55,6 +55,8 @@ pub(super) struct Node {
     pub(super) sockets: Sockets,
     pub(super) schedule: Schedule,
     pub(super) dirty: Dirty,
+    /// Addresses that a status may show differently now.
+    pub(super) touched: BTreeSet<IpAddr>,
     programmed: Option<Option<BTreeSet<IpAddr>>>,
     actions: Vec<Action>,
 }
@@ -99,6 +101,7 @@ impl Node {
             sockets,
             schedule: Schedule::default(),
             dirty: Dirty::All,
+            touched: BTreeSet::new(),
             programmed: None,
             actions: Vec::new(),
         })
@@ -110,6 +113,7 @@ impl Node {
         for change in batch.changes {
             self.state.apply(change, &mut self.dirty);
         }
+        self.touched.extend(self.state.take_gone());
         if self.state.generation() != generation {
             self.event(Event::Addresses(self.state.addresses().collect()));
         }
@@ -163,7 +167,12 @@ impl Node {
     /// Gives the machine an event and does what it wants.
     pub(super) fn event(&mut self, event: Event) {
         let mut actions = std::mem::take(&mut self.actions);
+        let settled = self.machine.is_settled();
         self.machine.step(event, super::clock(), &mut actions);
+        if self.machine.is_settled() != settled {
+            self.touched.extend(self.state.addresses());
+        }
+        self.touched.extend(self.machine.take_touched());
         let mut moved = false;
         for action in actions.drain(..) {
             match action {
@@ -181,10 +190,12 @@ impl Node {
                 }
                 Action::Announce(address) => {
                     tracing::info!(%address, "announces");
+                    self.touched.insert(address);
                     moved = true;
                 }
                 Action::Withdraw(address) => {
                     tracing::info!(%address, "withdraws");
+                    self.touched.insert(address);
                     moved = true;
                 }
                 Action::Changed => self.changed = true,
@@ -248,12 +259,12 @@ impl Node {
             patterns: &self.config.exclude,
             open: &open,
         };
-        refresh(
-            &mut self.desired,
-            &self.state,
-            around,
-            std::mem::take(&mut self.dirty),
-        );
+        let dirty = std::mem::take(&mut self.dirty);
+        match &dirty {
+            Dirty::Some(addresses) => self.touched.extend(addresses),
+            Dirty::All => self.touched.extend(self.state.addresses()),
+        }
+        refresh(&mut self.desired, &self.state, around, dirty);
         self.changed = true;
         self.announce();
         // The machine is told nothing before the proxy's first pass is over.

@@ -1,8 +1,10 @@
-//! The node as a [`Snapshot`].
+//! The node as a [`Snapshot`], and the addresses one by one.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ferrolb_api::delta::Delta;
 use ferrolb_api::reason::Reason;
 
 use super::node::Node;
@@ -25,7 +27,7 @@ impl From<message::Status> for Status {
 const STANDS: Duration = Duration::from_secs(120);
 
 impl Node {
-    /// Everything as it is now; the next one is due when something changes again.
+    /// Everything but the addresses as it is now; the next one is due when something changes again.
     pub(super) fn snapshot(&mut self) -> Snapshot {
         self.changed = false;
         let members = self.machine.members().into_iter().map(|m| Member {
@@ -58,10 +60,16 @@ impl Node {
             majority: self.machine.live_majority(),
             placer: self.machine.placer().map(ToString::to_string),
             members: members.collect(),
-            addresses: self.state.addresses().map(|a| self.address(a)).collect(),
             problems,
             counters: self.counters,
         }
+    }
+
+    /// The addresses that may be other ones than at the last call of this.
+    pub(super) fn addresses(&mut self) -> Delta<IpAddr, Arc<Address>> {
+        let touched = std::mem::take(&mut self.touched).into_iter();
+        let now = |a: IpAddr| self.state.has(a).then(|| Arc::new(self.address(a)));
+        touched.map(|a| (a, now(a))).collect()
     }
 
     fn address(&self, address: IpAddr) -> Address {
@@ -85,19 +93,9 @@ impl Node {
         };
         Address {
             address,
-            pool: self.state.pool(address).map(|(p, _)| p.key.name.clone()),
-            services: self
-                .state
-                .services(address)
-                .map(|s| s.key.to_string())
-                .collect(),
             owner: claim.map(|c| c.node.to_string()),
-            epoch: claim.map_or(0, |c| c.epoch),
-            announcing: on.is_some(),
             interfaces: names.collect(),
-            eligible: ineligible.is_none(),
             reason,
-            ineligible,
             conflict: self
                 .conflicts
                 .iter()

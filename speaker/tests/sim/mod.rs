@@ -120,6 +120,8 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) net: Net,
     queue: BinaryHeap<Reverse<Item>>,
+    /// Check at every step that a node reports each address whose announcer it sees change.
+    pub(crate) reports: bool,
     seq: u64,
     /// Whom each node knows of.
     known: Vec<BTreeSet<NodeName>>,
@@ -180,6 +182,7 @@ impl World {
             rng: Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed),
             net,
             queue: BinaryHeap::new(),
+            reports: false,
             seq: 0,
             group: vec![0; n],
             cut: BTreeSet::new(),
@@ -412,7 +415,20 @@ impl World {
         let Some(machine) = &mut self.nodes[i].machine else {
             return;
         };
+        let before = self.reports.then(|| announcers(machine, &self.addrs));
         machine.step(event, clock, &mut out);
+        if let Some(before) = before {
+            let after = announcers(machine, &self.addrs);
+            let mut touched = machine.take_touched();
+            touched.extend(out.iter().filter_map(|action| match action {
+                Action::Announce(addr) | Action::Withdraw(addr) => Some(*addr),
+                _ => None,
+            }));
+            for ((addr, before), (_, after)) in before.iter().zip(&after) {
+                let told = before == after || touched.contains(addr);
+                assert!(told, "{addr}: {before:?} became {after:?} silently");
+            }
+        }
         let wake = machine.next_wakeup().max(self.now + TURN);
         if wake != self.nodes[i].wake && wake != Duration::MAX {
             self.nodes[i].wake = wake;
@@ -678,4 +694,13 @@ impl World {
     pub(crate) fn owned(&self, i: usize) -> usize {
         self.nodes[i].answers.len()
     }
+}
+
+/// Who announces each address in the view of a node, and since which claim.
+fn announcers<'a>(
+    machine: &Machine,
+    addrs: impl IntoIterator<Item = &'a IpAddr>,
+) -> Vec<(IpAddr, Option<(NodeName, u64)>)> {
+    let announcer = |addr| machine.announcer(addr).map(|c| (c.node.clone(), c.epoch));
+    addrs.into_iter().map(|a| (*a, announcer(a))).collect()
 }

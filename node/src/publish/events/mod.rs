@@ -15,7 +15,9 @@ use ferrolb_api::ObjectKey;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::ServiceType;
 
-use crate::report::view::{NodeStatus, ServiceState, ServiceStatus};
+use crate::publish::News;
+use crate::report::book::Entries;
+use crate::report::view::{ServiceState, ServiceStatus};
 
 /// What keeps a Service from being served is told when it has lasted so long.
 const LASTS: Duration = Duration::from_secs(10);
@@ -37,17 +39,37 @@ pub(super) struct Event {
     pub(super) note: String,
 }
 
+/// What keeps a Service from being served.
+#[derive(Debug, Clone, Copy)]
+struct Fault {
+    reason: Reason,
+    since: Instant,
+    /// There was an event about it.
+    told: bool,
+}
+
+/// Addresses of Services that this node announces.
+type Announced = BTreeMap<ObjectKey, BTreeSet<IpAddr>>;
+
 /// What was told, and what may be.
 #[derive(Debug)]
 pub(super) struct Teller {
-    /// Addresses of Services that this node announces, as it told.
-    announced: BTreeSet<(ObjectKey, IpAddr)>,
-    /// What keeps Services from being served, since when, and whether it was told.
-    amiss: BTreeMap<ObjectKey, (Reason, Instant, bool)>,
-    /// Services whose last warning no longer holds, until it can be told that they are served.
+    /// What this node announces, as far as there were events about it.
+    announced: Announced,
+    /// What it announces beside that.
+    untold: Announced,
+    /// What keeps Services from being served.
+    faults: BTreeMap<ObjectKey, Fault>,
+    /// Faults that have not lasted long enough for an event, by their age.
+    young: BTreeSet<(Instant, ObjectKey)>,
+    /// Faults that have, and for which there was no event yet.
+    lasting: BTreeSet<ObjectKey>,
+    /// Services whose last warning no longer holds and that are not served yet.
     mended: BTreeSet<ObjectKey>,
-    /// There was more to tell than may be told at once.
-    behind: bool,
+    /// Those that are served again, and for which there was no event yet.
+    ended: BTreeSet<ObjectKey>,
+    /// This node was elected and settled at the last look.
+    speaks: bool,
     left: u32,
     refilled: Instant,
 }
@@ -56,142 +78,173 @@ impl Teller {
     /// Nothing told yet.
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            announced: BTreeSet::new(),
-            amiss: BTreeMap::new(),
+            announced: Announced::new(),
+            untold: Announced::new(),
+            faults: BTreeMap::new(),
+            young: BTreeSet::new(),
+            lasting: BTreeSet::new(),
             mended: BTreeSet::new(),
-            behind: false,
+            ended: BTreeSet::new(),
+            speaks: false,
             left: BURST,
             refilled: now,
         }
     }
 
-    /// What is to be told of this status; ask again when something changed, and at [`Teller::due`].
+    /// The events about this news; ask again when something changed, and at [`Teller::due`].
     ///
-    /// Faults come first, then their ends, then announcements, each by the names of the Services. What may not be told yet is
-    /// told later, unless it is no longer so.
-    pub(super) fn tell(&mut self, status: &NodeStatus, now: Instant) -> Vec<Event> {
+    /// Faults come first, then their ends, then announcements, each by the names of the Services. What has no event yet gets one
+    /// later, unless it is no longer so. Only Services that changed are looked at, and all of them when this node begins to speak
+    /// for the others.
+    pub(super) fn tell(&mut self, news: News<'_>, now: Instant) -> Vec<Event> {
         self.refill(now);
-        self.behind = false;
-        let mut events = Vec::new();
-        let elected = status
-            .members
-            .iter()
-            .any(|m| m.elected && m.name == status.node);
-        if elected && status.settled {
-            self.faults(status, now, &mut events);
-            self.ends(status, &mut events);
-        } else {
-            self.amiss.clear();
-            self.mended.clear();
+        let speaks = news.elected && news.settled;
+        let spoke = std::mem::replace(&mut self.speaks, speaks);
+        match (spoke, speaks) {
+            (_, false) => self.forget_faults(),
+            (false, true) => {
+                for (key, entry) in news.entries {
+                    self.fault(key, Some(&entry.status), now);
+                }
+            }
+            (true, true) => {
+                for (key, status) in news.changed {
+                    self.fault(key, status.as_deref(), now);
+                }
+            }
         }
-        self.announcements(status, &mut events);
+        for (key, status) in news.changed {
+            self.announcement(key, status.as_deref(), news.me);
+        }
+        let mut events = Vec::new();
+        self.tell_faults(news.entries, now, &mut events);
+        self.tell_ends(&mut events);
+        self.tell_announcements(news.me, &mut events);
         events
     }
 
-    /// When something will have lasted long enough to be told, or may be told that had to wait.
+    /// When a fault will have lasted long enough, or when there may be an event that had to wait.
     pub(super) fn due(&self) -> Option<Instant> {
         let may = self.refilled + REFILL;
-        let waiting = self.amiss.values().filter(|(_, _, told)| !told);
-        let lasts = waiting.map(|(_, since, _)| *since + LASTS).min();
+        let behind = !(self.lasting.is_empty() && self.ended.is_empty() && self.untold.is_empty());
+        let lasts = self.young.first().map(|(since, _)| *since + LASTS);
         let lasts = lasts.map(|at| if self.left == 0 { at.max(may) } else { at });
-        [lasts, self.behind.then_some(may)]
-            .into_iter()
-            .flatten()
-            .min()
+        [lasts, behind.then_some(may)].into_iter().flatten().min()
     }
 
-    fn announcements(&mut self, status: &NodeStatus, events: &mut Vec<Event>) {
-        let mut announced = BTreeSet::new();
-        for service in &status.services {
-            let own =
-                |a: &&crate::report::view::AddressStatus| a.node.as_deref() == Some(&status.node);
-            for address in service.addresses.iter().filter(own) {
-                announced.insert((key(service), address.ip));
+    fn forget_faults(&mut self) {
+        self.faults.clear();
+        self.young.clear();
+        self.lasting.clear();
+        self.mended.clear();
+        self.ended.clear();
+    }
+
+    /// Notes what keeps a Service from being served now.
+    fn fault(&mut self, key: &ObjectKey, status: Option<&ServiceStatus>, now: Instant) {
+        let reason = status.filter(|s| is_amiss(s)).map(|s| s.reason);
+        if self.faults.get(key).map(|f| f.reason) != reason {
+            if let Some(before) = self.faults.remove(key) {
+                self.young.remove(&(before.since, key.clone()));
+                self.lasting.remove(key);
+                if before.told {
+                    self.mended.insert(key.clone());
+                }
+            }
+            if let Some(reason) = reason {
+                let fault = Fault {
+                    reason,
+                    since: now,
+                    told: false,
+                };
+                self.faults.insert(key.clone(), fault);
+                self.young.insert((now, key.clone()));
             }
         }
-        let told = std::mem::take(&mut self.announced);
-        announced.retain(|announcement| {
-            if told.contains(announcement) {
-                return true;
+        if self.mended.remove(key) | self.ended.remove(key) {
+            // One that is gone, or that nobody is to serve any more, gets no event.
+            if status.is_some_and(|s| s.state == ServiceState::Serving) {
+                self.ended.insert(key.clone());
+            } else if self.faults.contains_key(key) {
+                self.mended.insert(key.clone());
             }
-            let may = self.may();
-            if may {
-                let (service, ip) = announcement;
-                events.push(Event {
-                    service: service.clone(),
-                    warning: false,
-                    reason: "nodeAssigned".to_owned(),
-                    note: format!(
-                        "announcing {ip} from node \"{}\" with protocol \"layer2\"",
-                        status.node
-                    ),
-                });
-            }
-            may
-        });
-        self.announced = announced;
+        }
     }
 
-    fn faults(&mut self, status: &NodeStatus, now: Instant, events: &mut Vec<Event>) {
-        let mut before = std::mem::take(&mut self.amiss);
-        let amiss: BTreeMap<ObjectKey, &ServiceStatus> = status
-            .services
-            .iter()
-            .filter(|s| is_amiss(s))
-            .map(|s| (key(s), s))
-            .collect();
-        for (key, service) in amiss {
-            let (_, since, told) = match before.remove(&key) {
-                Some(known) if known.0 == service.reason => known,
-                other => {
-                    if other.is_some_and(|(_, _, told)| told) {
-                        self.mended.insert(key.clone());
-                    }
-                    (service.reason, now, false)
-                }
+    /// Notes which addresses of a Service this node announces now.
+    fn announcement(&mut self, key: &ObjectKey, status: Option<&ServiceStatus>, me: &str) {
+        let addresses = status.into_iter().flat_map(|s| &s.addresses);
+        let own = addresses.filter(|a| a.node.as_deref() == Some(me));
+        let mut own: BTreeSet<IpAddr> = own.map(|a| a.ip).collect();
+        let mut told = self.announced.remove(key).unwrap_or_default();
+        told.retain(|ip| own.remove(ip));
+        if !told.is_empty() {
+            self.announced.insert(key.clone(), told);
+        }
+        if own.is_empty() {
+            self.untold.remove(key);
+        } else {
+            self.untold.insert(key.clone(), own);
+        }
+    }
+
+    fn tell_faults(&mut self, entries: &Entries, now: Instant, events: &mut Vec<Event>) {
+        let lasts = |since: Instant| now.saturating_duration_since(since) >= LASTS;
+        while let Some((since, key)) = self.young.pop_first() {
+            if !lasts(since) {
+                self.young.insert((since, key));
+                break;
+            }
+            self.lasting.insert(key);
+        }
+        while !self.lasting.is_empty() && self.may() {
+            let Some(key) = self.lasting.pop_first() else {
+                return;
             };
-            let lasts = now.saturating_duration_since(since) >= LASTS;
-            let tell = !told && lasts && self.may();
-            if tell {
+            let Some((fault, entry)) = self.faults.get_mut(&key).zip(entries.get(&key)) else {
+                continue;
+            };
+            fault.told = true;
+            events.push(Event {
+                service: key,
+                warning: true,
+                reason: fault.reason.to_string(),
+                note: entry.status.message.clone(),
+            });
+        }
+    }
+
+    fn tell_ends(&mut self, events: &mut Vec<Event>) {
+        while !self.ended.is_empty() && self.may() {
+            let Some(service) = self.ended.pop_first() else {
+                return;
+            };
+            events.push(Event {
+                service,
+                warning: false,
+                reason: Reason::Programmed.to_string(),
+                note: "it is served again".to_owned(),
+            });
+        }
+    }
+
+    fn tell_announcements(&mut self, me: &str, events: &mut Vec<Event>) {
+        while let Some((key, mut addresses)) = self.untold.pop_first() {
+            while !addresses.is_empty() && self.may() {
+                let Some(ip) = addresses.pop_first() else {
+                    break;
+                };
+                self.announced.entry(key.clone()).or_default().insert(ip);
                 events.push(Event {
                     service: key.clone(),
-                    warning: true,
-                    reason: service.reason.to_string(),
-                    note: service.message.clone(),
+                    warning: false,
+                    reason: "nodeAssigned".to_owned(),
+                    note: format!("announcing {ip} from node \"{me}\" with protocol \"layer2\""),
                 });
             }
-            self.amiss
-                .insert(key, (service.reason, since, told || tell));
-        }
-        let told = before.into_iter().filter(|(_, (_, _, told))| *told);
-        self.mended.extend(told.map(|(key, _)| key));
-    }
-
-    fn ends(&mut self, status: &NodeStatus, events: &mut Vec<Event>) {
-        if self.mended.is_empty() {
-            return;
-        }
-        let served = status.services.iter();
-        let served: BTreeSet<ObjectKey> = served
-            .filter(|s| s.state == ServiceState::Serving)
-            .map(key)
-            .collect();
-        let mended = std::mem::take(&mut self.mended);
-        for key in mended {
-            if !served.contains(&key) {
-                // One that is gone, or that nobody is to serve any more, is not told.
-                if self.amiss.contains_key(&key) {
-                    self.mended.insert(key);
-                }
-            } else if self.may() {
-                events.push(Event {
-                    service: key,
-                    warning: false,
-                    reason: Reason::Programmed.to_string(),
-                    note: "it is served again".to_owned(),
-                });
-            } else {
-                self.mended.insert(key);
+            if !addresses.is_empty() {
+                self.untold.insert(key, addresses);
+                return;
             }
         }
     }
@@ -209,7 +262,6 @@ impl Teller {
     fn may(&mut self) -> bool {
         let may = self.left > 0;
         self.left = self.left.saturating_sub(1);
-        self.behind |= !may;
         may
     }
 }
@@ -226,8 +278,4 @@ fn is_amiss(service: &ServiceStatus) -> bool {
         ServiceState::Refused => by_proxy || !balanced,
         _ => false,
     }
-}
-
-fn key(service: &ServiceStatus) -> ObjectKey {
-    ObjectKey::new(service.namespace.clone(), service.name.clone())
 }

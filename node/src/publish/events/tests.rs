@@ -1,12 +1,31 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ferrolb_api::reason::Reason;
 
-use super::{Event, LASTS, Teller};
-use crate::publish::testing;
+use super::{Event, LASTS};
+use crate::publish::testing::{self, Seen};
 use crate::report::view::{AddressStatus, NodeStatus, ServiceState};
+
+/// A teller with the Services that it has seen.
+struct Teller(super::Teller, Seen);
+
+impl Teller {
+    fn new(now: Instant) -> Self {
+        Self(super::Teller::new(now), Seen::default())
+    }
+
+    fn tell(&mut self, status: &NodeStatus, now: Instant) -> Vec<Event> {
+        let Self(teller, seen) = self;
+        seen.look(status, |_| String::new(), |news| teller.tell(news, now))
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.0.due()
+    }
+}
 
 /// A status of node `a` in which one Service is announced by this node, or by none for a reason.
 fn status(owner: Option<&str>, reason: Reason, elected: bool) -> NodeStatus {
@@ -17,7 +36,7 @@ fn status(owner: Option<&str>, reason: Reason, elected: bool) -> NodeStatus {
         reason,
     };
     let mut status = testing::status(vec![address], elected);
-    let service = &mut status.services[0];
+    let service = Arc::make_mut(&mut status.services[0]);
     if owner.is_none() || reason != Reason::Announced {
         service.state = ServiceState::Pending;
     }
@@ -100,7 +119,7 @@ fn many(count: usize, reason: Reason) -> NodeStatus {
     status.services = (0..count)
         .map(|i| {
             let mut service = service.clone();
-            service.name = format!("web-{i:03}");
+            Arc::make_mut(&mut service).name = format!("web-{i:03}");
             service
         })
         .collect();
@@ -139,7 +158,7 @@ fn announcements_and_ends_that_may_not_be_told_at_once_are_told_later() {
     teller.tell(&amiss, start);
     assert_eq!(all(&mut teller, &amiss, start).len(), 150);
     let mut own = amiss.clone();
-    for service in &mut own.services {
+    for service in own.services.iter_mut().map(Arc::make_mut) {
         service.state = ServiceState::Serving;
         service.addresses[0].node = Some("a".into());
     }

@@ -5,9 +5,30 @@ use std::time::{Duration, Instant};
 use ferrolb_api::ObjectKey;
 use ferrolb_api::reason::Reason;
 
-use super::{Announcements, ORPHANED, Wanted};
-use crate::publish::testing::status;
-use crate::report::view::AddressStatus;
+use super::{ORPHANED, Wanted};
+use crate::publish::testing::{Seen, status};
+use crate::report::view::{AddressStatus, NodeStatus};
+
+/// What is wanted, as it becomes by one change after another.
+#[derive(Default)]
+struct Announcements(super::Announcements, Seen, Wanted);
+
+impl Announcements {
+    fn wanted(
+        &mut self,
+        status: &NodeStatus,
+        uid: impl Fn(&ObjectKey) -> String,
+        now: Instant,
+    ) -> Wanted {
+        let Self(announcements, seen, wanted) = self;
+        wanted.apply(seen.look(status, uid, |news| announcements.wanted(news, now)));
+        wanted.clone()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.0.due()
+    }
+}
 
 fn address(ip: &str, node: Option<&str>) -> AddressStatus {
     AddressStatus {

@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ferrolb_api::Backoff;
 use ferrolb_api::refusal::Refusal;
+use ferrolb_api::{Backoff, delta};
 use ferrolb_source::cluster::access::refusal;
 use kube::{Client, Error};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::objects::{ApiObjects, Found, Objects};
-use super::{Announcement, Wanted};
+use super::{Announcement, Changes, Want, Wanted};
 
 #[cfg(test)]
 mod tests;
@@ -27,25 +27,35 @@ const AUDIT: Duration = Duration::from_secs(300);
 
 /// Where what is wanted goes.
 #[derive(Debug)]
-pub(crate) struct Writer(watch::Sender<Wanted>);
+pub(crate) struct Writer {
+    changes: delta::Sender<String, Want>,
+    owner: watch::Sender<Option<Owner>>,
+}
+
+/// The uid of this node's Node object, where it has one.
+type Owner = Option<String>;
 
 impl Writer {
     /// Starts to write as this node, in the namespace of MetalLB's objects. Nothing is done before the first [`Writer::want`].
     pub(crate) fn start(client: Client, namespace: &str, node: &str) -> Self {
-        let (wanted, hear) = watch::channel(Wanted::default());
+        let (changes, hear) = delta::channel();
+        let (owner, hear_owner) = watch::channel(None);
         let scribe = Scribe {
             objects: ApiObjects::new(client, namespace),
             node: node.to_owned(),
         };
-        tokio::spawn(scribe.follow(hear));
-        Self(wanted)
+        tokio::spawn(scribe.follow(hear, hear_owner));
+        Self { changes, owner }
     }
 
-    /// Says what is to be.
-    pub(in crate::publish) fn want(&self, wanted: Wanted) {
-        self.0.send_if_modified(|old| {
-            let other = *old != wanted;
-            *old = wanted;
+    /// Says how what is to be changes.
+    pub(in crate::publish) fn want(&self, changes: Changes, owner: Option<&str>) {
+        self.changes.send(changes);
+        self.owner.send_if_modified(|old| {
+            let other = old.as_ref().is_none_or(|old| old.as_deref() != owner);
+            if other {
+                *old = Some(owner.map(str::to_owned));
+            }
             other
         });
     }
@@ -105,14 +115,20 @@ struct Scribe<O> {
 }
 
 impl<O: Objects> Scribe<O> {
-    async fn follow(self, mut hear: watch::Receiver<Wanted>) {
-        if hear.changed().await.is_err() {
+    async fn follow(
+        self,
+        hear: delta::Receiver<String, Want>,
+        mut hear_owner: watch::Receiver<Option<Owner>>,
+    ) {
+        if hear_owner.wait_for(Option::is_some).await.is_err() {
             return;
         }
         let mut known = Known::default();
+        let mut wanted = Wanted::default();
         let mut backoff = PAUSES;
         loop {
-            let wanted = hear.borrow_and_update().clone();
+            wanted.apply(hear.take());
+            wanted.owner = hear_owner.borrow_and_update().clone().flatten();
             match self.bring(&mut known, &wanted, Instant::now()).await {
                 Ok(()) => {
                     if backoff.failures() > 0 {
@@ -120,8 +136,10 @@ impl<O: Objects> Scribe<O> {
                         info!("ServiceL2Status objects can be written again");
                     }
                     let due = known.due().unwrap_or_else(Instant::now);
-                    if let Ok(Err(_)) = tokio::time::timeout_at(due.into(), hear.changed()).await {
-                        return;
+                    tokio::select! {
+                        () = hear.changed() => {}
+                        owner = hear_owner.changed() => if owner.is_err() { return },
+                        () = tokio::time::sleep_until(due.into()) => {}
                     }
                 }
                 Err(error) => {

@@ -106,13 +106,16 @@ fn of_two_services_of_unknown_age_on_one_key_the_lower_name_has_it_and_the_other
     world.change(served(&app, &["a2"]));
     let key = id("198.51.100.8", 80, Protocol::Tcp);
     assert_eq!(weights(&world, key), [(addr("a2", 8080), 1)]);
-    let (status, problems) = world.desired.status(&world.state, &web.key).unwrap();
+    let status = world.desired.status(&world.state, &web.key).unwrap();
     let server = &status.ports[0].servers[0];
     assert_eq!(server.refused, Some(Reason::PortClash));
     assert_eq!(server.holder.as_deref(), Some("default/app"));
-    assert_eq!(problems.len(), 1);
-    assert_eq!(problems[0].subject.to_string(), "Service default/web");
-    assert_eq!(problems[0].field, "spec.ports[0].port");
+    assert_eq!(status.problems.len(), 1);
+    assert_eq!(
+        status.problems[0].subject.to_string(),
+        "Service default/web"
+    );
+    assert_eq!(status.problems[0].field, "spec.ports[0].port");
 
     world.change(vec![Change::Remove(Kind::Service, app.key)]);
     assert_eq!(weights(&world, key), [(addr("a1", 8080), 1)]);
