@@ -1,4 +1,4 @@
-//! Who says which Service has which addresses: the members among themselves ([`super::standalone`]) or a cluster's API
+//! Who says which Service has which addresses: the members among themselves (`standalone`) or a cluster's API
 //! ([`super::observed`]). The daemons of a node cannot tell the two apart.
 
 use std::collections::BTreeSet;

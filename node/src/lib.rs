@@ -1,7 +1,7 @@
 //! One node: a source, the authority over addresses, the proxy and the speaker side by side, and the report about all of them.
 //!
 //! Which address a Service has is decided by a cluster's API ([`observed`]) or by the members among themselves
-//! ([`standalone`], [`agreement`], [`store`]). Where its packets go and who announces it is decided by the proxy and the speaker;
+//! (`standalone`, [`agreement`], [`store`]). Where its packets go and who announces it is decided by the proxy and the speaker;
 //! they do not know each other, and this crate connects them.
 
 pub mod agreement;
