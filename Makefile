@@ -77,9 +77,10 @@ demo: ## Three nodes, a client, the users' manifests: shown end to end
 	  wait $$! && exit $$built
 	@$(target)/release/lab demo
 
-bench: ## What a full pass, an audit and one change cost at 1,000 and 10,000 Services
+bench: ## What passes, changes, memory and a busy start cost at 1,000 and 10,000 Services
 	@hack/setup build
 	@cargo bench -q -p ferrolb-proxy --bench passes
+	@cargo bench -q -p ferrolb-node --bench node
 
 fmt: ## Format the code
 	@cargo fmt --all

@@ -68,6 +68,7 @@ mod tests {
             proxy: "none".into(),
             settled: true,
             members: vec![],
+            speaker: Default::default(),
             services: vec![],
             problems: vec![],
         }

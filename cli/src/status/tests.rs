@@ -25,6 +25,7 @@ fn status() -> NodeStatus {
             addresses: 1,
             elected: true,
         }],
+        speaker: Default::default(),
         services: vec![Arc::new(ServiceStatus {
             namespace: "default".into(),
             name: "web".into(),

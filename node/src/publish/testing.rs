@@ -76,6 +76,7 @@ pub(super) fn status(addresses: Vec<AddressStatus>, elected: bool) -> NodeStatus
             addresses: 0,
             elected,
         }],
+        speaker: Default::default(),
         services: vec![Arc::new(ServiceStatus {
             namespace: "default".into(),
             name: "web".into(),

@@ -56,6 +56,7 @@ pub(crate) fn report(known: Knowledge<'_>) -> NodeStatus {
         proxy: known.proxy_mode.to_owned(),
         settled: known.speaker.settled,
         members: members(known.speaker, known.book),
+        speaker: known.speaker.counters,
         services: services.map(|entry| Arc::clone(&entry.status)).collect(),
         problems,
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::ServiceType;
+use ferrolb_speaker::snapshot::Counters;
 use serde::{Deserialize, Serialize};
 
 /// Everything that `status` shows.
@@ -22,6 +23,9 @@ pub struct NodeStatus {
     pub settled: bool,
     /// Known nodes.
     pub members: Vec<MemberStatus>,
+    /// What the speaker did since its start, and the latest that its loop ever was.
+    #[serde(default)]
+    pub speaker: Counters,
     /// Services, by namespace and name.
     pub services: Vec<Arc<ServiceStatus>>,
     /// What is wrong with the input, and with the kernel.
