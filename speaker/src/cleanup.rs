@@ -1,4 +1,4 @@
-//! Takes away what a speaker that stopped left on the interfaces of the LAN, before it expires by itself.
+//! Removes what a stopped speaker left on the LAN interfaces, before it expires by itself.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::apply::linger;
 use crate::link::monitor::Monitor;
 
-/// Removes those of `addresses` that a speaker left to the kernel for the time of its restart; returns them. An address that
-/// stands there for good is not ours and stays.
+/// Removes those of `addresses` that a speaker left to the kernel for its restart, and returns them. A permanent address is not
+/// ours and stays.
 pub async fn remove_leftovers(addresses: &BTreeSet<IpAddr>) -> io::Result<Vec<Ipv4Addr>> {
     let (monitor, links) = Monitor::start().await?;
     let mut removed = Vec::new();

@@ -1,21 +1,21 @@
-//! What must change on the LAN, from what is announced where to what should be. Pure.
+//! What must change on the LAN: the difference between what is announced and what should be announced. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Addresses announced, each on its interfaces (by index).
+/// Announced addresses, each with its interfaces (by index).
 pub(crate) type Announced = BTreeMap<IpAddr, BTreeSet<u32>>;
 
 /// A difference.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Diff {
-    /// Announce on these interfaces from now on, which the LAN has to be told.
+    /// Start announcing on these interfaces and send gratuitous ARP.
     pub start: Announced,
-    /// Announce no longer on these interfaces; nothing is said: the successor speaks for itself.
+    /// Stop announcing on these interfaces. Nothing is sent: the successor announces itself.
     pub stop: Announced,
 }
 
-/// The difference between two.
+/// The difference between `now` and `then`.
 pub(crate) fn diff(now: &Announced, then: &Announced) -> Diff {
     Diff {
         start: less(then, now),

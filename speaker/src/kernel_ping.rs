@@ -1,7 +1,8 @@
-//! ICMP echo to the nodes whose agent is away for a moment: while the kernel answers, the node lives (RFC 792, RFC 4443).
+//! Sends ICMP echo requests to nodes whose agent is briefly away. While the kernel answers, the node is alive (RFC 792, RFC
+//! 4443).
 //!
-//! A raw socket, since the unprivileged kind depends on a sysctl; it hears every ICMP message of the host, so an answer
-//! counts only with our identifier and our random cookie.
+//! Uses a raw socket, because the unprivileged kind depends on a sysctl. A raw socket receives every ICMP message of the host, so
+//! an answer counts only with our identifier and our random cookie.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -30,7 +31,7 @@ pub(crate) enum PingError {
     Io(#[from] io::Error),
 }
 
-/// Sends echo requests and hears the answers, in one family.
+/// Sends echo requests and receives the answers, for one address family.
 #[derive(Debug)]
 pub(crate) struct KernelPing {
     fd: AsyncFd<OwnedFd>,
@@ -76,14 +77,14 @@ impl KernelPing {
             *octet = value;
         }
         if !self.v6 {
-            // The kernel fills in the checksum of version 6, which covers addresses too.
+            // For ICMPv6 the kernel fills in the checksum, which also covers the addresses.
             let [high, low] = checksum(&echo, 1).to_be_bytes();
             (echo[2], echo[3]) = (high, low);
         }
         echo
     }
 
-    /// Sends a request. Without an answer the caller will notice, so a lost request needs no other handling.
+    /// Sends a request. The caller notices a missing answer, so a lost request needs no other handling.
     pub(crate) fn ping(&self, to: IpAddr) -> io::Result<()> {
         let to = SockaddrStorage::from(SocketAddr::new(to, 0));
         sendto(
@@ -95,7 +96,7 @@ impl KernelPing {
         Ok(())
     }
 
-    /// Who answers next. Cancel safe.
+    /// The next node that answered. Cancel safe.
     pub(crate) async fn answered(&self) -> io::Result<IpAddr> {
         loop {
             let mut ready = self.fd.readable().await?;
@@ -111,7 +112,7 @@ impl KernelPing {
         let mut packet = [0u8; 128];
         let (length, from) = recvfrom::<SockaddrStorage>(fd.as_raw_fd(), &mut packet)?;
         let packet = packet.get(..length.min(128)).unwrap_or_default();
-        // A raw socket of version 4 delivers the IP header too, its length in the low half of the first octet.
+        // An IPv4 raw socket also delivers the IP header. Its length is in the low half of the first octet.
         let skip = if self.v6 {
             0
         } else {

@@ -1,4 +1,4 @@
-//! Which node announces an address, and the frames and packets that say so.
+//! Decides which node announces an address, and sends the frames and packets that announce it.
 
 mod apply;
 pub mod claim;

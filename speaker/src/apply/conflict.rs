@@ -1,8 +1,9 @@
-//! Others that claim one of our addresses by ARP. Pure.
+//! Detects other stations that claim one of our addresses by ARP. Pure.
 //!
-//! It never makes us withdraw: who announces is decided among the members. A foreign frame is answered by one gratuitous
-//! ARP (RFC 5227 section 2.4, at most one in 10 s) and reported at most once a minute. The defence waits a moment: when an
-//! address moves as planned, the successor's first frame may arrive before its claim, and it must have the last word.
+//! A conflict never makes this node withdraw: the members decide who announces an address. A foreign frame is answered with one
+//! gratuitous ARP (RFC 5227 section 2.4, at most one in 10 s) and reported at most once a minute. The defence waits a moment
+//! first: in a planned move, the successor's first frame may arrive before its claim, and that frame must be the last one on the
+//! LAN.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,22 +11,22 @@ use std::time::Duration;
 
 use crate::frame::arp::Mac;
 
-/// Longer than the handover tail of the ownership protocol, so that whoever still announces then is the owner.
+/// Longer than the handover tail of the ownership protocol, so a node that still announces after it is the owner.
 const WAIT: Duration = Duration::from_millis(500);
 /// `DEFEND_INTERVAL` of RFC 5227.
 const DEFEND: Duration = Duration::from_secs(10);
 const REPORT: Duration = Duration::from_secs(60);
 /// Conflicts are forgotten this long after the last foreign frame.
 const FORGET: Duration = Duration::from_secs(300);
-/// A flood of foreign frames names no more addresses than we announce, each on some interfaces.
+/// At most one entry per address and interface that we announce, so a flood of foreign frames cannot fill the table.
 type Place = (Ipv4Addr, u32);
 
 /// A foreign claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
-    /// Who else says that it has the address.
+    /// The other station that claims the address.
     pub mac: Mac,
-    /// When it said so last.
+    /// When it last claimed it.
     pub last: Duration,
     due: Option<Duration>,
     defended: Option<Duration>,
@@ -39,7 +40,7 @@ pub(crate) struct Defence {
     pub place: Place,
     /// Against whom.
     pub mac: Mac,
-    /// Say so in the log.
+    /// Whether to log it.
     pub report: bool,
 }
 
@@ -65,7 +66,7 @@ impl Conflicts {
         }
     }
 
-    /// When something is due next.
+    /// When the next action is due.
     pub(crate) fn next(&self) -> Option<Duration> {
         self.0.values().filter_map(|c| c.due).min()
     }

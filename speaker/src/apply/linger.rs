@@ -1,7 +1,7 @@
-//! Leaves announced addresses to the kernel while the agent restarts.
+//! Leaves announced addresses on the interface while the agent restarts, so that the kernel answers for them.
 //!
-//! The kernel answers ARP for an address of its interface by itself. The address has a valid lifetime of the hold and a
-//! preferred lifetime of 0: nothing takes it for a source, and it goes away by itself should the agent never come back.
+//! The kernel answers ARP for the addresses of its interfaces on its own. The address gets the hold as its valid lifetime and a
+//! preferred lifetime of 0: it is never chosen as a source address, and it expires by itself if the agent does not come back.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -30,7 +30,8 @@ pub(crate) async fn leave(
     request.execute().await
 }
 
-/// Takes it away again: another node announces the address now. Only what [`leave`] put there fits: alone in its prefix.
+/// Removes it again, because another node announces the address now. Removes only what [`leave`] added: an address alone in its
+/// prefix.
 pub(crate) async fn remove(
     handle: &Handle,
     address: Ipv4Addr,

@@ -1,7 +1,7 @@
-//! What is said on the LAN: gratuitous ARP when and as often as it is due, answers, and the defence of an address.
+//! Sends on the LAN: gratuitous ARP whenever it is due, ARP replies, and the defence of an address.
 //!
-//! `schedule` and `conflict` are pure and take the clock as an argument; [`Announcer`] is the edge, with `real` (packet
-//! sockets) and `Memory` behind it. `linger` leaves addresses to the kernel when the agent stops.
+//! `schedule` and `conflict` are pure and take the clock as an argument. [`Announcer`] is the edge; `real` (packet sockets) and
+//! `Memory` implement it. `linger` leaves addresses to the kernel when the agent stops.
 
 pub(crate) mod conflict;
 pub(crate) mod linger;
@@ -25,7 +25,7 @@ pub(crate) trait Announcer {
     fn send(&mut self, interface: u32, arp: &Arp) -> io::Result<()>;
 }
 
-/// An announcer that remembers what it was asked to send; every interface has the address `02:00:00:00:00:<index>`.
+/// An announcer that records what it was asked to send. Every interface has the address `02:00:00:00:00:<index>`.
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
@@ -47,7 +47,7 @@ impl Announcer for Memory {
     }
 }
 
-/// Tells the LAN of `interface` where `address` is now, in both forms (RFC 5227 section 3).
+/// Announces `address` on `interface`, in both forms (RFC 5227 section 3).
 pub(crate) fn announce(
     announcer: &mut impl Announcer,
     interface: u32,
@@ -63,7 +63,8 @@ pub(crate) fn announce(
     Ok(())
 }
 
-/// Answers a question for an address that this node announces on `interface`. False where it was none.
+/// Answers an ARP request for an address that this node announces on `interface`. Returns false if the frame was not such a
+/// request.
 pub(crate) fn answer(
     announcer: &mut impl Announcer,
     interface: u32,

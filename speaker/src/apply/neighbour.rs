@@ -1,7 +1,7 @@
-//! Which member has which Ethernet address, learned from the ARP frames that the members' kernels send. Pure.
+//! Maps Ethernet addresses to members, learned from the ARP frames that the members' kernels send. Pure.
 //!
-//! It is for messages only: a station that claims an address of ours is called by its name where it is a member that this
-//! node cannot talk to, which is another fault than a stranger on the LAN.
+//! Used only for messages. When a station claims one of our addresses and that station is a member, the message names it: a
+//! member that this node cannot talk to is a different fault from a stranger on the LAN.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::frame::arp::Mac;
 use crate::message::NodeName;
 
-/// The members' Ethernet addresses, one each: no more than there are members.
+/// The members' Ethernet addresses, one for each, so there are never more than members.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Neighbours {
     members: BTreeMap<Ipv4Addr, NodeName>,
@@ -34,7 +34,7 @@ impl Neighbours {
         }
     }
 
-    /// The member that has this Ethernet address, as far as its frames were heard.
+    /// The member with this Ethernet address, if a frame of it was heard.
     pub(crate) fn member(&self, mac: Mac) -> Option<&NodeName> {
         let (ip, _) = self.macs.iter().find(|(_, m)| **m == mac)?;
         self.members.get(ip)

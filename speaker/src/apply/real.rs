@@ -1,4 +1,4 @@
-//! The announcer on packet sockets: one per interface that may announce, each with a task that hands over what it hears.
+//! The announcer on packet sockets: one per interface that may announce, each with a task that forwards what it receives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -45,7 +45,8 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// No socket yet. What is heard goes to `heard`; what does not fit in there is lost, as in the socket's own queue.
+    /// Starts without sockets. Received frames go to `heard`. If that channel is full they are lost, as in the socket's own
+    /// queue.
     pub(crate) fn new(heard: mpsc::Sender<HeardArp>) -> Self {
         Self {
             open: BTreeMap::new(),
@@ -53,7 +54,7 @@ impl Sockets {
         }
     }
 
-    /// Opens and closes sockets until they match the interfaces; returns what could not be opened.
+    /// Opens and closes sockets until they match the interfaces. Returns the ones that could not be opened.
     pub(crate) fn sync(&mut self, links: &Links, patterns: &Patterns) -> Vec<Problem> {
         let wanted: BTreeMap<u32, &Link> =
             candidates(links, patterns).map(|l| (l.index, l)).collect();
@@ -95,7 +96,7 @@ impl Sockets {
         self.open.keys().copied().collect()
     }
 
-    /// Forgets a socket that broke; the next [`Sockets::sync`] opens it again where its interface is up.
+    /// Forgets a socket that broke. The next [`Sockets::sync`] opens it again if its interface is up.
     pub(crate) fn closed(&mut self, interface: u32) {
         self.open.remove(&interface);
     }

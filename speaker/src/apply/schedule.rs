@@ -1,7 +1,7 @@
 //! When gratuitous ARP is due. Pure.
 //!
-//! A burst at the start, dense at first because every lost frame is an outage, then as MetalLB does it (every 1.1 s for
-//! 5 s); after that once a minute, because switches and neighbour tables forget.
+//! It starts with a burst. The first frames come close together, because every lost frame prolongs an outage; the rest follow
+//! MetalLB (every 1.1 s for 5 s). After that it is one frame a minute, because switches and neighbour tables forget.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -14,7 +14,7 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// An address on an interface.
 pub(crate) type Place = (Ipv4Addr, u32);
 
-/// The plan of everything that is announced.
+/// The schedule of every announced address.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Schedule {
     plans: BTreeMap<Place, Plan>,
@@ -23,13 +23,13 @@ pub(crate) struct Schedule {
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     begun: Duration,
-    /// Rounds that are done.
+    /// Rounds done so far.
     done: usize,
     next: Duration,
 }
 
 impl Schedule {
-    /// Begins (again) with the burst; the first round is due at once.
+    /// Starts the burst, or restarts it. The first round is due at once.
     pub(crate) fn start(&mut self, place: Place, now: Duration) {
         self.plans.insert(
             place,
@@ -41,17 +41,17 @@ impl Schedule {
         );
     }
 
-    /// Ends.
+    /// Stops announcing.
     pub(crate) fn stop(&mut self, place: Place) {
         self.plans.remove(&place);
     }
 
-    /// When something is due next.
+    /// When the next round is due.
     pub(crate) fn next(&self) -> Option<Duration> {
         self.plans.values().map(|p| p.next).min()
     }
 
-    /// What is due now. Rounds that were missed are not made up for.
+    /// What is due now. Missed rounds are not made up for.
     pub(crate) fn due(&mut self, now: Duration) -> Vec<Place> {
         let mut due = Vec::new();
         for (place, plan) in self.plans.iter_mut().filter(|(_, p)| p.next <= now) {

@@ -1,7 +1,8 @@
-//! Who announces which address: claims, their order, and the placing of those that nobody holds (rules 1 to 3, 5 and 6).
+//! Which node announces which address: claims, their order, and the placing of addresses that nobody holds (rules 1 to 3, 5 and
+//! 6).
 //!
-//! `rules` compares claims, `table` holds the best one per address, `placer` chooses claimants for orphans, `own` says which
-//! addresses this node answers for. Frames and sockets are elsewhere; so is liveness (`member`).
+//! `rules` compares claims, `table` holds the best one per address, `placer` chooses claimants for orphans, and `own` knows which
+//! addresses this node answers for. Frames, sockets and liveness (`member`) are elsewhere.
 
 pub(crate) mod own;
 pub(crate) mod placer;

@@ -1,13 +1,13 @@
-//! Which addresses this node answers for, and for how long it goes on after it should not (rule 5).
+//! Which addresses this node answers for, and how long it continues after it became ineligible (rule 5).
 //!
-//! An owner that becomes ineligible answers until its successor speaks, so that a planned move leaves no gap: for the
-//! grace while nobody took the address, for the tail once somebody else said who will.
+//! An owner that becomes ineligible answers until its successor speaks, so a planned move leaves no gap. It answers for the grace
+//! period while nobody has taken the address, and for the tail once another node has named a successor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The addresses answered for, and when to stop where that is decided.
+/// The addresses this node answers for, each with the time to stop if one is set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Own {
     answering: BTreeSet<IpAddr>,
@@ -23,25 +23,25 @@ impl Own {
         self.answering.iter()
     }
 
-    /// Answers without a limit; true where this node did not answer before.
+    /// Answers without a limit. Returns true if this node did not answer before.
     pub(crate) fn start(&mut self, addr: IpAddr) -> bool {
         self.limits.remove(&addr);
         self.answering.insert(addr)
     }
 
-    /// Stops; true where this node answered.
+    /// Stops. Returns true if this node answered.
     pub(crate) fn stop(&mut self, addr: &IpAddr) -> bool {
         self.limits.remove(addr);
         self.answering.remove(addr)
     }
 
-    /// Stops all; returns what was answered for.
+    /// Stops answering for all. Returns the addresses it answered for.
     pub(crate) fn stop_all(&mut self) -> BTreeSet<IpAddr> {
         self.limits.clear();
         std::mem::take(&mut self.answering)
     }
 
-    /// Goes on until `until` at the latest, if it answers at all. An earlier limit stays.
+    /// Answers until `until` at the latest, if it answers at all. An earlier limit stays.
     pub(crate) fn limit(&mut self, addr: IpAddr, until: Duration) {
         if self.answering.contains(&addr) {
             let limit = self.limits.entry(addr).or_insert(until);
@@ -49,12 +49,12 @@ impl Own {
         }
     }
 
-    /// Whether it answers only for a while.
+    /// Whether it answers for a limited time only.
     pub(crate) fn limited(&self, addr: &IpAddr) -> bool {
         self.limits.contains_key(addr)
     }
 
-    /// The addresses whose time is over.
+    /// The addresses whose time has run out.
     pub(crate) fn over(&self, now: Duration) -> Vec<IpAddr> {
         self.limits
             .iter()
@@ -63,7 +63,7 @@ impl Own {
             .collect()
     }
 
-    /// When the next one's time is over.
+    /// When the time of the next one runs out.
     pub(crate) fn next(&self) -> Option<Duration> {
         self.limits.values().min().copied()
     }

@@ -1,7 +1,7 @@
-//! Rule 3: one node places what nobody holds.
+//! Rule 3: one node places the addresses that nobody holds.
 //!
-//! Keeps the addresses without a live and eligible claimant, says when this node may place each (by its rank among the
-//! settled members), chooses the node with the fewest addresses, and remembers grants until they are acknowledged.
+//! It keeps the addresses without a live and eligible claimant and computes when this node may place each, by its rank among the
+//! settled members. It chooses the node with the fewest addresses and remembers grants until they are acknowledged.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,26 +11,26 @@ use super::rules::score;
 use crate::machine::Config;
 use crate::message::{ClaimEntry, NodeName};
 
-/// The ranks that ever act; the others would only act together.
+/// Only this many ranks ever act. Higher ranks would all act at the same time.
 const RANKS: u32 = 6;
 
 /// An address that needs a (new) claimant.
 #[derive(Clone, Debug)]
 pub(crate) struct Orphan {
-    /// Since when there is a node that could take it.
+    /// Since when some node could take it.
     pub(crate) placeable: Option<Duration>,
-    /// Nobody ever claimed it: placing it is no failover, so it may wait until the nodes know of it.
+    /// Nobody has ever claimed it. Placing it is not a failover, so it may wait until the nodes know of it.
     pub(crate) never: bool,
-    /// All settled members could take it, so there is no one to wait for.
+    /// All settled members could take it, so there is nobody to wait for.
     pub(crate) everyone: bool,
 }
 
 /// What else the time of a placement depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outlook {
-    /// This node's place among the settled members, lowest name first.
+    /// This node's rank among the settled members, lowest name first.
     pub(crate) rank: u32,
-    /// A live member is not settled.
+    /// Some live member is not settled.
     pub(crate) unsettled: bool,
 }
 
@@ -49,7 +49,7 @@ impl Orphan {
     }
 }
 
-/// The candidate with the fewest addresses, ties by rendezvous.
+/// The candidate with the fewest addresses. Rendezvous breaks ties.
 pub(crate) fn choose<'a>(
     addr: &IpAddr,
     candidates: &[(&'a NodeName, usize)],
@@ -78,7 +78,7 @@ pub(crate) struct Placer {
 }
 
 impl Placer {
-    /// This node slept for `stall` until `now`: the others had that time to place what it would place now, so it waits anew.
+    /// This node slept for `stall` until `now`. The others had that time to place what it would place now, so it waits again.
     pub(crate) fn slept(&mut self, stall: Duration, now: Duration) {
         for orphan in self.orphans.values_mut() {
             orphan.placeable = orphan.placeable.map(|at| (at + stall).min(now));

@@ -1,7 +1,7 @@
-//! Rule 1 and rule 6: which of two claims to an address is the better one, and which epoch a new claim gets.
+//! Rules 1 and 6: which of two claims to an address is better, and which epoch a new claim gets.
 //!
-//! Pure comparisons. The order depends on whom the caller takes for live, so it is the same everywhere only once views of
-//! the members agree; for one view it is total, and merging claims is commutative.
+//! Pure comparisons. The order depends on which members the caller sees as live, so all nodes share it only once their views
+//! agree. For one view the order is total and merging claims is commutative.
 
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ pub struct Claim {
     pub node: NodeName,
     /// Later claims have higher epochs.
     pub epoch: u64,
-    /// No majority of the known nodes has agreed with it.
+    /// No majority of the known nodes has confirmed it.
     pub provisional: bool,
 }
 
@@ -47,13 +47,13 @@ impl Claim {
     }
 }
 
-/// The rendezvous score of a node for an address: the higher one wins a tie.
+/// The rendezvous score of a node for an address. The higher score wins a tie.
 pub fn score(addr: &IpAddr, node: &NodeName) -> u64 {
     hash::pair(hash::addr(addr), hash::bytes(node.as_str().as_bytes()))
 }
 
-/// Rule 1: a live claimant, then a confirmed claim, then the higher epoch, then the rendezvous score (and last the name, so
-/// that no two different claims are equal). `Greater`: `a` is the better claim.
+/// Rule 1: a live claimant wins, then a confirmed claim, then the higher epoch, then the rendezvous score. The name comes last,
+/// so that no two different claims are equal. `Greater` means that `a` is the better claim.
 pub fn order(addr: &IpAddr, a: &Claim, b: &Claim, live: impl Fn(&NodeName) -> bool) -> Ordering {
     live(&a.node)
         .cmp(&live(&b.node))
@@ -63,8 +63,8 @@ pub fn order(addr: &IpAddr, a: &Claim, b: &Claim, live: impl Fn(&NodeName) -> bo
         .then_with(|| a.node.cmp(&b.node))
 }
 
-/// Rule 6: above everything seen for this address, and rising even when all nodes lost their memory. `wall` is Unix time
-/// in milliseconds; a wrong one does no harm.
+/// Rule 6: higher than every epoch seen for this address, and rising even when all nodes lost their memory. `wall` is Unix time
+/// in milliseconds. A wrong clock does no harm.
 pub fn next_epoch(highest: u64, wall: u64) -> u64 {
     highest.saturating_add(1).max(wall)
 }

@@ -1,7 +1,7 @@
-//! One slot per existing address with its best known claim, an index by claimant, and a digest that is kept up.
+//! One slot per existing address with its best known claim, an index by claimant, and a digest that every change updates.
 //!
-//! Claims of addresses that don't exist here (yet) wait outside the table and outside the digest: nodes learn of a new
-//! address at different times, and a claim that arrives first must not be lost. They are forgotten after a while.
+//! Claims for addresses that do not exist here yet are kept outside the table and the digest. Nodes learn of a new address at
+//! different times, and a claim that arrives first must not be lost. These claims are forgotten after a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::rules::Claim;
 use crate::message::{ClaimEntry, NodeName};
 
-/// The most claims of unknown addresses that are kept.
+/// The most claims for unknown addresses that are kept.
 const MAX_EARLY: usize = 16_384;
 
 /// What is known of one address.
@@ -72,7 +72,7 @@ impl Claims {
         }
     }
 
-    /// Puts a claim into its slot, whatever was there.
+    /// Puts a claim into its slot, replacing whatever was there.
     pub(crate) fn set(&mut self, addr: IpAddr, claim: Option<Claim>) {
         let Some(slot) = self.slots.get_mut(&addr) else {
             return;
@@ -139,13 +139,13 @@ impl Claims {
         self.early.retain(|_, (_, at)| *at >= before);
     }
 
-    /// Adds an address; returns the claim that was waiting for it.
+    /// Adds an address. Returns the claim that waited for it.
     pub(crate) fn add(&mut self, addr: IpAddr) -> Option<ClaimEntry> {
         self.slots.entry(addr).or_default();
         self.early.remove(&addr).map(|(e, _)| e)
     }
 
-    /// Removes an address and what is known of it.
+    /// Removes an address and everything known about it.
     pub(crate) fn remove(&mut self, addr: IpAddr) {
         self.set(addr, None);
         self.slots.remove(&addr);

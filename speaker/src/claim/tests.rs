@@ -39,7 +39,7 @@ fn live(set: u8) -> impl Fn(&NodeName) -> bool {
     move |n| (0..4).any(|i| set & (1 << i) != 0 && n.as_str() == format!("n{i}"))
 }
 
-/// What a node holds after it merged these claims one after the other.
+/// What a node holds after it merged these claims one by one.
 fn merged<'a>(claims: impl Iterator<Item = &'a Claim>, set: u8) -> Option<&'a Claim> {
     claims.reduce(|held, new| {
         if order(&addr(), new, held, live(set)).is_gt() {

@@ -1,7 +1,7 @@
-//! Which addresses this node may announce, and on which interfaces; else why not. Pure.
+//! Which addresses this node may announce and on which interfaces, or why it may not. Pure.
 //!
-//! Who of the nodes that may announces is the ownership machine's decision. The checks stand in the order in which a user
-//! would want to hear of them: configuration first, then the node, then its endpoints, its proxy and its interfaces.
+//! The ownership machine decides which of the permitted nodes announces. The checks run in the order in which a user wants to
+//! read about them: first the configuration, then the node, its endpoints, its proxy and its interfaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,25 +16,25 @@ use crate::state::{Dirty, State};
 #[cfg(test)]
 mod tests;
 
-/// Indexes of the interfaces on which this node may announce an address, at least one; else why it may not.
+/// Indexes of the interfaces on which this node may announce an address, at least one. Otherwise the reason why it may not.
 pub(crate) type Answer = Result<BTreeSet<u32>, Reason>;
 
-/// What decides besides the objects.
+/// The inputs besides the objects.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings<'a> {
     /// This node's name.
     pub me: &'a str,
-    /// The addresses that the proxy has programmed; `None`: another proxy serves, ask nobody.
+    /// The addresses that the proxy has programmed. `None`: another proxy is in use, and there is nothing to ask.
     pub programmed: Option<&'a BTreeSet<IpAddr>>,
     /// The interfaces.
     pub links: &'a Links,
-    /// Which of them lead to containers only.
+    /// Which interfaces lead to containers only.
     pub patterns: &'a Patterns,
-    /// Those that have a socket: without one (no right to open it, or it just broke) nothing can be announced there.
+    /// Interfaces with an open socket. Without one (no permission to open it, or it just broke) nothing can be announced there.
     pub open: &'a BTreeSet<u32>,
 }
 
-/// The full pass: the answer for every address.
+/// The full pass: computes the answer for every address.
 pub(crate) fn desired(state: &State, around: Surroundings<'_>) -> BTreeMap<IpAddr, Answer> {
     state
         .addresses()
@@ -42,7 +42,7 @@ pub(crate) fn desired(state: &State, around: Surroundings<'_>) -> BTreeMap<IpAdd
         .collect()
 }
 
-/// Brings the answers up to date: only those of dirty addresses are decided again.
+/// Updates the answers. Only those of dirty addresses are computed again.
 pub(crate) fn refresh(
     answers: &mut BTreeMap<IpAddr, Answer>,
     state: &State,
@@ -111,7 +111,7 @@ pub(crate) fn eligible(state: &State, around: Surroundings<'_>, address: IpAddr)
     Ok(interfaces)
 }
 
-/// Whether an advertisement is about this pool and any of these Services.
+/// Whether an advertisement covers this pool and any of these Services.
 fn covers(advertisement: &L2Advertisement, pool: &IpAddressPool, services: &[&Service]) -> bool {
     let any_pool = advertisement.pools.is_empty() && advertisement.pool_selectors.is_empty();
     let this_pool = any_pool
@@ -128,8 +128,8 @@ fn covers(advertisement: &L2Advertisement, pool: &IpAddressPool, services: &[&Se
                 .any(|s| selectors.iter().any(|x| x.matches(&s.labels))))
 }
 
-/// The labels of this node, if it may announce at all. Where there are no Node objects, none can forbid it; where there
-/// are, a node without one was deleted.
+/// The labels of this node, if it may announce at all. Without any Node objects, nothing forbids it. If there are Node objects
+/// but none for this node, the node was deleted.
 fn node(state: &State, me: &str) -> Result<BTreeMap<String, String>, Reason> {
     let Some(node) = state.nodes().get(me) else {
         if !state.nodes().is_empty() {
@@ -152,8 +152,8 @@ fn node(state: &State, me: &str) -> Result<BTreeMap<String, String>, Reason> {
     Ok(node.labels.clone())
 }
 
-/// Whether clients of this Service are served through this node. Under Cluster they always are: without endpoints they are
-/// refused, which is better than silence.
+/// Whether this node serves clients of this Service. With the policy Cluster it always does: without endpoints it refuses them,
+/// which is better than silence.
 fn serves(state: &State, me: &str, service: &Service) -> bool {
     service.external_policy == TrafficPolicy::Cluster
         || state

@@ -207,7 +207,7 @@ fn the_legacy_configuration_announces_all_its_pools() {
     assert_eq!(one(vec![web(), Object::LegacyConfig(legacy)], None), ok(2));
 }
 
-/// What a case is about, the change to the advertisement, what follows.
+/// The name of a case, the change to the advertisement, the expected answer.
 type Case = (&'static str, fn(&mut L2Advertisement), Answer);
 
 #[test]
@@ -406,7 +406,7 @@ fn what_is_not_programmed_is_not_announced() {
     assert_eq!(one(objects(), Some(&[1, 2])), ok(2));
 }
 
-/// Some change among a handful of objects, so that they meet often.
+/// A change to one of a few objects, so that changes often concern the same object.
 fn change() -> impl Strategy<Value = Change> {
     let name = || prop_oneof![Just("a"), Just("b"), Just("c")];
     let policy = prop_oneof![Just(TrafficPolicy::Cluster), Just(TrafficPolicy::Local)];
@@ -439,7 +439,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// An object changes, or an address comes into or goes out of what the proxy has programmed.
+/// An object changes, or the proxy adds or removes a programmed address.
 #[derive(Clone, Debug)]
 enum Step {
     Object(Box<Change>),

@@ -1,7 +1,7 @@
 //! ARP over Ethernet for IPv4 (RFC 826), with the announcements of RFC 5227 section 3 ("gratuitous ARP").
 //!
-//! Only untagged Ethernet frames with 6-octet hardware and 4-octet protocol addresses are ARP here; anything else that a
-//! socket delivers is `None`. Trailing padding (Ethernet's minimum of 60 octets) is tolerated.
+//! Accepts only untagged Ethernet frames with 6-octet hardware and 4-octet protocol addresses. Everything else that a socket
+//! delivers is `None`. Trailing padding (Ethernet's minimum of 60 octets) is allowed.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -21,7 +21,7 @@ pub const FRAME: usize = 42;
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// All stations.
+    /// The broadcast address.
     pub const BROADCAST: Mac = Mac([0xff; 6]);
 
     fn pnet(self) -> MacAddr {
@@ -33,7 +33,7 @@ impl Mac {
         Self([mac.0, mac.1, mac.2, mac.3, mac.4, mac.5])
     }
 
-    /// Whether it names one station: not a group, not all zeros.
+    /// Whether it addresses one station: neither a group nor all zeros.
     pub fn is_unicast(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]
     }
@@ -52,7 +52,7 @@ impl fmt::Debug for Mac {
     }
 }
 
-/// `ar$op`, as far as anyone uses it.
+/// `ar$op`, only the values that are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Who has it?
@@ -76,12 +76,12 @@ pub struct Arp {
     pub sender: Ipv4Addr,
     /// Target hardware address.
     pub target_mac: Mac,
-    /// Target protocol address: in a request, the one that is asked for.
+    /// Target protocol address; in a request, the address in question.
     pub target: Ipv4Addr,
 }
 
 impl Arp {
-    /// Reads a frame, or `None` if it is no ARP for IPv4 over Ethernet.
+    /// Parses a frame. `None` if it is not ARP for IPv4 over Ethernet.
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let ethernet = EthernetPacket::new(frame)?;
         if ethernet.get_ethertype() != EtherTypes::Arp {
@@ -111,7 +111,7 @@ impl Arp {
         })
     }
 
-    /// The frame, unpadded: the driver pads.
+    /// The frame without padding: the driver pads it.
     pub fn build(&self) -> [u8; FRAME] {
         let mut frame = [0u8; FRAME];
         if let Some(mut ethernet) = MutableEthernetPacket::new(&mut frame) {
@@ -136,8 +136,8 @@ impl Arp {
         frame
     }
 
-    /// The answer of the station `mac` to this request, to the asker alone. A probe (sender unspecified) is answered alike.
-    /// `None` for what is no question, or comes from a group address: nobody could be answered.
+    /// The reply of the station `mac` to this request, sent to the asker only. A probe (sender unspecified) gets the same reply.
+    /// `None` if the frame is not a request, or if it comes from a group address that nobody can reply to.
     pub fn answer(&self, mac: Mac) -> Option<Self> {
         let asks = self.operation == Operation::Request && self.sender != self.target;
         (asks && self.sender_mac.is_unicast()).then_some(Self {
@@ -151,8 +151,8 @@ impl Arp {
         })
     }
 
-    /// "This address is at `mac`", to everybody. Some stacks update their caches on the request form only, some on the reply
-    /// form only, so both are sent.
+    /// Announces to everybody that `address` is at `mac`. Some stacks update their caches only on the request form and some only
+    /// on the reply form, so both are sent.
     pub fn gratuitous(operation: Operation, address: Ipv4Addr, mac: Mac) -> Self {
         Self {
             source: mac,

@@ -1,4 +1,4 @@
-//! The frames that say on the LAN which node holds an address. Bytes in, values out and back; no sockets, no decisions.
+//! The frames that announce on the LAN which node holds an address. Encodes and decodes only: no sockets, no decisions.
 
 pub mod arp;
 

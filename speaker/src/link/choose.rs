@@ -1,16 +1,21 @@
 //! On which interfaces an address is announced.
 //!
-//! An interface qualifies when its carrier is up, ARP works on it (broadcast, not NOARP, an Ethernet address), it is no
-//! loopback, no port of a bridge or bond (its master speaks for it), no software interface by name, and the advertisements
-//! allow it. Of those, the ones on the address's subnet; where none is, all: pools outside every node's subnet are usual
-//! with routed LANs and are announced as MetalLB does it. IPv6 addresses qualify nowhere: neighbour discovery is not spoken.
+//! An interface qualifies if all of this is true:
+//! - its carrier is up and ARP works on it (broadcast, not NOARP, an Ethernet address);
+//! - it is not a loopback interface and not a port of a bridge or bond (the master announces instead);
+//! - its name is not that of a software interface;
+//! - the advertisements allow it.
+//!
+//! If some of these are on the address's subnet, only those announce it. If none is, all do: pools outside every node's subnet
+//! are common in routed LANs, and MetalLB announces them the same way. No interface qualifies for IPv6 addresses, because
+//! neighbour discovery is not implemented.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::state::{Link, Links};
 
-/// The start of the names of interfaces that lead to containers and not to the LAN: the list that MetalLB installs with.
+/// Name prefixes of interfaces that lead to containers and not to the LAN. MetalLB installs with the same list.
 const SOFTWARE: [&str; 13] = [
     "docker",
     "cbr",
@@ -27,7 +32,7 @@ const SOFTWARE: [&str; 13] = [
     "lxc",
 ];
 
-/// Which interfaces are never announced on, by the start of their names.
+/// Name prefixes of the interfaces that are never used for announcements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patterns(Vec<String>);
 
@@ -38,18 +43,18 @@ impl Default for Patterns {
 }
 
 impl Patterns {
-    /// Patterns of one's own instead of the default list.
+    /// Custom patterns that replace the default list.
     pub fn new(prefixes: impl IntoIterator<Item = String>) -> Self {
         Self(prefixes.into_iter().filter(|p| !p.is_empty()).collect())
     }
 
-    /// Whether an interface of this name is left out.
+    /// Whether an interface with this name is excluded.
     pub fn excludes(&self, name: &str) -> bool {
         self.0.iter().any(|p| name.starts_with(p.as_str()))
     }
 }
 
-/// Whether ARP is listened and spoken on an interface at all.
+/// Whether the speaker listens and sends ARP on an interface at all.
 pub fn is_candidate(link: &Link, patterns: &Patterns) -> bool {
     link.up
         && link.arp
@@ -59,12 +64,12 @@ pub fn is_candidate(link: &Link, patterns: &Patterns) -> bool {
         && !patterns.excludes(&link.name)
 }
 
-/// The interfaces of which that is true, by index.
+/// The candidate interfaces, by index.
 pub fn candidates<'a>(links: &'a Links, patterns: &'a Patterns) -> impl Iterator<Item = &'a Link> {
     links.iter().filter(|l| is_candidate(l, patterns))
 }
 
-/// The interfaces that announce `addr`, by index; empty: none can. `allowed` are interface names, `None` allows all.
+/// The interfaces that announce `addr`, by index; empty if none can. `allowed` holds interface names; `None` allows all.
 pub fn choose(
     links: &Links,
     patterns: &Patterns,

@@ -1,6 +1,7 @@
-//! The network interfaces of this node: which there are, which of them carry an address to the LAN, and the sockets on them.
+//! The network interfaces of this node: which exist, which of them announce an address, and the sockets on them.
 //!
-//! `state` and `choose` are pure; `monitor` feeds the state from the kernel (rtnetlink), `socket` moves ARP frames.
+//! `state` and `choose` are pure. `monitor` feeds the state from the kernel (rtnetlink), and `socket` sends and receives ARP
+//! frames.
 
 pub mod choose;
 pub mod monitor;

@@ -1,7 +1,7 @@
-//! Follows the kernel's interfaces and addresses over rtnetlink(7): one subscription first, then a dump, so nothing that
-//! happens in between is lost (repeated changes do no harm). It only translates; `state` keeps.
+//! Follows the kernel's interfaces and addresses over rtnetlink(7). It subscribes first and dumps second, so no change in between
+//! is lost; repeated changes do no harm. It only translates; `state` keeps the result.
 //!
-//! A connection that ends, or that leaves a dump unanswered, is replaced by a new one, and everything is read again.
+//! If a connection ends or leaves a dump unanswered, a new connection replaces it and everything is read again.
 
 use std::io;
 use std::pin::Pin;
@@ -23,16 +23,16 @@ use tokio::time::Instant;
 use super::state::{Link, LinkAddress, LinkChange, Links};
 use crate::frame::arp::Mac;
 
-/// How often everything is read again: a socket that overran has lost reports.
+/// How often everything is read again, because a socket that overran has lost reports.
 const AUDIT: Duration = Duration::from_secs(60);
-/// Longest wait for all answers of a dump.
+/// The longest wait for all answers to a dump.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between attempts to connect again.
+/// The delay between attempts to reconnect.
 const RETRIES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 /// `INFINITY_LIFE_TIME` of linux/if_addr.h.
 const FOREVER: u32 = u32::MAX;
 
-/// What follows the interfaces.
+/// The interface monitor.
 #[derive(Debug)]
 pub struct Monitor {
     changes: mpsc::Receiver<LinkChange>,
@@ -47,7 +47,7 @@ impl Drop for Monitor {
 }
 
 impl Monitor {
-    /// Subscribes and reads all interfaces. Needs no rights.
+    /// Subscribes and reads all interfaces. Needs no privileges.
     pub async fn start() -> io::Result<(Self, Links)> {
         let (connection, links) = Connection::open().await?;
         let current = Arc::new(Mutex::new(connection.handle.clone()));
@@ -61,12 +61,12 @@ impl Monitor {
         Ok((monitor, links))
     }
 
-    /// The next change; `None` when nothing follows the interfaces any more. Cancel safe.
+    /// The next change. `None` when the monitor has ended. Cancel safe.
     pub async fn next(&mut self) -> Option<LinkChange> {
         self.changes.recv().await
     }
 
-    /// The rtnetlink handle of now, for those who change addresses.
+    /// The current rtnetlink handle, for code that changes addresses.
     pub fn handle(&self) -> Handle {
         let current = self.current.lock();
         current.unwrap_or_else(PoisonError::into_inner).clone()
@@ -125,7 +125,7 @@ impl Connection {
         }
     }
 
-    /// Reports changes until the connection fails. A report that crosses an audit is made good by the next one.
+    /// Reports changes until the connection fails. If a report crosses an audit, the next audit corrects it.
     async fn report(&mut self, sender: &mpsc::Sender<LinkChange>) -> Result<(), Failure> {
         let mut audit = Instant::now() + AUDIT;
         loop {
@@ -148,7 +148,7 @@ impl Connection {
     }
 }
 
-/// Why a connection is of no more use.
+/// Why a connection can't be used any more.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("the rtnetlink connection ended")]
@@ -157,7 +157,7 @@ enum Failure {
     Read(io::Error),
 }
 
-/// Reports changes, over one connection after another, until nobody listens.
+/// Reports changes over one connection after another, until nobody listens.
 async fn follow(
     mut connection: Connection,
     current: Arc<Mutex<Handle>>,
@@ -204,7 +204,7 @@ async fn dump(handle: &Handle, links: &mut Links) -> Result<(), rtnetlink::Error
 fn translate(message: &RouteNetlinkMessage) -> Option<LinkChange> {
     match message {
         RouteNetlinkMessage::NewLink(m) => link(m).map(LinkChange::Link),
-        // A port that leaves its bridge is reported as a deleted link of family AF_BRIDGE; the interface stays.
+        // A port that leaves its bridge is reported as a deleted link of family AF_BRIDGE. The interface stays.
         RouteNetlinkMessage::DelLink(m) => {
             unspecified(m).then_some(LinkChange::LinkGone(m.header.index))
         }
@@ -280,7 +280,7 @@ mod tests {
         let (connection, links) = Connection::open().await.unwrap();
         let current = Arc::new(Mutex::new(connection.handle.clone()));
         let (sender, mut changes) = mpsc::channel(8);
-        // As if a message had made its decoder panic.
+        // Simulates a message that makes the decoder panic.
         connection.task.abort();
         let task = tokio::spawn(follow(connection, current.clone(), sender));
         let everything = async {

@@ -1,8 +1,9 @@
 //! An ARP socket on one interface: AF_PACKET bound to ETH_P_ARP (packet(7)), so the kernel delivers nothing else.
 //!
-//! Frames of other stations that the interface happens to see (another VLAN, promiscuous mode) and our own are left out.
+//! It ignores our own frames and frames between other stations that the interface happens to see (another VLAN, promiscuous
+//! mode).
 
-// There is no safe wrapper of packet sockets: the calls below are the smallest set that opens, binds, reads and writes one.
+// Packet sockets have no safe wrapper. The calls below are the smallest set that opens, binds, reads and writes one.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -15,10 +16,10 @@ use tokio::io::unix::AsyncFd;
 use super::state::Link;
 use crate::frame::arp::{Arp, FRAME};
 
-/// An ethernet frame that holds ARP is never larger than Ethernet's minimum of 60 octets; the rest is cut off.
+/// An Ethernet frame with ARP is never larger than Ethernet's minimum of 60 octets. Anything beyond is cut off.
 const LARGEST: usize = 128;
 
-/// Why there is no ARP socket.
+/// Why an ARP socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// The process may not open one.
@@ -37,7 +38,7 @@ pub struct ArpSocket {
     fd: AsyncFd<OwnedFd>,
 }
 
-/// A packet that is here because it is for this station (or for all of them).
+/// Packet types addressed to this station or to all stations.
 const FOR_US: [u8; 3] = [
     libc::PACKET_HOST,
     libc::PACKET_BROADCAST,
@@ -55,8 +56,8 @@ impl ArpSocket {
 
     fn bound(index: u32) -> io::Result<Self> {
         let protocol = (libc::ETH_P_ARP as u16).to_be();
-        // Protocol 0: it receives nothing before it is bound to its interface.
-        // SAFETY: no pointers; the result is checked before it becomes an owned descriptor.
+        // Protocol 0: the socket receives nothing before it is bound to its interface. SAFETY: no pointers; the result is checked
+        // before it becomes an owned descriptor.
         let fd = unsafe {
             let fd = libc::socket(
                 libc::AF_PACKET,
@@ -68,7 +69,7 @@ impl ArpSocket {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        // SAFETY: sockaddr_ll is plain data; the pointer and its length describe it for the time of the call.
+        // SAFETY: sockaddr_ll is plain data; the pointer and its length are valid during the call.
         let bound = unsafe {
             let mut address: libc::sockaddr_ll = zeroed();
             address.sll_family = libc::AF_PACKET as u16;
@@ -87,7 +88,7 @@ impl ArpSocket {
         Ok(Self { fd: readable(fd)? })
     }
 
-    /// The next ARP frame for this station. Ends with an error when the interface goes down or away. Cancel safe.
+    /// The next ARP frame for this station. Fails when the interface goes down or is removed. Cancel safe.
     pub async fn recv(&self) -> io::Result<Arp> {
         loop {
             let mut ready = self.fd.readable().await?;
@@ -99,10 +100,10 @@ impl ArpSocket {
         }
     }
 
-    /// Sends a frame. A full queue is an error (`WouldBlock`): an answer that is late is worth nothing, and the asker repeats.
+    /// Sends a frame. A full queue is an error (`WouldBlock`): a late answer is worthless, and the asker repeats its request.
     pub fn send(&self, arp: &Arp) -> io::Result<()> {
         let frame: [u8; FRAME] = arp.build();
-        // SAFETY: the pointer and its length describe `frame` for the time of the call.
+        // SAFETY: the pointer and its length describe `frame` and are valid during the call.
         let sent = unsafe {
             libc::send(
                 self.fd.as_raw_fd(),
@@ -119,15 +120,16 @@ impl ArpSocket {
     }
 }
 
-/// Waits for a descriptor to be readable, on the runtime.
+/// Waits on the runtime until a descriptor is readable.
 pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd is open, stays the same and is closed only when it is dropped, with the AsyncFd that now owns it.
+    // SAFETY: an OwnedFd is open and does not change. It is closed only when it is dropped, together with the AsyncFd that now
+    // owns it.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
 fn read(fd: &OwnedFd) -> io::Result<Option<Arp>> {
     let mut frame = [0u8; LARGEST];
-    // SAFETY: sockaddr_ll is plain data; both pointers and lengths describe locals for the time of the call.
+    // SAFETY: sockaddr_ll is plain data; both pointers and lengths describe locals that live during the call.
     let (read, from) = unsafe {
         let mut from: libc::sockaddr_ll = zeroed();
         let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;

@@ -1,4 +1,4 @@
-//! What the kernel says of the interfaces, kept up change by change. No sockets.
+//! What the kernel reports about the interfaces, updated change by change. No sockets.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,22 +31,22 @@ pub struct Link {
 pub struct LinkAddress {
     /// Address and length of its on-link prefix.
     pub net: IpNet,
-    /// It has a valid lifetime that ends.
+    /// It has a finite valid lifetime.
     pub expires: bool,
 }
 
-/// A change that the kernel reports; repeated ones do no harm.
+/// A change that the kernel reports. Repeated changes do no harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkChange {
     /// New or changed.
     Link(Link),
-    /// Gone, its addresses with it.
+    /// Removed, with its addresses.
     LinkGone(u32),
     /// New or changed.
     Address(u32, LinkAddress),
-    /// Gone.
+    /// Removed.
     AddressGone(u32, IpNet),
-    /// All there is, from an audit against lost reports.
+    /// The full state, from an audit that makes up for lost reports.
     All(Links),
 }
 
@@ -58,7 +58,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// Takes a change; true where anything is different now.
+    /// Applies a change. Returns true if it made a difference.
     pub fn apply(&mut self, change: LinkChange) -> bool {
         match change {
             LinkChange::Link(link) => {
@@ -117,8 +117,8 @@ impl Links {
         self.links.values().any(|l| l.mac == Some(mac))
     }
 
-    /// Addresses that stand alone in their prefix and only for a while, with their interface: what an agent leaves behind when
-    /// it stops.
+    /// Addresses that are alone in their prefix and have a finite lifetime, with their interface: what an agent leaves behind
+    /// when it stops.
     pub fn leftovers(&self) -> impl Iterator<Item = (IpAddr, u32)> + '_ {
         self.addresses
             .iter()

@@ -1,57 +1,58 @@
-//! The timers of the protocol, all scalable by one factor.
+//! The timers of the protocol, all scaled by one factor.
 //!
-//! The values are those of the simulated protocol. They belong together: a helper must answer before the declaration, the
-//! lateness check must be stricter than the declaration. So there is one factor for slow machines, and no knob for each.
+//! The values are those of the simulated protocol. They depend on each other: a helper must answer before the declaration, and
+//! the lateness check must be stricter than the declaration. So slow machines get one factor instead of one setting per timer.
 
 use std::time::Duration;
 
 /// Timers. [`Config::default`] is the protocol as simulated; [`Config::scaled`] stretches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Between two heartbeats.
+    /// Interval between heartbeats.
     pub heartbeat: Duration,
-    /// Silence after which a member is pinged and others are asked.
+    /// Silence after which a member is pinged and other members are asked.
     pub suspect: Duration,
     /// Silence after which a member is declared dead, if others confirm.
     pub declare: Duration,
-    /// The same when nobody who was asked answers.
+    /// The same, if none of the helpers answers.
     pub declare_unanswered: Duration,
     /// How long a helper listens after its own ping before it says "not heard".
     pub verdict: Duration,
-    /// Between two copies of a grant that is not acknowledged.
+    /// Interval between copies of an unacknowledged grant.
     pub grant_resend: Duration,
-    /// What each rank of placer waits more than the one before.
+    /// Extra wait of each placer rank after the previous one.
     pub rank_delay: Duration,
-    /// Between two full transfers to one peer.
+    /// Interval between full transfers to the same peer.
     pub transfer_gap: Duration,
-    /// A loop that did not run for this long was paused: it answers nothing before it has read what came meanwhile. Longer
-    /// than this times the multiplier that all members know of, and the pause counts as a restart.
+    /// A loop that did not run for this long was paused. It answers nothing until it has read what arrived meanwhile. If the
+    /// pause exceeds this value times the multiplier that all members know, it counts as a restart.
     pub late: Duration,
-    /// How long an ineligible owner answers after somebody else said who succeeds it.
+    /// How long an ineligible owner answers after another node has named its successor.
     pub tail: Duration,
-    /// How long an ineligible owner answers while nobody succeeds it.
+    /// How long an ineligible owner answers while it has no successor.
     pub grace: Duration,
     /// How long others hold the addresses of an agent that said goodbye.
     pub hold: Duration,
-    /// The same for an agent whose port was found closed without a goodbye.
+    /// The same for an agent whose port turned out to be closed without a goodbye.
     pub crash_hold: Duration,
-    /// For this long after a member came back from the dead its death notices are not believed.
+    /// For this long after a member came back from the dead, notices of its death are ignored.
     pub rumour: Duration,
-    /// A start settles after this when all known nodes were heard and none is settled.
+    /// A starting node settles after this time if it heard from all known nodes and none of them is settled.
     pub settle_all: Duration,
-    /// The same when more than half of them were heard.
+    /// The same if it heard from more than half of them.
     pub settle_majority: Duration,
     /// The same otherwise.
     pub settle_alone: Duration,
-    /// What these three wait more after a pause, so that those who were not paused speak first.
+    /// Added to these three after a pause, so that nodes that were not paused speak first.
     pub settle_paused: Duration,
-    /// A never claimed address is not placed for this long while a live member is unsettled.
+    /// An address that was never claimed is not placed for this long while a live member is unsettled.
     pub boot_wait: Duration,
-    /// A never claimed address is not placed for this long while a settled member can't take it: perhaps not yet.
+    /// An address that was never claimed is not placed for this long while a settled member can't take it: it may be able to
+    /// soon.
     pub gather: Duration,
-    /// Claims of addresses that don't exist here are forgotten after this.
+    /// Claims for addresses that don't exist here are forgotten after this time.
     pub forget: Duration,
-    /// Two stalls within this time widen this node's timers, until it has passed without them.
+    /// Two stalls within this time lengthen this node's timers. The timers return to normal after this time without stalls.
     pub calm: Duration,
 }
 

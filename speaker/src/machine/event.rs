@@ -1,4 +1,4 @@
-//! What the machine is told, and what it wants done.
+//! The inputs of the machine and the actions that it asks for.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use crate::message::{Message, NodeName};
 
-/// The two clocks of a moment.
+/// Both clocks at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
-    /// Since an origin of the caller's choice; never goes back. Take `CLOCK_BOOTTIME` and not `CLOCK_MONOTONIC`
+    /// Time since an origin that the caller chooses; never goes back. Use `CLOCK_BOOTTIME` and not `CLOCK_MONOTONIC`
     /// (`std::time::Instant`): a machine that was suspended must notice that it slept.
     pub now: Duration,
-    /// Unix time in milliseconds. It only keeps epochs and incarnations rising over restarts; jumps do no harm.
+    /// Unix time in milliseconds. It only keeps epochs and incarnations rising across restarts. Jumps do no harm.
     pub wall: u64,
 }
 
-/// What the machine is told.
+/// An input of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Time passes. Due at [`super::Machine::next_wakeup`], and only after the receive queue was emptied: decisions are taken
-    /// here and nowhere else, so that none is taken while its refutation waits in the queue.
+    /// Time passes. Due at [`super::Machine::next_wakeup`], and only after the receive queue was emptied. All decisions are taken
+    /// here, so that none is taken while a message that refutes it is still queued.
     Tick,
     /// A message from a known node (the transport has authenticated the sender).
     Received {
@@ -29,22 +29,23 @@ pub enum Event {
         /// What it said.
         message: Message,
     },
-    /// The kernel of this member's node answered "port unreachable" (`ECONNREFUSED`): the node lives, the agent does not listen.
+    /// The kernel of this member's node answered "port unreachable" (`ECONNREFUSED`): the node is alive, but its agent does not
+    /// listen.
     Refused(NodeName),
     /// The kernel of this member's node answered a [`Action::KernelPing`].
     KernelAnswered(NodeName),
-    /// The addresses that this node may announce: known, with an endpoint, programmed, with an interface, not draining. Give
-    /// the first one only when the first pass of programming is over: until then others go on with what they knew.
+    /// The addresses that this node may announce: known, with an endpoint, programmed, with an interface, not draining. Send the
+    /// first set only after the first programming pass: until then the others keep using what they knew.
     Eligible(BTreeSet<IpAddr>),
     /// All addresses that exist.
     Addresses(BTreeSet<IpAddr>),
-    /// All nodes that exist, this one included or not.
+    /// All nodes that exist, with or without this one.
     Known(BTreeSet<NodeName>),
-    /// The agent is about to stop: say goodbye. Nothing happens after it.
+    /// The agent is about to stop and must say goodbye. No event follows.
     Stop,
 }
 
-/// What the machine wants done.
+/// An action that the machine asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Send this message to each of these nodes.
@@ -56,10 +57,10 @@ pub enum Action {
     },
     /// Send an ICMP echo request to this node's transport address; an answer is [`Event::KernelAnswered`].
     KernelPing(NodeName),
-    /// This node answers for the address from now on: say so on the LAN.
+    /// This node answers for the address from now on: announce it on the LAN.
     Announce(IpAddr),
-    /// This node does not answer for the address any more.
+    /// This node no longer answers for the address.
     Withdraw(IpAddr),
-    /// The view of members or owners changed; at most once per step, and last.
+    /// The view of members or owners changed. At most once per step, and last.
     Changed,
 }
