@@ -1,9 +1,9 @@
-//! How slow this node is: the local health multiplier of Lifeguard (Dadgar, Phillips, Currey: "Lifeguard: SWIM-ing with
-//! Situational Awareness", 2017), measured from the lateness of this node's own loop. Pure.
+//! How slow this node is, measured by how late its own loop runs. This is the local health multiplier of Lifeguard (Dadgar,
+//! Phillips, Currey: "Lifeguard: SWIM-ing with Situational Awareness", 2017). Pure.
 //!
-//! One stall is an accident and is dealt with as one. A node that stalls twice within a minute will stall again, so it asks
-//! the others for patience: a multiplier by which they stretch their timers towards it, large enough for the second longest
-//! of these stalls. A node that is never late has the multiplier 1 and is replaced as quickly as ever.
+//! One stall counts as an accident and is handled as one. A node that stalls twice within a minute will stall again, so it asks
+//! the others for patience. It sends them a multiplier for the timers they apply to it, large enough for the second longest of
+//! these stalls. A node that is never late has the multiplier 1 and is replaced as quickly as ever.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::message::MAX_MULTIPLIER;
 
 const LEVELS: usize = MAX_MULTIPLIER as usize;
 
-/// The stalls of the last minute, as far as they matter: for each multiplier the two latest stalls that needed it.
+/// The relevant stalls of the last minute: for each multiplier, the two latest stalls that needed it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Health {
     latest: [[Option<Duration>; 2]; LEVELS],
 }
 
 impl Health {
-    /// Notes that the loop did not run for `stall`. A stall that the largest multiplier does not cover is no reason to ask
-    /// for patience: it would not help.
+    /// Records that the loop did not run for `stall`. A stall that even the largest multiplier does not cover is ignored: asking
+    /// for patience would not help.
     pub(crate) fn stalled(&mut self, config: &Config, stall: Duration, now: Duration) {
         let Some(needed) = needed(config, stall) else {
             return;
@@ -34,13 +34,13 @@ impl Health {
     pub(crate) fn multiplier(&self, config: &Config, now: Duration) -> u8 {
         let recent = |at: &Option<Duration>| at.is_some_and(|at| now < at + config.calm);
         let twice = |pair: &&[Option<Duration>; 2]| pair.iter().all(recent);
-        // What covers a long stall covers a shorter one, so the levels that were needed twice come first.
+        // A multiplier that covers a long stall also covers a shorter one, so the levels that were needed twice come first.
         let levels = self.latest.iter().take_while(twice).count();
         u8::try_from(levels).unwrap_or(MAX_MULTIPLIER).max(1)
     }
 }
 
-/// The multiplier that covers a stall with half as much again to spare; `None` where none does.
+/// The multiplier that covers a stall with a margin of half its length. `None` if none does.
 fn needed(config: &Config, stall: Duration) -> Option<u8> {
     if stall > config.late * u32::from(MAX_MULTIPLIER) {
         return None;

@@ -1,4 +1,5 @@
-//! What the node itself says: what it may announce, which addresses and nodes exist, and what the kernels of others answered.
+//! The inputs from this node itself: what it may announce, which addresses and nodes exist, and what other nodes' kernels
+//! answered.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,8 +9,8 @@ use crate::claim::rules;
 use crate::message::{ELIGIBLE_PART, EligibleChange, NodeName, Status};
 
 impl Machine {
-    /// The node answers, its agent does not: an implied goodbye. One that was heard a moment ago may have been refused
-    /// before it came back, so the next refusal is waited for.
+    /// The node is alive but its agent is not: an implied goodbye. If the agent was heard a moment ago, the refusal may be older
+    /// than that, so the machine waits for the next refusal.
     pub(super) fn refused(&mut self, node: &NodeName) {
         let Some(m) = self.members.get(node) else {
             return;

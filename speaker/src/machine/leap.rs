@@ -1,10 +1,11 @@
-//! Numbers that leap: incarnations, epochs and versions that no honest member can have come by. Pure.
+//! Numbers that leap: incarnations, epochs and versions that no honest member can have reached. Pure.
 //!
-//! All three only ever grow, and each later one must get above the last. Accepted once, a number close to the largest one
-//! would be the last of its kind: nobody could say its successor, so a node that was declared dead with it stayed dead, and
-//! an address claimed with it stayed where it was. They start at a wall clock and grow by one, so a bound is easy to name: a
-//! clock that is right or wrong says at most [`LATEST`], and what grows from there grows slower than time passes.
-//! What exceeds [`bound`] is dropped, and who said it is remembered for the status.
+//! All three only grow, and each new one must exceed the last. If a number close to the maximum were accepted, it could have no
+//! successor. A node declared dead with such a number would stay dead, and an address claimed with it could never move.
+//!
+//! These numbers start at a wall clock and grow by one, which gives a simple bound. A clock, right or wrong, yields at most
+//! [`LATEST`], and numbers that start there grow slower than time passes. Anything above [`bound`] is dropped, and the sender is
+//! remembered for the status.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,30 +14,30 @@ use std::time::Duration;
 
 use crate::message::{Message, NodeName};
 
-/// The latest time that a clock counts for, in milliseconds after 1970: in the year 2248.
+/// The latest accepted clock reading, in milliseconds after 1970: the year 2248.
 pub(crate) const LATEST: u64 = 1 << 43;
 
-/// A leap is reported for so long after it was heard last.
+/// How long a leap is reported after it was last heard.
 const STANDS: Duration = Duration::from_secs(120);
 
-/// A clock's reading, within reason.
+/// A clock reading, limited to [`LATEST`].
 pub(crate) fn sane(wall: u64) -> u64 {
     wall.clamp(1, LATEST)
 }
 
-/// The largest number that is accepted while this node's clock says `wall` (Unix time in milliseconds).
+/// The largest accepted number while this node's clock reads `wall` (Unix time in milliseconds).
 pub(crate) fn bound(wall: u64) -> u64 {
     LATEST + sane(wall)
 }
 
-/// What leapt.
+/// Which number leapt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leaper {
     /// The incarnation of this node.
     Incarnation(NodeName),
     /// The epoch of a claim to this address.
     Epoch(IpAddr),
-    /// The version of this node's list of addresses that it may announce.
+    /// The version of this node's eligibility list.
     Eligibility(NodeName),
 }
 
@@ -53,18 +54,18 @@ impl fmt::Display for Leaper {
 /// A number that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leap {
-    /// Who said it.
+    /// The sender.
     pub by: NodeName,
-    /// What it was about.
+    /// Which number it is.
     pub what: Leaper,
-    /// What was said.
+    /// The value that was sent.
     pub said: u64,
-    /// The largest that would have been accepted.
+    /// The largest value that would have been accepted.
     pub bound: u64,
 }
 
-/// Removes from a message all that leaps. `None` for the message where the sender's own incarnation does: nothing else in it
-/// can be taken then. The last leap that was found comes with it.
+/// Removes every leaping number from a message. If the sender's own incarnation leaps, the message becomes `None`, because
+/// nothing else in it can be used. Also returns the last leap found.
 pub(crate) fn screen(
     by: &NodeName,
     mut message: Message,
@@ -89,7 +90,7 @@ pub(crate) fn screen(
         Message::Goodbye { incarnation, .. } => fits(*incarnation, &own),
         Message::State(s) => {
             let of = |node: &NodeName| Leaper::Incarnation(node.clone());
-            // Whom a sender takes the receiver for is the receiver's own number, so the leap is still the sender's doing.
+            // This field holds the receiver's own number, so a leap here is still the sender's doing.
             if s.you.is_some_and(|(_, said)| !fits(said, &own)) {
                 s.you = None;
             }
@@ -109,26 +110,26 @@ pub(crate) fn screen(
     (taken.then_some(message), found)
 }
 
-/// The last leap of each member, as long as it is worth a report.
+/// The last leap of each member, while it is worth reporting.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leaps(BTreeMap<NodeName, (Leap, Duration)>);
 
 impl Leaps {
-    /// Notes a leap; true where the report changes.
+    /// Records a leap. Returns true if the report changes.
     pub(crate) fn note(&mut self, leap: Leap, now: Duration) -> bool {
         let what = leap.what.clone();
         let before = self.0.insert(leap.by.clone(), (leap, now));
         before.is_none_or(|(before, _)| before.what != what)
     }
 
-    /// Forgets those that were not heard again; true where the report changes.
+    /// Forgets leaps that were not heard again. Returns true if the report changes.
     pub(crate) fn forget(&mut self, now: Duration) -> bool {
         let before = self.0.len();
         self.0.retain(|_, (_, at)| now.saturating_sub(*at) < STANDS);
         self.0.len() != before
     }
 
-    /// All that are worth a report, by who said them.
+    /// All leaps worth reporting, by sender.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Leap> {
         self.0.values().map(|(leap, _)| leap)
     }

@@ -1,6 +1,6 @@
-//! What others say of members, eligibility and claims, merged into this node's view.
+//! Merges what others report about members, eligibility and claims into this node's view.
 //!
-//! Merging is commutative for equal views of who lives, and answers only what a sender provably lacks.
+//! Merging is commutative if the views of live members are equal. It answers only with what the sender provably lacks.
 
 use std::net::IpAddr;
 
@@ -32,7 +32,8 @@ impl Machine {
         }
         let (was, now) = (m.status, self.now());
         if e.status == Status::Dead && m.live() && self.just_back(from) {
-            // First hand beats rumour: what a node believed on its side of a partition is for the subject to refute.
+            // First-hand knowledge beats rumour. What a node believed on its side of a partition is for the node concerned to
+            // refute.
             let you = Some((Status::Dead, e.incarnation));
             out.push(send(
                 &e.node,
@@ -78,7 +79,7 @@ impl Machine {
         rejoined.is_some_and(|at| self.now().saturating_sub(at) < self.config.rumour)
     }
 
-    /// Takes a member for dead and forgets what it could announce.
+    /// Marks a member as dead and forgets its eligibility list.
     pub(super) fn bury(&mut self, node: &NodeName, incarnation: u64) {
         let could = self.change_member(node, |m| {
             m.incarnation = incarnation;
@@ -126,7 +127,7 @@ impl Machine {
         self.eligibility_changed(&change.node, changed.unwrap_or_default());
     }
 
-    /// Somebody has a list of mine that is newer than mine: it is of an earlier life, and mine must get above it.
+    /// Another node holds a list of mine that is newer than mine. It comes from an earlier life, so my version must exceed it.
     fn outdo(&mut self, version: u64) {
         let me = self.me.clone();
         let outdone = self.members.update(&me, |m| {
@@ -196,7 +197,7 @@ impl Machine {
         }
     }
 
-    /// A better claim takes the slot.
+    /// Puts a better claim into the slot.
     fn adopt(
         &mut self,
         from: &NodeName,

@@ -1,30 +1,31 @@
 //! The ownership protocol as one pure state machine: events and the time go in, actions come out.
 //!
-//! It decides which node announces an address. It holds no socket, no clock and no source of randomness but its seed, so the
-//! daemon drives it with the network and the tests drive it with a virtual one. The rules are numbered as in the protocol's
-//! description; here are 1 (order), 2 (sticky), 3 (one placer), 5 (planned moves), 6 (epochs), 7 (watching), 8 (death
-//! notices), 9 (mass silence), 10 (probing the dead), 11 (start), 12 (pauses) and 15 (agent restart). Not here
-//! yet: votes (4), so every claim is provisional and after a partition the higher epoch wins, not the majority; deafness (13)
-//! and muteness (14).
+//! The machine decides which node announces an address. It holds no socket, no clock and no source of randomness except its seed,
+//! so the daemon drives it with the real network and the tests drive it with a virtual one.
+//!
+//! The rules have the numbers of the protocol's description. This module implements 1 (order), 2 (sticky), 3 (one placer), 5
+//! (planned moves), 6 (epochs), 7 (watching), 8 (death notices), 9 (mass silence), 10 (probing the dead), 11 (start), 12 (pauses)
+//! and 15 (agent restart). Not implemented: votes (4), deafness (13) and muteness (14). Without votes every claim is provisional,
+//! and after a partition the higher epoch wins, not the majority.
 //!
 //! How the caller drives it:
-//! - [`Machine::step`] for every event; what it pushes is to be done in that order.
-//! - When [`Machine::next_wakeup`] is reached: hand over everything that waits in the receive queue, then `Event::Tick`.
-//! - An ARP request is answered only if [`Machine::may_answer`] says so *at that moment*: a process that was stopped must
-//!   not answer for what others took meanwhile, even if the request is the first thing it sees when it wakes.
+//! - Call [`Machine::step`] for every event, and carry out the actions in the order in which it pushes them.
+//! - When [`Machine::next_wakeup`] is reached, pass in everything from the receive queue, then `Event::Tick`.
+//! - Answer an ARP request only if [`Machine::may_answer`] allows it *at that moment*. A process that was stopped must not answer
+//!   for addresses that others took meanwhile, even if the request is the first thing it sees when it wakes.
 //!
 //! Departures from the protocol as simulated:
-//! - A closed port (`Event::Refused`) is an implied goodbye with the shorter [`Config::crash_hold`]: an agent that was killed
-//!   and is back within it loses nothing, while its watchers ping its kernel to see that the node itself lives.
-//! - A pause is no restart where the other members agreed to be patient (`slow`).
-//! - A pause that is a restart begins a new incarnation, so that "settled" only ever grows within one and views merge in any order.
-//! - A never claimed address waits up to [`Config::gather`] for members that can't take it yet: all learn of a new address
-//!   within moments of each other, and the first to know would otherwise get every one.
-//! - A death makes others forget what the node was eligible for; it says so anew when it returns.
-//! - A node that was cut off alone begins anew when it hears from one who was not, so what it placed meanwhile is dropped.
+//! - A closed port (`Event::Refused`) is an implied goodbye with the shorter [`Config::crash_hold`]. An agent that was killed and
+//!   returns within that time loses nothing. Meanwhile its watchers ping its kernel to see that the node is alive.
+//! - A pause does not count as a restart if the other members agreed to be patient (`slow`).
+//! - A pause that counts as a restart begins a new incarnation. So "settled" only grows within one, and views merge in any order.
+//! - An address that was never claimed waits up to [`Config::gather`] for members that can't take it yet. All members learn of a
+//!   new address within moments of each other, and otherwise the first one would get every address.
+//! - When a node dies, the others forget its eligibility. It announces it again when it returns.
+//! - A node that was cut off alone starts over when it hears from one that was not, so its placements from that time are dropped.
 //! - A node that sees no majority does not take its epochs from the clock: they would look newer than those of the majority.
-//! - Numbers that nobody could outdo are refused (`leap`).
-//! - Full transfers to a peer that still differs come at growing distance: nodes with different lists never agree.
+//! - Numbers that nobody could exceed are refused (`leap`).
+//! - Full transfers to a peer that keeps differing get less and less frequent, because nodes with different lists never agree.
 
 mod config;
 mod event;
@@ -76,10 +77,10 @@ pub struct Machine {
     own: Own,
     /// `Some` while unsettled.
     start: Option<Start>,
-    /// Claims of before a pause.
+    /// Claims from before a pause.
     old: Vec<ClaimEntry>,
     last_run: Option<Duration>,
-    /// What is received before the next tick is as old as the pause that was a restart: it is dropped.
+    /// After a pause that counts as a restart, messages received before the next tick are as old as the pause and are dropped.
     dropping: bool,
     slow: Slow,
     leaps: Leaps,
@@ -89,47 +90,47 @@ pub struct Machine {
     begun: Duration,
     targets: Vec<NodeName>,
     next_heartbeat: Duration,
-    /// The absent node that was probed last.
+    /// The absent node that was last probed.
     probed: Option<NodeName>,
     next_sweep: Duration,
     seq: u64,
     duties: Vec<Duty>,
     /// Addresses whose claim, claimant or eligibility changed.
     dirty: BTreeSet<IpAddr>,
-    /// The set of speaking members changed; who watches whom must be seen to.
+    /// The set of speaking members changed, so the watchers must be chosen again.
     peers_changed: bool,
-    /// Who could take an address changed.
+    /// The set of nodes that could take an address changed.
     candidates_changed: bool,
-    /// There is something to decide or send at the next tick, at once.
+    /// Something must be decided or sent at the next tick, at once.
     urgent: bool,
     changed: bool,
     outbox: Outbox,
 }
 
-/// What the next tick sends, gathered so that many changes share a datagram.
+/// What the next tick sends. It is collected so that many changes share a datagram.
 #[derive(Clone, Debug, Default)]
 struct Outbox {
-    /// Members whose change everyone must hear.
+    /// Members whose change must be sent to everyone.
     notices: BTreeMap<NodeName, MemberEntry>,
-    /// Addresses whose claim everyone must hear.
+    /// Addresses whose claim must be sent to everyone.
     statements: BTreeSet<IpAddr>,
     /// My own claims to reissue above a higher epoch.
     bump: BTreeSet<IpAddr>,
     /// A better claim that somebody lacks.
     corrections: BTreeMap<NodeName, BTreeSet<IpAddr>>,
-    /// A higher epoch that the winner must hear of.
+    /// A higher epoch that the winner must learn.
     forwards: BTreeMap<NodeName, BTreeMap<IpAddr, ClaimEntry>>,
-    /// Who must hear who I am, what I claim and what I am eligible for.
+    /// Nodes that must learn who I am, what I claim and what I am eligible for.
     introduce: BTreeSet<NodeName>,
     /// My own change of eligibility.
     change: Option<EligibleChange>,
-    /// Change too large for one message: the whole list.
+    /// The change is too large for one message, so the whole list is sent.
     eligible: bool,
 }
 
 impl Machine {
-    /// A machine that has just started. `known` are all nodes that exist; `seed` feeds its randomness. The incarnation is
-    /// the wall clock: if it went back since the last life, the others say so and the machine goes above theirs.
+    /// A machine that has just started. `known` holds all nodes that exist; `seed` feeds its randomness. The incarnation is the
+    /// wall clock. If the clock went back since the last life, the others say so and the machine picks a higher one.
     pub fn new(
         config: Config,
         me: NodeName,
@@ -181,13 +182,13 @@ impl Machine {
         }
     }
 
-    /// Takes one event and pushes what is to be done onto `out`.
+    /// Handles one event and pushes the resulting actions onto `out`.
     pub fn step(&mut self, event: Event, clock: Clock, out: &mut Vec<Action>) {
         if self.stopped {
             return;
         }
         let stall = clock.now.saturating_sub(self.last_run.unwrap_or(clock.now));
-        // A wrong clock is harmless as long as others take what follows from it.
+        // A wrong clock is harmless as long as the others accept the numbers that follow from it.
         self.clock = Clock {
             wall: leap::sane(clock.wall),
             ..clock
@@ -225,7 +226,7 @@ impl Machine {
         }
     }
 
-    /// When `Event::Tick` is due, since the origin of time. Not after `now` if something waits to be decided.
+    /// When `Event::Tick` is due, measured from the origin of time. Not later than `now` if a decision is pending.
     pub fn next_wakeup(&self) -> Duration {
         if self.stopped {
             return Duration::MAX;
@@ -237,13 +238,13 @@ impl Machine {
         }
     }
 
-    /// Whether an ARP request (or a neighbour solicitation) for `addr` that arrives now is answered (rule 12).
+    /// Whether to answer an ARP request (or a neighbour solicitation) for `addr` that arrives now (rule 12).
     pub fn may_answer(&self, addr: &IpAddr, now: Duration) -> bool {
         self.on_time(now) && self.own.contains(addr)
     }
 
-    /// Whether the loop ran lately and this node takes part; `false` from a pause until what came meanwhile was read, and where
-    /// the pause was a restart until the resync is over.
+    /// Whether the loop ran recently and this node takes part. `false` from a pause until everything that arrived meanwhile was
+    /// read; if the pause counts as a restart, until the resync is over.
     pub fn on_time(&self, now: Duration) -> bool {
         self.start.is_none()
             && !self.slow.reading
@@ -262,8 +263,8 @@ impl Machine {
         self.claims.claim(addr)
     }
 
-    /// The same where the claimant is known to answer. A claim outlives its claimant, or the right of that one to announce, until
-    /// somebody else can take the address.
+    /// The same, but only if the claimant is known to answer. A claim remains after its claimant died or lost the right to
+    /// announce, until another node can take the address.
     pub fn announcer(&self, addr: &IpAddr) -> Option<&Claim> {
         self.claims.claim(addr).filter(|claim| {
             if claim.node == self.me {
@@ -290,7 +291,7 @@ impl Machine {
         self.members.views()
     }
 
-    /// Numbers of others that were refused lately, because nobody could ever have said a larger one.
+    /// Numbers from others that were refused recently because nobody could ever exceed them.
     pub fn leaps(&self) -> impl Iterator<Item = &Leap> {
         self.leaps.iter()
     }
@@ -300,18 +301,18 @@ impl Machine {
         &self.me
     }
 
-    /// Whether this node knows the others' claims (rule 11). An unsettled node announces nothing and places nothing.
+    /// Whether this node knows the other nodes' claims (rule 11). An unsettled node announces nothing and places nothing.
     pub fn is_settled(&self) -> bool {
         self.start.is_none()
     }
 
-    /// The settled live member with the lowest name: it places addresses and may serve as the elected one for other work.
+    /// The settled live member with the lowest name. It places addresses and may serve as the elected member for other work.
     pub fn placer(&self) -> Option<&NodeName> {
         self.members.candidates().next().map(|(n, _)| n)
     }
 
-    /// How many members live in this node's view, itself included, without those that are silent or came back a moment ago: what
-    /// one side of a partition counts on its own.
+    /// How many members are alive in this node's view, including itself, but without those that are silent or came back a moment
+    /// ago. This is what one side of a partition can count on its own.
     fn company(&self) -> u16 {
         let all_along = |m: &Member| {
             m.rejoined
@@ -324,8 +325,8 @@ impl Machine {
         u16::try_from(live.count()).unwrap_or(u16::MAX)
     }
 
-    /// Rule 6: the epoch of a new claim. The clock keeps epochs rising when everybody lost their memory; on the smaller side of
-    /// a partition it would only make claims look newer than those of the majority.
+    /// Rule 6: the epoch of a new claim. The clock keeps epochs rising when all nodes lost their memory. On the smaller side of a
+    /// partition it is not used, because it would only make claims look newer than those of the majority.
     fn next_epoch(&self, highest: u64) -> u64 {
         let wall = if self.live_majority() {
             self.clock.wall
@@ -335,7 +336,7 @@ impl Machine {
         rules::next_epoch(highest, wall)
     }
 
-    /// Whether more than half of the known nodes live (held ones included), in this node's view.
+    /// Whether more than half of the known nodes are alive (including held ones), in this node's view.
     pub fn live_majority(&self) -> bool {
         let live = self.members.iter().filter(|(_, m)| m.live()).count();
         live * 2 > self.members.known()
@@ -349,7 +350,7 @@ impl Machine {
         self.members.get(&self.me).map_or(0, |m| m.incarnation)
     }
 
-    /// Changes a member and notes what that means for claims and watchers.
+    /// Changes a member and records the effect on claims and watchers.
     fn change_member<R>(&mut self, node: &NodeName, f: impl FnOnce(&mut Member) -> R) -> Option<R> {
         let key = |m: &Member| (m.status, m.settled, m.incarnation);
         let before = self
@@ -381,7 +382,7 @@ impl Machine {
         result
     }
 
-    /// Marks addresses whose eligibility changed somewhere.
+    /// Marks addresses whose eligibility changed on some node.
     fn eligibility_changed(&mut self, node: &NodeName, addrs: impl IntoIterator<Item = IpAddr>) {
         for addr in addrs {
             let mine =

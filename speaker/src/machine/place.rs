@@ -1,4 +1,4 @@
-//! The decisions about addresses: which are orphans, when this node places them, and what this node answers for.
+//! The decisions about addresses: which are orphans, when this node places them, and which this node answers for.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::message::{ClaimEntry, Message, NodeName, Status};
 const GRANT_TRIES: u8 = 25;
 
 impl Machine {
-    /// Looks at what changed: orphans, and what this node answers for.
+    /// Reviews what changed: orphans, and the addresses that this node answers for.
     pub(super) fn settle_dirty(&mut self, out: &mut Vec<Action>) {
         let all = std::mem::take(&mut self.candidates_changed);
         let dirty = std::mem::take(&mut self.dirty);
@@ -66,14 +66,14 @@ impl Machine {
         }
     }
 
-    /// A node whose list is not known (it restarts) is taken to be eligible for what it claims.
+    /// A node whose list is unknown (it is restarting) counts as eligible for what it claims.
     pub(super) fn eligible_for(&self, node: &NodeName, addr: &IpAddr) -> bool {
         self.members
             .get(node)
             .is_some_and(|m| m.eligible.version() == 0 || m.eligible.contains(addr))
     }
 
-    /// Notes whether somebody could take an orphan; its clock restarts whenever there is nobody.
+    /// Records whether some node could take an orphan. The orphan's clock restarts whenever no node can.
     fn placeable(&mut self, addr: IpAddr) {
         let now = self.now();
         let (mut some, mut everyone) = (false, true);
@@ -112,7 +112,7 @@ impl Machine {
         }
     }
 
-    /// Rule 3: places what is due, tells the chosen nodes first, and everyone with the next flush.
+    /// Rule 3: places the addresses that are due. The chosen nodes learn first, everyone else with the next flush.
     pub(super) fn place(&mut self, out: &mut Vec<Action>) {
         if self.placer.orphans.is_empty() {
             return;
@@ -166,7 +166,7 @@ impl Machine {
     fn grant(&mut self, to: NodeName, claims: Vec<ClaimEntry>, out: &mut Vec<Action>) {
         let resend = self.now() + self.config.grant_resend;
         for mut state in self.split(self.blank(), Vec::new(), claims, Vec::new(), Vec::new()) {
-            // Each part is acknowledged by itself.
+            // Each part is acknowledged separately.
             self.seq += 1;
             (state.seq, state.part, state.parts, state.ack) = (self.seq, 0, 1, true);
             let grant = Grant {
@@ -183,7 +183,7 @@ impl Machine {
         }
     }
 
-    /// Sends again what the chosen nodes have not acknowledged.
+    /// Resends grants that the chosen nodes have not acknowledged.
     pub(super) fn resend_grants(&mut self, out: &mut Vec<Action>) {
         let now = self.now();
         let blank = self.blank();
@@ -217,7 +217,7 @@ impl Machine {
         });
     }
 
-    /// Rule 6: my claim gets above a higher epoch that lost to it.
+    /// Rule 6: raises my claim above a higher epoch that lost to it.
     pub(super) fn reissue(&mut self) {
         for addr in std::mem::take(&mut self.outbox.bump) {
             let Some(slot) = self.claims.get(&addr) else {
@@ -236,7 +236,7 @@ impl Machine {
         }
     }
 
-    /// Stops answering where the grace or the tail is over.
+    /// Stops answering when the grace period or the tail is over.
     pub(super) fn end_limits(&mut self, out: &mut Vec<Action>) {
         for addr in self.own.over(self.now()) {
             self.cease(addr, out);

@@ -1,6 +1,6 @@
-//! What comes from other nodes: who it is from, and the answers that need no decision; decisions wait for the tick.
+//! Handles messages from other nodes: who sent them, and the replies that need no decision. Decisions wait for the tick.
 //!
-//! The content of a `State` is merged in `merge`.
+//! `merge` merges the content of a `State`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{Action, Machine};
 use crate::member::watch::Duty;
 use crate::message::{Heartbeat, MAX_MULTIPLIER, MAX_WATCHERS, Message, NodeName, State, Status};
 
-/// The most promises to listen for somebody.
+/// The most promises to listen for another member.
 const MAX_DUTIES: usize = 256;
 
 pub(super) fn send(to: &NodeName, message: Message) -> Action {
@@ -69,7 +69,7 @@ impl Machine {
         }
     }
 
-    /// A frame that names no incarnation.
+    /// A frame that names no incarnation proves only that its sender is alive.
     fn sign_of_life(&mut self, from: &NodeName, out: &mut Vec<Action>) {
         let now = self.now();
         match self.members.touch(from) {
@@ -83,7 +83,7 @@ impl Machine {
         }
     }
 
-    /// Tells somebody what I take it for, so that it can refute.
+    /// Sends a member its status in my view, so that it can refute it.
     fn tell(&mut self, to: &NodeName, out: &mut Vec<Action>) {
         let now = self.now();
         let gap = self.config.heartbeat / 2;
@@ -101,7 +101,7 @@ impl Machine {
         ));
     }
 
-    /// A frame that names an incarnation; `false` if it comes from a life that is over in my view.
+    /// A frame that names an incarnation. `false` if that incarnation is over in my view.
     fn observe(
         &mut self,
         from: &NodeName,
@@ -207,7 +207,7 @@ impl Machine {
         });
     }
 
-    /// Whoever asked about `member` hears that it spoke.
+    /// Reports to every node that asked about `member` that it spoke.
     pub(super) fn heard_for_others(&mut self, member: &NodeName, out: &mut Vec<Action>) {
         self.duties.retain(|d| {
             if d.member == *member {
@@ -252,7 +252,7 @@ impl Machine {
         }
     }
 
-    /// Keeps a member's addresses for it, while its kernel answers.
+    /// Keeps a member's addresses for it while its kernel answers.
     pub(super) fn hold(&mut self, node: &NodeName, incarnation: u64, hold_ms: u32) {
         let now = self.now();
         let hold = Duration::from_millis(u64::from(hold_ms)).min(self.config.hold);
@@ -302,7 +302,7 @@ impl Machine {
         }
     }
 
-    /// Somebody asks for my table: at most one in a transfer gap, and none while I have none.
+    /// A member asks for my table. It gets at most one per transfer gap, and none while I have none.
     fn wanted(&mut self, from: &NodeName, out: &mut Vec<Action>) {
         let (now, gap) = (self.now(), self.config.transfer_gap);
         if self.start.is_some() {
@@ -313,12 +313,13 @@ impl Machine {
         let Some(m) = self.members.touch(from).filter(|m| m.transfer_next <= now) else {
             return;
         };
-        // A little less than the gap, or the jitter of the network makes the asker miss every second turn.
+        // A little less than the gap. Otherwise network jitter would make the asker miss every second turn.
         m.transfer_next = now + gap / 2;
         self.send_full(from, false, out);
     }
 
-    /// What somebody takes me for. Dead or held in this very life, or a life that I can't remember: I begin a new one (rule 8).
+    /// My status in another member's view. If it sees my current life, or a life that I can't remember, as dead or held, I begin
+    /// a new one (rule 8).
     pub(super) fn told(
         &mut self,
         from: &NodeName,
@@ -335,7 +336,7 @@ impl Machine {
             self.change_member(&me, |m| m.incarnation = incarnation.saturating_add(1));
             let until = self.now() + self.config.suspect;
             for (_, m) in self.members.touch_all() {
-                // Who took me for dead did not speak to me. That silence is not held against anybody.
+                // Nodes that took me for dead did not speak to me, so their silence is not held against them.
                 m.spared = until;
             }
             let all = self

@@ -1,4 +1,4 @@
-//! Building `State` messages: cutting lists into parts that fit a datagram, and sending what a tick has gathered.
+//! Builds `State` messages: splits lists into parts that fit a datagram, and sends what a tick collected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use crate::message::{
     STATE_BUDGET, State, Status, name_size,
 };
 
-/// The most distinct names in one part: the encoding refers to them by an octet.
+/// The most distinct names in one part, because the encoding refers to each by one octet.
 const MAX_NAMES: usize = 255;
 
-/// Fills `State`s one after the other.
+/// Fills one `State` after another.
 struct Splitter {
     base: State,
     done: Vec<State>,
@@ -31,7 +31,7 @@ impl Splitter {
         }
     }
 
-    /// Where the next entry of this size with these names goes: into the open part, or into a new one.
+    /// Finds the place for the next entry with this size and these names: the open part or a new one.
     fn room<'a>(
         &mut self,
         size: usize,
@@ -70,7 +70,7 @@ impl Splitter {
 }
 
 impl Machine {
-    /// A `State` of mine that says nothing but that I am there.
+    /// A `State` of mine that carries nothing but a sign of life.
     pub(super) fn blank(&self) -> State {
         State {
             incarnation: self.incarnation(),
@@ -82,7 +82,7 @@ impl Machine {
         }
     }
 
-    /// As many parts as these entries need, at least one; each fits a datagram.
+    /// As many parts as these entries need, at least one. Each fits a datagram.
     pub(super) fn split(
         &self,
         base: State,
@@ -110,7 +110,7 @@ impl Machine {
         parts.finish()
     }
 
-    /// The lists of these nodes; equal ones share their entries.
+    /// The lists of these nodes. Equal lists share their entries.
     fn eligible_entries<'a>(&self, nodes: impl Iterator<Item = &'a NodeName>) -> Vec<Eligible> {
         let mut groups: BTreeMap<(usize, u64), Vec<&NodeName>> = BTreeMap::new();
         for node in nodes {
@@ -173,7 +173,7 @@ impl Machine {
         };
         let eligible = self.eligible_entries(known.into_iter());
         let mut states = self.split(base, members, claims, eligible, Vec::new());
-        // One request is enough for all parts, and the last one comes when the others are there.
+        // One request is enough for all parts. It goes with the last one, which arrives when the others are there.
         let last = states.len().saturating_sub(1);
         for (i, state) in states.iter_mut().enumerate() {
             state.want = want && i == last;
@@ -185,7 +185,7 @@ impl Machine {
         }));
     }
 
-    /// Sends what this tick has gathered.
+    /// Sends what this tick collected.
     pub(super) fn flush(&mut self, out: &mut Vec<Action>) {
         let outbox = std::mem::take(&mut self.outbox);
         let peers = self.members.peers(&self.me);
@@ -242,7 +242,7 @@ impl Machine {
                 let m = self.members.get(n)?;
                 (m.status == Status::Dead).then_some((m.status, m.incarnation))
             };
-            // Who was dead to me must hear that first: it decides whose claims are worth anything.
+            // A node that was dead in my view must learn that first, because it decides whose claims count.
             let (gone, to): (Vec<_>, Vec<_>) = outbox
                 .introduce
                 .into_iter()
@@ -310,7 +310,7 @@ impl Machine {
     }
 }
 
-/// Cuts a group so that its names and one part of its list fit a datagram together.
+/// Splits a group so that its names and one part of its list fit a datagram together.
 fn share<'a>(group: &[&'a NodeName]) -> Vec<Vec<&'a NodeName>> {
     let room = STATE_BUDGET - State::EMPTY - 800;
     let mut shares: Vec<Vec<&NodeName>> = Vec::new();

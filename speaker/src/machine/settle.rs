@@ -1,4 +1,4 @@
-//! Rules 11 and 12: how a node that knows nothing, or slept, comes to know who announces what before it takes part.
+//! Rules 11 and 12: how a node that knows nothing, or slept, learns who announces what before it takes part.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,17 +13,17 @@ const MAX_PARTS: u16 = 4096;
 /// How many settled members a node asks for their table at a time.
 const ASKED: usize = 3;
 
-/// An unsettled time.
+/// State while unsettled.
 #[derive(Clone, Debug)]
 pub(super) struct Start {
     since: Duration,
     paused: bool,
     want_next: Duration,
-    /// The tables on their way in.
+    /// Incoming tables.
     transfers: BTreeMap<NodeName, Transfer>,
 }
 
-/// A full transfer on its way in.
+/// An incoming full transfer.
 #[derive(Clone, Debug, Default)]
 struct Transfer {
     seq: u64,
@@ -40,7 +40,7 @@ impl Start {
         }
     }
 
-    /// Time in which this node slept was no time to listen.
+    /// Time that this node slept does not count as time to listen.
     pub(super) fn slept(&mut self, stall: Duration, now: Duration) {
         self.since = (self.since + stall).min(now);
         self.want_next = now;
@@ -48,7 +48,7 @@ impl Start {
 }
 
 impl Machine {
-    /// The loop was late: nothing that this node believes can be trusted, least of all that it owns something.
+    /// The loop was late, so nothing that this node believes can be trusted, least of all that it owns an address.
     pub(super) fn wake(&mut self, out: &mut Vec<Action>) {
         let now = self.now();
         self.dropping = true;
@@ -81,9 +81,9 @@ impl Machine {
         self.changed = true;
     }
 
-    /// This node was alone, and hears from one who had company that it is taken for dead: it was the one that was cut off. What it
-    /// placed meanwhile is worth nothing, so it begins anew instead of telling the others of its newer claims. Only one node
-    /// alone is told so for certain; sides of two and more would need votes (rule 4).
+    /// This node was alone, and a node that had company reports it as dead: so this node was the one that was cut off. Its
+    /// placements from that time are worthless, and it starts over instead of spreading its newer claims. This is certain only
+    /// for a single node; larger sides of a partition would need votes (rule 4).
     pub(super) fn outnumbered(&self, state: &State) -> bool {
         self.start.is_none()
             && state.settled
@@ -92,10 +92,10 @@ impl Machine {
             && self.company() == 1
     }
 
-    /// Begins anew, and forgets the deaths that it found: it was this node that could not hear.
+    /// Starts over, and forgets the deaths that it declared: this node was the one that could not hear.
     pub(super) fn give_in(&mut self, out: &mut Vec<Action>) {
         self.wake(out);
-        // What waits in the queue is as new as the message that led here.
+        // The rest of the queue is as new as the message that led here.
         self.dropping = false;
         let dead = |m: &Member| m.status == Status::Dead;
         let all: Vec<NodeName> = self
@@ -109,7 +109,7 @@ impl Machine {
         }
     }
 
-    /// Whether some other node is settled, so that its table can be had.
+    /// The other settled nodes, whose table this node can request.
     fn settled_peers(&self) -> Vec<NodeName> {
         self.members
             .candidates()
@@ -118,7 +118,7 @@ impl Machine {
             .collect()
     }
 
-    /// When an unsettled node goes on with what it has.
+    /// When an unsettled node stops waiting and continues with what it has.
     pub(super) fn settle_at(&self) -> Option<Duration> {
         let start = self.start.as_ref()?;
         let heard =
@@ -142,7 +142,7 @@ impl Machine {
         Some(start.since + wait + more)
     }
 
-    /// When an unsettled node asks again for a table.
+    /// When an unsettled node asks for a table again.
     pub(super) fn want_at(&self) -> Option<Duration> {
         let start = self.start.as_ref()?;
         self.members
@@ -160,7 +160,7 @@ impl Machine {
         if self.want_at().is_none_or(|at| at > now) {
             return;
         }
-        // More than one: whoever is asked may sleep just now.
+        // More than one, because the node that is asked may be asleep.
         let mut peers = self.settled_peers();
         let mut to = Vec::new();
         while to.len() < ASKED && !peers.is_empty() {
@@ -183,7 +183,7 @@ impl Machine {
         });
     }
 
-    /// Notes a part of a settled member's table (its content is merged already); with the last part this node is settled.
+    /// Records a part of a settled member's table, whose content is already merged. With the last part this node is settled.
     pub(super) fn transfer_part(&mut self, from: &NodeName, state: &State, out: &mut Vec<Action>) {
         if state.part >= state.parts || state.parts > MAX_PARTS {
             return;
@@ -202,14 +202,14 @@ impl Machine {
         if transfer.got.len() >= usize::from(state.parts) {
             self.old.clear();
             for (_, m) in self.members.touch_all() {
-                // The table says how patient to be with each.
+                // The table includes each member's multiplier.
                 m.unheard = false;
             }
             self.settle(out);
         }
     }
 
-    /// Takes part from now on, and says so to all.
+    /// Takes part from now on, and announces that to all.
     fn settle(&mut self, out: &mut Vec<Action>) {
         self.start = None;
         let me = self.me.clone();

@@ -1,18 +1,18 @@
 //! What a late loop means: rule 12 with Lifeguard's patience.
 //!
-//! A node that was late must not answer for an address that another took meanwhile. Two things tell it:
+//! A node that was late must not answer for an address that another node took meanwhile. It has two sources of information:
 //!
-//! - *What it was granted.* Others may take its addresses once it was silent for [`Config::declare`](super::Config) times its
-//!   multiplier. A multiplier counts from the moment at which every member that speaks has acknowledged it. While a stall is
-//!   shorter than [`Config::late`](super::Config) times that, nobody can have taken anything.
-//! - *What it was told.* A node that is declared dead is told so, and told again with every probe. So what waits in the receive
-//!   queue is read before anything is answered or decided.
+//! - *Its granted time.* Others may take its addresses only after it was silent for [`Config::declare`](super::Config) times its
+//!   multiplier. A multiplier takes effect once every member that speaks has acknowledged it. While a stall is shorter than
+//!   [`Config::late`](super::Config) times the multiplier, nobody can have taken anything.
+//! - *Its messages.* A node that is declared dead receives a notice of it, and another one with every probe. So the node reads
+//!   its receive queue before it answers or decides anything.
 //!
-//! If both say that nothing was taken, the node goes on at once. Else the pause is a restart (`settle`).
+//! If both show that nothing was taken, the node continues at once. Otherwise the pause counts as a restart (`settle`).
 //!
-//! A multiplier is raised within an incarnation and lowered with a new one, so views of it merge in any order. After a pause
-//! that was a restart this node does not know who asked for patience meanwhile, and is as patient as possible with everyone
-//! whom it has not heard since.
+//! A multiplier rises within an incarnation and falls only with a new one, so views of it merge in any order. After a pause that
+//! counted as a restart, this node does not know which members asked for patience meanwhile. Until it hears from a member again,
+//! it applies the largest multiplier to it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,24 +29,24 @@ pub(super) struct Slow {
     health: Health,
     /// The loop was late and has not read its queue yet.
     pub(super) reading: bool,
-    /// Until when a notice of this node's death may still be on its way from a queue of its own kernel.
+    /// Until this time, a notice of this node's death may still be in a queue of its own kernel.
     doubt: Duration,
-    /// The multiplier that counts for this node itself, where it is more than 1.
+    /// The multiplier in effect for this node, if it is more than 1.
     confirmed: u8,
     /// The message that the others must acknowledge.
     seq: u64,
-    /// Who has not acknowledged this node's multiplier.
+    /// Members that have not acknowledged this node's multiplier.
     unconfirmed: BTreeSet<NodeName>,
     ask_next: Duration,
 }
 
 impl Machine {
-    /// The multiplier by which the others are asked to stretch their timers towards this node: 1 unless it is often late.
+    /// The multiplier that this node asks the others to apply to their timers for it: 1 unless it is often late.
     pub fn multiplier(&self) -> u8 {
         self.members.get(&self.me).map_or(1, |m| m.multiplier)
     }
 
-    /// The loop did not run for `stall`; true where that was too long to go on as if nothing had happened.
+    /// The loop did not run for `stall`. Returns true if that was too long to continue as if nothing had happened.
     pub(super) fn stalled(&mut self, stall: Duration, out: &mut Vec<Action>) -> bool {
         let late = self.config.late;
         if stall > late / 2 {
@@ -56,7 +56,7 @@ impl Machine {
             return false;
         }
         let granted = if self.start.is_some() {
-            // An unsettled node answers for nothing: it needs no grant, only time to listen.
+            // An unsettled node answers for nothing, so it needs no grant, only time to listen.
             MAX_MULTIPLIER
         } else {
             self.slow.confirmed.max(1)
@@ -69,8 +69,8 @@ impl Machine {
         true
     }
 
-    /// Slept for a time in which nobody can have taken anything: reads its queue and goes on. What others did not do while
-    /// this node slept is not held against them.
+    /// Handles a sleep in which nobody can have taken anything: this node reads its queue and continues. Nothing that others did
+    /// not do while it slept is held against them.
     fn doze(&mut self, stall: Duration) {
         let now = self.now();
         self.slow.reading = true;
@@ -91,12 +91,12 @@ impl Machine {
         self.urgent = true;
     }
 
-    /// Whether a notice of this node's death may tell of what happened while it slept.
+    /// Whether a notice of this node's death may concern the time while it slept.
     pub(super) fn in_doubt(&self) -> bool {
         self.start.is_none() && (self.slow.reading || self.now() < self.slow.doubt)
     }
 
-    /// Asks the others for the patience that this node needs, until all who speak have acknowledged it.
+    /// Asks the others for the patience that this node needs, until all members that speak have acknowledged it.
     pub(super) fn ask_patience(&mut self, out: &mut Vec<Action>) {
         let now = self.now();
         let (has, needs) = (
@@ -145,8 +145,8 @@ impl Machine {
         }
     }
 
-    /// A message from before this node woke to a restart. Only what is said about multipliers never grows old; without it two
-    /// nodes that sleep by turns would never agree on patience.
+    /// A message from before this node woke to a restart. Only its multipliers are still valid. Without them, two nodes that
+    /// sleep by turns would never agree on patience.
     pub(super) fn hear_late(&mut self, from: &NodeName, message: Message, out: &mut Vec<Action>) {
         match message {
             Message::Ack { seq } => self.acknowledged(from, seq),
@@ -163,7 +163,7 @@ impl Machine {
         }
     }
 
-    /// A member knows of this node's multiplier.
+    /// A member knows this node's multiplier.
     pub(super) fn acknowledged(&mut self, by: &NodeName, seq: u64) {
         if seq == self.slow.seq {
             self.slow.unconfirmed.remove(by);
@@ -171,7 +171,7 @@ impl Machine {
         }
     }
 
-    /// A member speaks (again): it may not know of this node's multiplier, so that counts no more until it does.
+    /// A member speaks (again) and may not know this node's multiplier. The multiplier is not in effect until it does.
     pub(super) fn must_ask(&mut self, node: &NodeName) {
         if self.multiplier() > 1 && self.slow.unconfirmed.insert(node.clone()) {
             self.slow.confirmed = 1;

@@ -65,7 +65,7 @@ fn hello(incarnation: u64, settled: bool) -> State {
     }
 }
 
-/// Ticks as a driver would, until `to`.
+/// Ticks like a driver, until `to`.
 fn run(m: &mut Machine, begin: u64, to: u64) -> Vec<Action> {
     (begin..=to)
         .step_by(10)
@@ -445,7 +445,7 @@ fn a_whole_table_with_the_longest_names_fits_its_datagrams() {
     assert_eq!(lists, 2000);
 }
 
-/// The digests that a node tells in its next heartbeat.
+/// The digests that a node sends in its next heartbeat.
 fn digests(m: &mut Machine, at: u64) -> (u64, u64) {
     let out = run(m, at, at + 200);
     let beat = out.iter().find_map(|a| match a {
@@ -575,7 +575,7 @@ proptest! {
         other.rotate_left(turn.min(claims.len()));
         other.reverse();
         let end = |claims: Vec<ClaimEntry>| {
-            // It may take nothing itself, so that only what it merged is in its table.
+            // It may take nothing itself, so its table holds only what it merged.
             let mut m = machine(3);
             step(&mut m, Event::Addresses(addrs(6)), 0);
             step(&mut m, Event::Eligible(BTreeSet::new()), 0);

@@ -1,4 +1,4 @@
-//! What time brings: heartbeats, suspicion and death, probes of the dead, and then the decisions that these lead to.
+//! What happens as time passes: heartbeats, suspicion and death, probes of the dead, and the decisions that follow from these.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,24 +8,24 @@ use crate::member::table::Member;
 use crate::member::watch::{Suspicion, Verdict, judge};
 use crate::message::{Heartbeat, Message, NodeName, State, Status};
 
-/// How many random members are asked about a silent one, beside its other watchers.
+/// How many random members are asked about a silent one, in addition to its other watchers.
 const RANDOM_HELPERS: usize = 3;
 
-/// How many absent nodes a settled node probes in one heartbeat at most.
+/// The most absent nodes that a settled node probes in one heartbeat.
 const PROBES: usize = 16;
 
-/// Heartbeats in half of that time.
+/// The number of heartbeats in half of that time.
 const SETTLE_BEATS: usize = 10;
 
-/// How many a node probes that has just started: all of them within half the time after which it would settle alone, but not
-/// more than this in one heartbeat.
+/// The limit for a node that has just started. It probes all nodes within half the time after which it would settle alone, but
+/// not more than this in one heartbeat.
 const MAX_PROBES: usize = 256;
 
 impl Machine {
     pub(super) fn tick(&mut self, out: &mut Vec<Action>) {
         self.urgent = false;
         if self.slow.reading {
-            // Nothing is decided before the queue was read; that this node is awake can be said.
+            // Nothing is decided before the queue is read, but this node may show that it is awake.
             self.urgent = true;
             self.beat(out);
             return;
@@ -46,12 +46,12 @@ impl Machine {
         self.end_limits(out);
         self.ask_patience(out);
         self.flush(out);
-        // After the flush: a digest must not run ahead of the news that explains it.
+        // After the flush: a digest must not arrive before the news that explains it.
         self.beat(out);
         self.urgent = false;
     }
 
-    /// When something is due next.
+    /// When the next action is due.
     pub(super) fn earliest(&self) -> Duration {
         let mut at = self.next_heartbeat.min(self.next_sweep);
         let mut sooner = |t: Option<Duration>| at = at.min(t.unwrap_or(Duration::MAX));
@@ -90,7 +90,7 @@ impl Machine {
         at
     }
 
-    /// Housekeeping, some times a second at most.
+    /// Housekeeping, at most a few times a second.
     fn sweep(&mut self) {
         let now = self.now();
         if now < self.next_sweep {
@@ -101,12 +101,12 @@ impl Machine {
         self.claims
             .forget_early(now.saturating_sub(self.config.forget));
         if !self.eligible_given && now >= self.begun + self.config.hold {
-            // Others keep addresses for a node that never says what it can do: only as long as a hold.
+            // Others keep addresses for a node that never reports what it can announce, but only as long as a hold.
             self.eligible(BTreeSet::new());
         }
     }
 
-    /// When a held member's time is over: its watchers declare it, the others only if no notice comes.
+    /// When a held member's time is over. Its watchers declare it dead then; the others do so only if no notice arrives.
     fn hold_over(&self, node: &NodeName) -> Option<Duration> {
         let m = self
             .members
@@ -119,7 +119,7 @@ impl Machine {
         })
     }
 
-    /// Rule 7 for every member that I watch.
+    /// Applies rule 7 to every member that I watch.
     fn watch(&mut self, out: &mut Vec<Action>) {
         let now = self.now();
         let mut dead = Vec::new();
@@ -165,8 +165,8 @@ impl Machine {
         }
     }
 
-    /// Rule 9: one died, and one who was asked about it is silent too: perhaps many are gone, or this node is cut off. All are
-    /// watched for a round that is shortened, instead of finding the deaths a few at a time.
+    /// Rule 9: a member died, and one that was asked about it is silent too. Many may be gone, or this node is cut off. It
+    /// watches all members for a shortened round, instead of finding the deaths a few at a time.
     fn watch_all(&mut self, out: &mut Vec<Action>) {
         let from = self.now().saturating_sub(self.config.verdict);
         let mut to = Vec::new();
@@ -225,7 +225,7 @@ impl Machine {
         }
     }
 
-    /// Says "not heard" where a promise to listen has run out.
+    /// Reports "not heard" when a promise to listen has run out.
     fn duties_over(&mut self, out: &mut Vec<Action>) {
         let now = self.now();
         self.duties.retain(|d| {
@@ -244,7 +244,7 @@ impl Machine {
         });
     }
 
-    /// Chooses whom I heartbeat, and watches those whom I ought to watch now that others are gone.
+    /// Chooses the members that I heartbeat, and watches those that I must watch now that others are gone.
     fn retarget(&mut self, out: &mut Vec<Action>) {
         let now = self.now();
         let hash_of = |n: &NodeName| self.members.get(n).map_or(0, |m| m.hash);
@@ -281,7 +281,7 @@ impl Machine {
         self.targets = targets;
     }
 
-    /// The heartbeat, and with it the probes of those who are not there (rule 10).
+    /// Sends the heartbeat, and with it the probes of absent nodes (rule 10).
     fn beat(&mut self, out: &mut Vec<Action>) {
         let now = self.now();
         if now < self.next_heartbeat {
@@ -305,9 +305,9 @@ impl Machine {
         self.probe(out);
     }
 
-    /// Speaks to those who are not there. All live nodes together probe an absent one once per heartbeat; one that has just
-    /// started asks everybody. Where there are too many for one heartbeat, the next goes on where this one ended, so that
-    /// each has its turn whatever its name.
+    /// Probes absent nodes. All live nodes together probe an absent node once per heartbeat. A node that has just started probes
+    /// every node. If there are too many for one heartbeat, the next one continues where this one ended, so that each node gets
+    /// its turn whatever its name.
     fn probe(&mut self, out: &mut Vec<Action>) {
         let gone = |m: &Member| matches!(m.status, Status::Unknown | Status::Dead);
         let absent = self.members.iter().filter(|(_, m)| gone(m)).count();
@@ -346,7 +346,7 @@ impl Machine {
         }
     }
 
-    /// Says goodbye, twice, and does nothing any more (rule 15).
+    /// Says goodbye twice, then does nothing more (rule 15).
     pub(super) fn stop(&mut self, out: &mut Vec<Action>) {
         let to = self.members.peers(&self.me);
         self.stopped = true;

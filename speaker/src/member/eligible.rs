@@ -1,7 +1,7 @@
-//! Which addresses a node may announce, as told by itself: a versioned set that travels in parts or as a change.
+//! Which addresses a node may announce, as reported by the node itself: a versioned set that is sent in parts or as a change.
 //!
-//! A newer version replaces an older one, only ever as a whole: parts wait in a staging area until all are there, so a lost
-//! datagram leaves the old list standing and the digest finds the difference.
+//! A newer version replaces an older one only as a whole. Parts wait in a staging area until all have arrived. If a datagram is
+//! lost, the old list stays and the digest reveals the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use super::hash;
 use crate::message::{ELIGIBLE_PART, Eligible, EligibleChange};
 
-/// The most parts that a list may have; more is refused as nonsense.
+/// The most parts of a list. A larger number is refused as invalid.
 const MAX_PARTS: u16 = 512;
 
-/// The eligibility of one node. Version 0: nothing is known.
+/// The eligibility of one node. Version 0 means that nothing is known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EligibleSet {
     version: u64,
@@ -41,7 +41,7 @@ impl EligibleSet {
         self.addresses.contains(addr)
     }
 
-    /// A digest of version and content; 0 where nothing is known.
+    /// A digest of version and content; 0 if nothing is known.
     pub(crate) fn digest(&self) -> u64 {
         if self.version == 0 {
             return 0;
@@ -49,7 +49,7 @@ impl EligibleSet {
         hash::pair(self.version, self.digest)
     }
 
-    /// A digest of the content alone: equal lists of different nodes travel together.
+    /// A digest of the content alone. Equal lists of different nodes are sent together.
     pub(crate) fn content(&self) -> (usize, u64) {
         (self.addresses.len(), self.digest)
     }
@@ -59,7 +59,7 @@ impl EligibleSet {
         std::mem::take(self).addresses
     }
 
-    /// Replaces the list; returns the addresses whose eligibility changed.
+    /// Replaces the list. Returns the addresses whose eligibility changed.
     pub(crate) fn replace(&mut self, version: u64, addresses: BTreeSet<IpAddr>) -> Vec<IpAddr> {
         let changed = self
             .addresses
@@ -73,7 +73,7 @@ impl EligibleSet {
         changed
     }
 
-    /// Takes one part of `version`; with the last one the list is replaced. Returns the addresses whose eligibility changed.
+    /// Takes one part of `version`. The last part replaces the list. Returns the addresses whose eligibility changed.
     pub(crate) fn receive(&mut self, version: u64, entry: &Eligible) -> Option<Vec<IpAddr>> {
         if version <= self.version
             || entry.parts == 0
@@ -108,7 +108,7 @@ impl EligibleSet {
         Some(self.replace(version, all))
     }
 
-    /// Applies a change, if it is one of the version held. Returns the addresses whose eligibility changed.
+    /// Applies a change if it starts from the current version. Returns the addresses whose eligibility changed.
     pub(crate) fn change(&mut self, change: &EligibleChange) -> Option<Vec<IpAddr>> {
         if change.from != self.version || self.version == 0 || change.to <= change.from {
             return None;
@@ -129,7 +129,7 @@ impl EligibleSet {
         Some(changed)
     }
 
-    /// The sorted list, cut as all nodes cut it; an empty list is one empty part.
+    /// The sorted list, split the same way on all nodes. An empty list is one empty part.
     pub(crate) fn parts(&self) -> Vec<Vec<IpAddr>> {
         let all: Vec<IpAddr> = self.addresses.iter().copied().collect();
         if all.is_empty() {

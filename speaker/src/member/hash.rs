@@ -1,7 +1,7 @@
-//! Hashes that all nodes compute alike.
+//! Hashes that are the same on all nodes.
 //!
-//! Rendezvous ties, the choice of watchers and the digests compare values between processes, so they can't use the
-//! standard library's hashers, which differ by version and by process. Not cryptographic: packets are authenticated.
+//! Rendezvous ties, the choice of watchers and the digests compare values between processes. The standard library's hashers
+//! differ by version and by process, so they can't be used. The hashes are not cryptographic: packets are authenticated.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> u64 {
     mix(fnv)
 }
 
-/// The hash of an address; the two families never collide by construction of the input.
+/// The hash of an address. The inputs of the two families differ, so they never collide by construction.
 pub(crate) fn addr(addr: &IpAddr) -> u64 {
     match addr {
         IpAddr::V4(a) => bytes(&a.octets()),
@@ -28,12 +28,12 @@ pub(crate) fn addr(addr: &IpAddr) -> u64 {
     }
 }
 
-/// Two hashes in order: `pair(a, b) != pair(b, a)`.
+/// Two hashes, in order: `pair(a, b) != pair(b, a)`.
 pub(crate) fn pair(a: u64, b: u64) -> u64 {
     mix(a.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ mix(b))
 }
 
-/// A small seeded generator: randomness enters the machine as its seed.
+/// A small seeded generator. The seed is the machine's only randomness.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 
@@ -47,7 +47,7 @@ impl Rng {
         mix(self.0)
     }
 
-    /// A number below `n`; 0 where `n` is 0.
+    /// A number below `n`; 0 if `n` is 0.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         let n = u64::try_from(n).unwrap_or(u64::MAX).max(1);
         usize::try_from(self.next() % n).unwrap_or(0)

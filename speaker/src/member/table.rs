@@ -1,7 +1,7 @@
-//! The known nodes and what each is taken for, with a digest that is kept up as they change.
+//! The known nodes and the status of each, with a digest that every change updates.
 //!
 //! Within one incarnation belief only grows (`Unknown < Alive < Held < Dead`, unsettled < settled), so merging two views is
-//! commutative. A node that must take something back (it was declared dead, it was paused) starts a new incarnation.
+//! commutative. A node that must revoke something (it was declared dead, or it was paused) starts a new incarnation.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,32 +20,32 @@ pub(crate) struct Member {
     pub(crate) settled: bool,
     /// How many times longer than usual it may be silent. Within one incarnation it only grows.
     pub(crate) multiplier: u8,
-    /// It was not heard since this node's pause and may have asked for more patience meanwhile.
+    /// It was not heard since this node's pause, and may have asked for more patience meanwhile.
     pub(crate) unheard: bool,
-    /// While `Held`: until when.
+    /// While `Held`: when the hold ends.
     pub(crate) hold_until: Duration,
-    /// Last frame that came from it, in this life of mine.
+    /// When its last frame arrived, in this life of mine.
     pub(crate) heard: Option<Duration>,
-    /// Since when its silence counts: last heard, or when I began to watch.
+    /// Start of its silence: when it was last heard, or when I began to watch it.
     pub(crate) silent_from: Duration,
-    /// It heartbeats me, or ought to.
+    /// It sends me heartbeats, or should.
     pub(crate) watching: bool,
-    /// Whom its last heartbeat named.
+    /// The watchers that its last heartbeat named.
     pub(crate) watchers: Vec<NodeName>,
     pub(crate) suspicion: Option<Suspicion>,
-    /// Not declared dead before this time: I slept myself, and it gets a moment to answer.
+    /// It is not declared dead before this time: I slept myself, and it gets a moment to answer.
     pub(crate) spared: Duration,
-    /// When it came back from what I held for its death.
+    /// When it came back after I had taken it for dead.
     pub(crate) rejoined: Option<Duration>,
     pub(crate) eligible: EligibleSet,
-    /// Heartbeats running whose digests differ from mine.
+    /// The number of consecutive heartbeats whose digests differ from mine.
     pub(crate) mismatches: u8,
     /// No full transfer to it before this time.
     pub(crate) transfer_next: Duration,
     pub(crate) transfer_gap: Duration,
-    /// Not told again what I take it for before this time.
+    /// It is not notified again of its status in my view before this time.
     pub(crate) tell_next: Duration,
-    /// When a kernel ping to it is due, while it is held and I watch it.
+    /// When the next kernel ping is due, while it is held and I watch it.
     pub(crate) kernel_next: Duration,
 }
 
@@ -75,17 +75,17 @@ impl Member {
         }
     }
 
-    /// Keeps its addresses: its agent lives, or is away for a moment.
+    /// It keeps its addresses: its agent is alive or briefly away.
     pub(crate) fn live(&self) -> bool {
         matches!(self.status, Status::Alive | Status::Held)
     }
 
-    /// May be given addresses, and may place them.
+    /// It may be given addresses and may place them.
     pub(crate) fn candidate(&self) -> bool {
         self.status == Status::Alive && self.settled
     }
 
-    /// The multiplier that its silence is judged by.
+    /// The multiplier by which its silence is judged.
     pub(crate) fn patience(&self) -> u32 {
         let known = if self.unheard {
             MAX_MULTIPLIER
@@ -99,7 +99,7 @@ impl Member {
         if self.status == Status::Unknown {
             return 0;
         }
-        // Only who speaks says how patient to be with it.
+        // Only a member that speaks sets its own multiplier.
         let multiplier = match self.status {
             Status::Alive => self.multiplier,
             _ => 0,
@@ -118,26 +118,26 @@ impl Member {
     }
 }
 
-/// A member as others may read it.
+/// A member, for readers outside the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberView {
-    /// Who.
+    /// The node.
     pub node: NodeName,
-    /// What this node takes it for.
+    /// Its status in this node's view.
     pub status: Status,
     /// Whether it is settled.
     pub settled: bool,
-    /// How many times longer than usual it may be silent before it is taken for dead; 1 for a node that is never late.
+    /// How many times longer than usual it may be silent before it counts as dead; 1 for a node that is never late.
     pub multiplier: u8,
-    /// Which life of it.
+    /// Its incarnation.
     pub incarnation: u64,
     /// How many addresses it may announce.
     pub eligible: usize,
-    /// When it was last heard directly, since the machine's origin of time.
+    /// When it was last heard directly, measured from the machine's origin of time.
     pub heard: Option<Duration>,
 }
 
-/// All known nodes, myself among them.
+/// All known nodes, including this one.
 #[derive(Clone, Debug)]
 pub(crate) struct Members {
     map: BTreeMap<NodeName, Member>,
@@ -170,7 +170,7 @@ impl Members {
         self.map.iter()
     }
 
-    /// Changes a member and keeps the digest right.
+    /// Changes a member and updates the digest.
     pub(crate) fn update<R>(
         &mut self,
         name: &NodeName,
@@ -183,7 +183,7 @@ impl Members {
         Some(result)
     }
 
-    /// Changes what no digest covers (timers, suspicion).
+    /// Changes fields that no digest covers (timers, suspicion).
     pub(crate) fn touch(&mut self, name: &NodeName) -> Option<&mut Member> {
         self.map.get_mut(name)
     }
@@ -223,7 +223,7 @@ impl Members {
         self.map.iter().filter(|(_, m)| m.candidate())
     }
 
-    /// The first live nodes by rendezvous for `name`: whom it heartbeats.
+    /// The first live nodes by rendezvous for `name`: the nodes that it heartbeats.
     pub(crate) fn watchers_of(&self, name: &NodeName, hash: u64) -> Vec<NodeName> {
         let mut best: Vec<(u64, &NodeName)> = Vec::with_capacity(MAX_WATCHERS + 1);
         for (n, m) in &self.map {
@@ -240,7 +240,7 @@ impl Members {
         best.into_iter().map(|(_, n)| n.clone()).collect()
     }
 
-    /// What I would tell others of it.
+    /// What I would report to others about it.
     pub(crate) fn entry(&self, name: &NodeName, now: Duration) -> Option<MemberEntry> {
         let member = self.get(name)?;
         let left = match member.status {

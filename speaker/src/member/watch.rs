@@ -1,7 +1,7 @@
-//! Rule 7: when silence becomes suspicion, and suspicion a death.
+//! Rule 7: when silence becomes suspicion, and suspicion becomes death.
 //!
-//! Pure arithmetic on one member's silence; who watches whom is decided by rendezvous in `table`, who asks and answers
-//! by the machine. One lost path must not kill: a member is declared only when other nodes that pinged it agree.
+//! Pure arithmetic on one member's silence. Rendezvous in `table` decides who watches whom; the machine asks and answers. One
+//! lost path must not kill a member: it is declared dead only if other nodes that pinged it agree.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::table::Member;
 use crate::machine::Config;
 use crate::message::NodeName;
 
-/// A member that has been silent, and who was asked about it.
+/// A member that has been silent, and the nodes that were asked about it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Suspicion {
-    /// Who was asked to ping it and has not answered yet.
+    /// The nodes that were asked to ping it and have not answered yet.
     pub(crate) pending: Vec<NodeName>,
     /// How many were asked.
     pub(crate) asked: usize,
@@ -31,8 +31,8 @@ pub(crate) enum Verdict {
     Declare,
 }
 
-/// Judges a member by its silence. All times are stretched by its multiplier, or by that of the judge if that is larger: who
-/// is slow is often the one who did not listen.
+/// Judges a member by its silence. All times are multiplied by its multiplier, or by the judge's own if that is larger: a slow
+/// node is often the one that did not listen.
 pub(crate) fn judge(config: &Config, member: &Member, mine: u8, now: Duration) -> Verdict {
     let patience = member.patience().max(mine.into());
     let since = member.silent_from;
@@ -58,7 +58,7 @@ pub(crate) fn judge(config: &Config, member: &Member, mine: u8, now: Duration) -
     }
 }
 
-/// A promise to tell `asker` at `until` that `member` was not heard, unless it is heard before.
+/// A promise to report to `asker` at `until` that `member` was not heard, unless it is heard before then.
 #[derive(Clone, Debug)]
 pub(crate) struct Duty {
     pub(crate) asker: NodeName,
