@@ -1,9 +1,9 @@
-//! What nodes say to each other: plain values, without their encoding.
+//! The messages between nodes, as plain values without their encoding.
 //!
-//! The messages are those of the ownership protocol (heartbeats, suspicion, and `State`, the one carrier of members, claims
-//! and eligibility) and one opaque payload of the node itself. This module knows no bytes, sockets or keys: `wire` encodes
-//! and seals. It does know how large a `State` may grow, because whoever fills one must cut it into parts that each fit
-//! one unfragmented datagram; [`State::size`] is the contract between the two: an encoding may be smaller, never larger.
+//! These are the messages of the ownership protocol (heartbeats, suspicion, and `State`, which carries members, claims and
+//! eligibility) and one opaque payload of the node itself. This module knows nothing of bytes, sockets or keys: `wire` encodes
+//! and seals. It does know how large a `State` may grow, because the code that fills one must split it into parts that each fit
+//! one unfragmented datagram. [`State::size`] is the contract between the two: an encoding may be smaller, never larger.
 //!
 //! Everything here comes from the network, so every list has a bound ([`MAX_WATCHERS`], [`MAX_OPAQUE`], [`STATE_BUDGET`]).
 
@@ -12,13 +12,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The longest node name in bytes: a DNS subdomain, as Kubernetes demands of Node names.
+/// The longest node name in bytes: a DNS subdomain, as Kubernetes requires for Node names.
 pub const MAX_NAME: usize = 253;
 
-/// The most watchers that a heartbeat names.
+/// The most watchers in a heartbeat.
 pub const MAX_WATCHERS: usize = 3;
 
-/// The most that a member's timers are ever widened by (Lifeguard's local health multiplier has the same limit).
+/// The largest multiplier of a member's timers. Lifeguard's local health multiplier has the same limit.
 pub const MAX_MULTIPLIER: u8 = 8;
 
 /// The largest [`Message::Opaque`] payload in bytes.
@@ -27,13 +27,14 @@ pub const MAX_OPAQUE: usize = 1100;
 /// The largest encoded `State` in bytes, as [`State::size`] counts.
 pub const STATE_BUDGET: usize = 1180;
 
-/// Addresses in one part of an eligibility list; all nodes cut a list alike, so parts from different senders fit together.
+/// Addresses in one part of an eligibility list. All nodes split a list the same way, so parts from different senders fit
+/// together.
 pub const ELIGIBLE_PART: usize = 40;
 
 /// Nodes that may share one eligibility list in an [`Eligible`] entry.
 pub const ELIGIBLE_NODES: usize = 16;
 
-/// The name of a node: what its Node object or the static list calls it. Cheap to clone, ordered by bytes.
+/// The name of a node, from its Node object or the static list. Cheap to clone, ordered by bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName(Arc<str>);
 
@@ -74,40 +75,41 @@ impl fmt::Debug for NodeName {
     }
 }
 
-/// What a member is in somebody's view. The order is the order of belief at one incarnation: a later variant overrides an earlier.
+/// The status of a member in some node's view. The variants are in order of belief: within one incarnation a later variant
+/// overrides an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// On the list, never heard of.
+    /// On the list, never heard.
     Unknown,
     /// Its agent speaks.
     Alive,
-    /// Its agent is away for a moment, its node answers: it keeps its addresses.
+    /// Its agent is briefly away, but its node answers: it keeps its addresses.
     Held,
     /// Declared dead.
     Dead,
 }
 
-/// One datagram's worth of conversation.
+/// A message that fits one datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Sent every heartbeat interval to the nodes that the sender has chosen as its watchers.
+    /// Sent every heartbeat interval to the nodes that the sender chose as its watchers.
     Heartbeat(Heartbeat),
-    /// "Are you there?"; anyone answers with `Pong`.
+    /// "Are you there?" Anyone answers with `Pong`.
     Ping,
     /// The answer to `Ping`.
     Pong,
     /// "You are not among my watchers (any more)."
     Unwatch,
-    /// "I have not heard `member`; please ping it and tell me."
+    /// "I have not heard `member`. Please ping it and report to me."
     Suspect {
-        /// Who is silent.
+        /// The silent member.
         member: NodeName,
     },
     /// The answer to `Suspect`.
     Answer {
-        /// Who was silent.
+        /// The member in question.
         member: NodeName,
-        /// Whether the sender heard it after it was asked.
+        /// Whether the sender heard it after it received the question.
         heard: bool,
     },
     /// "I have merged your `State` with this `seq`, which asked for an acknowledgement."
@@ -117,23 +119,23 @@ pub enum Message {
     },
     /// Members, claims, eligibility: death notice, refutation, grant, delta, full transfer, probe.
     State(State),
-    /// "My agent goes away; hold my addresses while my node answers." Sent twice.
+    /// "My agent is about to stop. Hold my addresses while my node answers." Sent twice.
     Goodbye {
         /// The sender's incarnation.
         incarnation: u64,
         /// How long to hold, in milliseconds; the receiver's own configuration caps it.
         hold_ms: u32,
     },
-    /// A payload of the node for its agreement on allocation, at most [`MAX_OPAQUE`] bytes. The machine ignores it.
+    /// A payload of the node for the agreement on allocation, at most [`MAX_OPAQUE`] bytes. The machine ignores it.
     Opaque(Vec<u8>),
 }
 
-/// The sign of life, with the digests that find lost messages.
+/// The sign of life, with digests that reveal lost messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// The sender's incarnation.
     pub incarnation: u64,
-    /// Whether the sender is settled: only then do its digests mean anything.
+    /// Whether the sender is settled. Its digests mean something only if it is.
     pub settled: bool,
     /// How many times longer than usual the sender may be silent, at most [`MAX_MULTIPLIER`].
     pub multiplier: u8,
@@ -145,7 +147,7 @@ pub struct Heartbeat {
     pub claims: u64,
 }
 
-/// A piece of the sender's view, or all of it in `parts` parts.
+/// A piece of the sender's view, or the whole view in `parts` parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The sender's incarnation.
@@ -154,23 +156,24 @@ pub struct State {
     pub settled: bool,
     /// How many times longer than usual the sender may be silent, at most [`MAX_MULTIPLIER`].
     pub multiplier: u8,
-    /// How many members live in the sender's view, itself included, without those that are silent or came back a moment ago.
+    /// How many members are alive in the sender's view, including the sender, but without those that are silent or came back a
+    /// moment ago.
     pub company: u16,
-    /// What the sender takes the receiver for, when that is worth saying.
+    /// The receiver's status in the sender's view, if the receiver needs to know it.
     pub you: Option<(Status, u64)>,
-    /// This is a part of the sender's whole table.
+    /// Whether this is a part of the sender's whole table.
     pub full: bool,
-    /// The sender asks for the receiver's whole table.
+    /// Whether the sender asks for the receiver's whole table.
     pub want: bool,
-    /// The sender asks for an `Ack`.
+    /// Whether the sender asks for an `Ack`.
     pub ack: bool,
-    /// The sender asks for agreement with these claims; reserved, always false today.
+    /// Whether the sender asks for agreement with these claims. Reserved; always false today.
     pub vote: bool,
-    /// Number of this message, or of this transfer for all its parts; unique per sender and incarnation.
+    /// The number of this message. All parts of a transfer share one. Unique per sender and incarnation.
     pub seq: u64,
     /// Which part, from 0.
     pub part: u16,
-    /// How many parts there are, at least 1.
+    /// The number of parts, at least 1.
     pub parts: u16,
     /// Members as the sender sees them.
     pub members: Vec<MemberEntry>,
@@ -185,17 +188,17 @@ pub struct State {
 /// A member in a [`State`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberEntry {
-    /// Who.
+    /// The node.
     pub node: NodeName,
-    /// Which life of it.
+    /// Its incarnation.
     pub incarnation: u64,
-    /// What it is.
+    /// Its status.
     pub status: Status,
-    /// Whether it is settled in that life.
+    /// Whether it is settled in that incarnation.
     pub settled: bool,
     /// How many times longer than usual it may be silent, at most [`MAX_MULTIPLIER`].
     pub multiplier: u8,
-    /// With `Held`: for how much longer, in milliseconds; the receiver caps it.
+    /// With `Held`: the rest of the hold in milliseconds. The receiver caps it.
     pub hold_ms: u32,
 }
 
@@ -208,35 +211,35 @@ pub struct ClaimEntry {
     pub node: NodeName,
     /// Later claims have higher epochs.
     pub epoch: u64,
-    /// No majority has agreed with it.
+    /// Whether no majority has confirmed it.
     pub provisional: bool,
 }
 
-/// One part of the list of addresses that some nodes may announce.
+/// One part of a list of addresses that some nodes may announce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eligible {
-    /// The nodes whose list this is, each with its version of it; at most [`ELIGIBLE_NODES`].
+    /// The nodes with this list, each with its own version of it; at most [`ELIGIBLE_NODES`].
     pub nodes: Vec<(NodeName, u64)>,
     /// Which part of the sorted list, from 0.
     pub part: u16,
-    /// How many parts it has, at least 1; all but the last hold [`ELIGIBLE_PART`] addresses.
+    /// The number of parts, at least 1. All parts but the last hold [`ELIGIBLE_PART`] addresses.
     pub parts: u16,
     /// The addresses of this part.
     pub addresses: Vec<IpAddr>,
 }
 
-/// A change of the list of one node.
+/// A change to the list of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EligibleChange {
-    /// Whose list.
+    /// The node.
     pub node: NodeName,
-    /// The version that it changes; a receiver that holds another ignores it and waits for the whole.
+    /// The version that it changes. A receiver with another version ignores the change and waits for the whole list.
     pub from: u64,
-    /// The version that results.
+    /// The resulting version.
     pub to: u64,
-    /// Addresses that it may announce from now on; `added` and `removed` together at most [`ELIGIBLE_PART`].
+    /// Addresses that it may announce from now on. `added` and `removed` together hold at most [`ELIGIBLE_PART`].
     pub added: Vec<IpAddr>,
-    /// Addresses that it may not announce any more.
+    /// Addresses that it may no longer announce.
     pub removed: Vec<IpAddr>,
 }
 
@@ -253,7 +256,7 @@ fn addresses_size(addresses: &[IpAddr]) -> usize {
 }
 
 impl MemberEntry {
-    /// Bytes on the wire without the name, which stands once in the message's table of names.
+    /// Bytes on the wire without the name, which appears once in the message's table of names.
     pub fn size(&self) -> usize {
         1 + 8 + 1 + 1 + 1 + 4
     }
@@ -284,8 +287,8 @@ impl State {
     /// Bytes of an empty `State`: incarnation, flags, multiplier, company, `you`, seq, part, parts, and the lengths of the five lists.
     pub const EMPTY: usize = 8 + 1 + 3 + 14 + 8 + 4 + 10;
 
-    /// Upper bound of the encoded size in bytes: entries refer to names by one octet, and each name stands once in a table
-    /// (one octet of length, then the name). Hence at most 255 distinct names per part.
+    /// Upper bound of the encoded size in bytes. Entries refer to names by one octet, and each name appears once in a table (one
+    /// octet of length, then the name). Hence at most 255 distinct names per part.
     pub fn size(&self) -> usize {
         let mut names: Vec<&NodeName> = Vec::new();
         names.extend(self.members.iter().map(|m| &m.node));

@@ -1,6 +1,6 @@
-//! What is wrong with the announcements of a node: values, which become sentences only where a person reads them.
+//! Problems with a node's announcements, as values. They become sentences only where a person reads them.
 //!
-//! Each says what it is about, what is wrong, what follows, and what to do.
+//! Each says what it concerns, what is wrong, what follows from it, and what to do.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::session::Rejected;
 
-/// Why the kernel gave no socket.
+/// Why the kernel refused a socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
-    /// The process has no right to it: it needs `CAP_NET_RAW`.
+    /// The process lacks `CAP_NET_RAW`.
     NoRight,
-    /// What the kernel said.
+    /// The kernel's error.
     Kernel(String),
 }
 
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Problem {
-    /// ARP cannot be answered on an interface.
+    /// The node cannot answer ARP on an interface.
     NoArp {
         /// The interface.
         interface: String,
@@ -37,7 +37,7 @@ pub enum Problem {
     },
     /// The members' port cannot be opened.
     NoMemberPort {
-        /// Where it would listen.
+        /// The address to listen on.
         address: IpAddr,
         /// The UDP port.
         port: u16,
@@ -58,21 +58,21 @@ pub enum Problem {
         /// How long its addresses may stay unanswered if it fails, in milliseconds.
         failover_ms: u64,
     },
-    /// A member said a number that was refused.
+    /// A member sent a number that was refused.
     Leap {
-        /// Who said it.
+        /// The sender.
         member: String,
-        /// What the number is, as a noun.
+        /// Which number it is, as a noun.
         field: String,
-        /// What was said.
+        /// The value that was sent.
         said: u64,
-        /// The largest that would have been accepted.
+        /// The largest value that would have been accepted.
         bound: u64,
     },
 }
 
 impl Problem {
-    /// What it is about: an interface, a node, an address.
+    /// What it concerns: an interface, a node, an address.
     pub fn object(&self) -> String {
         match self {
             Self::NoArp { interface, .. } => format!("interface {interface}"),

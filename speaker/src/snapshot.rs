@@ -1,4 +1,4 @@
-//! What a node knows of the announcements, as `status` prints it.
+//! A node's view of the announcements, as `status` prints it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,17 +13,17 @@ use crate::problem::Problem;
 pub struct Snapshot {
     /// This node.
     pub node: String,
-    /// It knows the others' claims.
+    /// Whether it knows the other nodes' claims.
     pub settled: bool,
-    /// More than half of the known nodes live, in its view.
+    /// Whether more than half of the known nodes are alive in its view.
     pub majority: bool,
-    /// The member that places addresses, and may be the elected one for other work.
+    /// The member that places addresses and may serve as the elected member for other work.
     pub placer: Option<String>,
     /// All known nodes, by name.
     pub members: Vec<Member>,
     /// What is wrong with this node's announcements.
     pub problems: Vec<Problem>,
-    /// What it did since its start.
+    /// Counters since its start.
     pub counters: Counters,
 }
 
@@ -32,34 +32,34 @@ pub struct Snapshot {
 pub struct Member {
     /// Name.
     pub name: String,
-    /// Where it listens; `None` where no address of it is known.
+    /// Its listening address. `None`: not known.
     pub address: Option<IpAddr>,
-    /// What it is taken for.
+    /// Its status in this node's view.
     pub status: Status,
-    /// It knows the others' claims.
+    /// Whether it knows the other nodes' claims.
     pub settled: bool,
-    /// How many times longer than usual it may be silent before it is taken for dead: 1 unless it is often late.
+    /// How many times longer than usual it may be silent before it counts as dead: 1 unless it is often late.
     pub multiplier: u8,
-    /// Which life of it: its wall clock in milliseconds when it started.
+    /// Its incarnation: its wall clock in milliseconds when it started.
     pub incarnation: u64,
     /// How many addresses it may announce.
     pub eligible: usize,
 }
 
-/// What a member is taken for.
+/// The status of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
-    /// Never heard of.
+    /// Never heard.
     Unknown,
     /// Its agent speaks.
     Alive,
-    /// Its agent is away for a moment; it keeps its addresses.
+    /// Its agent is briefly away; it keeps its addresses.
     Held,
     /// Declared dead.
     Dead,
 }
 
-/// An address of some Service.
+/// An address of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// The address.
@@ -74,31 +74,31 @@ pub struct Address {
     pub conflict: Option<Conflict>,
 }
 
-/// A station that claims an address of ours by ARP.
+/// A station that claims one of our addresses by ARP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
     /// Its Ethernet address.
     pub mac: String,
-    /// The member whose address has that Ethernet address; `None` where it is no known member's.
+    /// The member with that Ethernet address. `None`: no known member has it.
     pub member: Option<String>,
 }
 
-/// Counted since the start.
+/// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// ARP requests answered.
     pub answered: u64,
-    /// ARP requests for addresses of ours that were not answered because the loop had been paused.
+    /// ARP requests for our addresses that were not answered because the loop had been paused.
     pub withheld: u64,
     /// Gratuitous ARP frames sent.
     pub gratuitous: u64,
-    /// Datagrams of members taken.
+    /// Datagrams accepted from members.
     pub received: u64,
-    /// Datagrams dropped: not authentic, replayed, strangers'.
+    /// Datagrams dropped: not authentic, replayed, or from strangers.
     pub dropped: u64,
     /// Frames or datagrams that could not be sent.
     pub failed: u64,
-    /// The latest that the loop ever was, in microseconds after the time for which it had set its alarm.
+    /// The greatest lateness of the loop so far, in microseconds after the time at which it was due to wake.
     #[serde(default)]
     pub latest: u64,
 }

@@ -1,7 +1,7 @@
-//! What this node knows of the Kubernetes objects that decide on announcements. Pure: it holds no client.
+//! This node's view of the Kubernetes objects that decide on announcements. Pure: it holds no client.
 //!
-//! Services arrive with the addresses that they were given. A change tells which addresses it concerns, so that only those
-//! are decided on again.
+//! Services arrive with their assigned addresses. Each change names the addresses that it concerns, so that only those are
+//! recomputed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::view::service::Balancer;
 use ferrolb_api::view::{Node, Service};
 
-/// Which addresses have to be decided on again.
+/// The addresses that must be recomputed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Dirty {
     /// These.
@@ -39,16 +39,16 @@ impl Dirty {
         }
     }
 
-    /// Whether nothing has to be decided.
+    /// Whether there is nothing to recompute.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Some(all) if all.is_empty())
     }
 }
 
-/// The objects, indexed by address where that is what is asked for.
+/// The objects, indexed by address where lookups need that.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
-    /// The `loadBalancerClass` whose Services are announced; `None`: those without one.
+    /// The `loadBalancerClass` of the Services to announce. `None`: Services without one.
     class: Option<String>,
     services: BTreeMap<ObjectKey, Arc<Service>>,
     by_address: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
@@ -65,7 +65,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Nothing known yet, for Services of this class.
+    /// An empty state for Services of this class.
     pub(crate) fn new(class: Option<String>) -> Self {
         Self {
             class,
@@ -73,7 +73,7 @@ impl State {
         }
     }
 
-    /// Takes a change and marks what it concerns.
+    /// Applies a change and marks what it concerns.
     pub(crate) fn apply(&mut self, change: Change, dirty: &mut Dirty) {
         match change {
             Change::Upsert(object) => self.upsert(object, dirty),
@@ -86,7 +86,7 @@ impl State {
             Object::Service(service) => {
                 let key = service.key.clone();
                 self.unlink(&key, dirty);
-                // The addresses of another class are another load balancer's to announce.
+                // The addresses of another class belong to another load balancer.
                 if service.balancer(self.class.as_deref()) != Balancer::Ours {
                     self.services.remove(&key);
                     return;
@@ -207,7 +207,7 @@ impl State {
         &self.nodes
     }
 
-    /// The pool that an address belongs to, with the advertisements of its kind of configuration.
+    /// The pool of an address, with the advertisements from the same kind of configuration.
     pub(crate) fn pool(&self, address: IpAddr) -> Option<(&IpAddressPool, Vec<&L2Advertisement>)> {
         let holds = |p: &&IpAddressPool| {
             p.ranges
@@ -217,7 +217,7 @@ impl State {
         if let Some(pool) = self.pools.values().find(holds) {
             return Some((pool, self.advertisements.values().collect()));
         }
-        // The legacy configuration says itself how its pools are announced.
+        // The legacy configuration itself defines how its pools are announced.
         self.legacy
             .values()
             .find_map(|c| Some((c.pools.iter().find(holds)?, vec![&c.advertisement])))

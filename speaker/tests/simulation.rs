@@ -1,9 +1,13 @@
-//! The ownership protocol under faults, over seeded virtual networks: what holds, and how long a failover takes.
+//! The ownership protocol under faults, over seeded virtual networks: which invariants hold, and how long a failover takes.
 //!
-//! Invariants checked: once the nodes agree there is exactly one announcer per address and all name it; placements keep the
-//! loads within one of each other; a node that returns or wakes takes nothing; a woken node answers nothing that another
-//! answers for; restarts move nothing. Partitions: each side comes to exactly one announcer, and after the heal there is one
-//! in all; which of the two it is does not follow the majority, for there are no votes.
+//! These invariants are checked:
+//! - Once the nodes agree, there is exactly one announcer per address, and all nodes name it.
+//! - Placements keep the loads within one of each other.
+//! - A node that returns or wakes takes nothing.
+//! - A node that wakes does not answer for an address that another node answers for.
+//! - Restarts move nothing.
+//! - In a partition, each side ends up with exactly one announcer, and after the heal there is one in all. Which of the two
+//!   remains does not depend on the majority, because there are no votes.
 //!
 //! `FERROLB_SIM_SEEDS=N` runs N times as many seeds. `-- --nocapture` shows the table.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -55,7 +59,7 @@ impl Times {
     }
 }
 
-/// A node that owns something, chosen by the seed.
+/// A node that owns an address, chosen by the seed.
 fn victim(world: &mut World) -> usize {
     let owners: Vec<usize> = (0..world.nodes.len())
         .filter(|i| world.owned(*i) > 0)
@@ -145,7 +149,7 @@ fn pause(n: usize, k: usize, base: u64) {
         times.0.append(&mut world.gaps);
         world.mark();
         world.resume(slept);
-        // Every address is asked for every 50 ms; nobody but the one owner may answer.
+        // Every address is requested every 50 ms. Nobody but its one owner may answer.
         for _ in 0..60 {
             world.run(ms(50));
             for addr in &world.addrs {
@@ -236,7 +240,7 @@ fn agent_restart(n: usize, net: Net, base: u64) {
         world.run(ms(4000));
         world.converge(ms(3000), &format!("agent restart, seed {seed}"));
         if net == Net::Bad {
-            // Both goodbyes may be lost, and then the pings of the kernel: rare, and no fault of the protocol.
+            // Both goodbyes may be lost, and then the kernel pings too. That is rare, and not a fault of the protocol.
             moved += u64::from(world.moves > 0);
             continue;
         }

@@ -1,22 +1,22 @@
-//! What is said in the log about datagrams that were dropped. Pure.
+//! What the log says about dropped datagrams. Pure.
 //!
-//! Anybody can send anything, so a line is bounded in time for each reason and not kept for each sender.
+//! Anybody can send anything. So log lines are limited in time per reason, and nothing is kept per sender.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::wire::session::Rejected;
 
-/// A reason is told again this long after it was told.
+/// How long after a report the same reason is reported again.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// When each reason was told last.
+/// When each reason was last reported.
 #[derive(Debug, Default)]
 pub(super) struct Complaints(BTreeMap<Rejected, Duration>);
 
 impl Complaints {
-    /// Whether to tell somebody who looks after the node now: the reason points to a mistake in the configuration, and was not
-    /// told lately. What every restart brings about is none.
+    /// Whether to report to the operator now: the reason points to a configuration mistake and was not reported recently. What
+    /// every restart causes is not reported.
     pub(super) fn due(&mut self, why: Rejected, now: Duration) -> bool {
         let mistake = match why {
             Rejected::Malformed | Rejected::Stranger | Rejected::Own | Rejected::Forged => true,

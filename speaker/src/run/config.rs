@@ -1,4 +1,4 @@
-//! What the speaker is started with, and the channels it is wired to.
+//! The speaker's settings and the channels that it is connected to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,19 +18,20 @@ use crate::wire::transport::PORT;
 /// Settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// This node's name, as its Node object or the static list has it.
+    /// This node's name, from its Node object or the static list.
     pub node: String,
     /// UDP port of all members.
     pub port: u16,
     /// The cluster's key.
     pub key: Key,
-    /// Timers of the ownership protocol; all nodes need the same.
+    /// Timers of the ownership protocol. All nodes need the same.
     pub timers: machine::Config,
-    /// Interfaces never announced on.
+    /// Interfaces that never announce.
     pub exclude: Patterns,
-    /// The `loadBalancerClass` whose Services are announced; `None`: those without one.
+    /// The `loadBalancerClass` of the Services to announce. `None`: Services without one.
     pub class: Option<String>,
-    /// Leave announced addresses to the kernel while the agent restarts. Not where another proxy owns the kernel's addresses.
+    /// Leave announced addresses to the kernel while the agent restarts. Do not set this if another proxy manages the kernel's
+    /// addresses.
     pub leave_addresses: bool,
 }
 
@@ -49,17 +50,17 @@ impl Config {
     }
 }
 
-/// Whither and whence the speaker talks within the node.
+/// The channels that connect the speaker to the rest of the node.
 #[derive(Debug)]
 pub struct Wiring {
-    /// Changes of the objects, Services with the addresses that they were given. The first batch is complete.
+    /// Changes of the objects, including Services with their assigned addresses. The first batch is complete.
     pub batches: mpsc::Receiver<Batch>,
-    /// The members, this node among them, with the addresses that they listen on where these are known.
+    /// The members, including this node, each with its listening address if that is known.
     pub members: watch::Receiver<BTreeMap<String, Option<IpAddr>>>,
-    /// The addresses that this node's proxy has programmed; `None` inside until its first pass is over. `None` outside: there
-    /// is no proxy of ours.
+    /// The addresses that this node's proxy has programmed. The inner `None`: its first pass is not over yet. The outer `None`:
+    /// our proxy does not run on this node.
     pub programmed: Option<watch::Receiver<Option<BTreeSet<IpAddr>>>>,
-    /// Payloads of the node for other members, at most [`crate::message::MAX_OPAQUE`] bytes; may be lost.
+    /// Payloads of the node for other members, at most [`crate::message::MAX_OPAQUE`] bytes. They may be lost.
     pub opaque_out: mpsc::Receiver<(NodeName, Vec<u8>)>,
     /// Payloads from other members.
     pub opaque_in: mpsc::Sender<(NodeName, Vec<u8>)>,

@@ -1,5 +1,5 @@
-//! What the node says and answers on the LAN. ARP only: neighbour discovery (RFC 4861) is not spoken, so IPv6 addresses are
-//! not announced; `link::choose` finds no interface for them.
+//! What the node sends and answers on the LAN. ARP only: neighbour discovery (RFC 4861) is not implemented, so IPv6 addresses are
+//! not announced. `link::choose` finds no interface for them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,7 +13,7 @@ use crate::frame::arp::Arp;
 use crate::state::Dirty;
 
 impl Node {
-    /// An ARP frame: a question is answered if the machine lets us, a foreign claim to our address is noted.
+    /// Handles an ARP frame: answers a request if the machine allows it, and records a foreign claim to our address.
     pub(super) fn arp(&mut self, heard: HeardArp) {
         let (interface, arp) = match heard {
             HeardArp::Frame(interface, arp) => (interface, arp),
@@ -56,12 +56,12 @@ impl Node {
         tracing::debug!(interface, "an ARP frame was not sent: {e}");
     }
 
-    /// Brings what is announced, and where, in line with the machine and the interfaces.
+    /// Adjusts what is announced, and where, to the machine and the interfaces.
     pub(super) fn announce(&mut self) {
         let now = super::clock().now;
         let place = |address: &IpAddr| match self.desired.get(address) {
             Some(Ok(interfaces)) => interfaces.clone(),
-            // Not eligible any more, but answering until the successor speaks: where it answered before.
+            // No longer eligible, but it answers where it did before, until the successor speaks.
             _ => self.announced.get(address).cloned().unwrap_or_default(),
         };
         let then: Announced = self
@@ -111,7 +111,7 @@ impl Node {
             due.push(defence.place);
         }
         for (address, interface) in due {
-            // A loop that was paused speaks for nothing before it has synchronised again.
+            // A loop that was paused announces nothing until it has synchronised again.
             if !self.machine.may_answer(&IpAddr::V4(address), now) {
                 continue;
             }
@@ -127,8 +127,8 @@ impl Node {
         places(&self.announced)
     }
 
-    /// Addresses on the interfaces that were left to the kernel and that another node announces now, with the interface. They
-    /// are looked for where something changed: an owner, an address of an interface, a Service.
+    /// Addresses that were left to the kernel and that another node announces now, each with its interface. They are searched for
+    /// when an owner, an address of an interface or a Service changed.
     pub(super) fn leftovers(&self) -> Vec<(Ipv4Addr, u32)> {
         if !(self.changed && self.config.leave_addresses && self.machine.is_settled()) {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! The sockets of the node: those on the LAN and the one between the members, and what the members say.
+//! The node's sockets: those on the LAN and the one between the members. Also handles what the members send.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,7 +13,7 @@ use crate::wire::session::Sessions;
 use crate::wire::transport::{Heard, Transport};
 
 impl Node {
-    /// Opens what is not open; what can't be opened is a problem that `status` shows.
+    /// Opens the sockets that are not open. Failures become problems that `status` shows.
     pub(super) fn open_sockets(&mut self) {
         let before = self.sockets.interfaces();
         let mut problems = self.sockets.sync(&self.links, &self.config.exclude);
@@ -57,7 +57,7 @@ impl Node {
         }
     }
 
-    /// Binds the member socket, anew where this node's address changed, and tells it who the members are.
+    /// Binds the member socket, again if this node's address changed, and gives it the list of members.
     pub(super) fn open_transport(&mut self) {
         let at = self
             .members
@@ -85,7 +85,7 @@ impl Node {
         }
     }
 
-    /// What the members' socket brought; a payload is for the caller.
+    /// Handles what arrived on the members' socket. A payload is returned to the caller.
     pub(super) fn heard(&mut self, heard: Heard) -> Option<(NodeName, Vec<u8>)> {
         match heard {
             Heard::Message(from, message) => {
@@ -109,14 +109,14 @@ impl Node {
         None
     }
 
-    /// A payload for another member.
+    /// Sends a payload to another member.
     pub(super) fn opaque(&mut self, to: NodeName, payload: Vec<u8>) {
         if let Some(transport) = &mut self.transport {
             transport.send(&to, &Message::Opaque(payload));
         }
     }
 
-    /// A node's kernel answered.
+    /// Handles an answer of a node's kernel.
     pub(super) fn pinged(&mut self, ip: IpAddr) {
         let of = |(name, at): (&NodeName, &Option<IpAddr>)| (*at == Some(ip)).then(|| name.clone());
         if let Some(name) = self.members.iter().find_map(of) {

@@ -1,9 +1,9 @@
 //! The speaker's loop: one task that owns the machine, the sockets and the view of the objects.
 //!
-//! Everything that happens is an event for the machine. The receive queue is emptied before a tick lets it decide, and every
-//! ARP question is put to [`may_answer`](crate::machine::Machine::may_answer) with the clock of that moment (`CLOCK_BOOTTIME`, which also runs while the
-//! host is suspended), so a process that was stopped answers nothing when it wakes. What anybody may send (ARP, datagrams) is
-//! taken in bursts, and every other event has its turn between two of them.
+//! Everything that happens becomes an event for the machine. The loop empties the receive queue before a tick lets the machine
+//! decide. For every ARP request it asks [`may_answer`](crate::machine::Machine::may_answer) with the clock of that moment
+//! (`CLOCK_BOOTTIME`, which also runs while the host is suspended). So a process that was stopped answers nothing when it wakes.
+//! Input that anybody can send (ARP, datagrams) is taken in bursts, and every other event gets its turn between two bursts.
 
 mod complaint;
 mod config;
@@ -28,11 +28,11 @@ use crate::machine::{Clock, Event};
 use crate::wire::transport::Transport;
 use node::Node;
 
-/// Sockets that could not be opened are tried again this often; addresses and interfaces may still appear.
+/// How often to retry sockets that could not be opened: addresses and interfaces may still appear.
 const RETRY: Duration = Duration::from_secs(1);
-/// Status follows changes at this distance.
+/// The shortest interval between two status updates.
 const PUBLISH: Duration = Duration::from_millis(50);
-/// Most events taken from one queue before the others have their turn.
+/// The most events taken from one queue before the others get their turn.
 const BURST: usize = 1024;
 
 /// Why the speaker ended.
@@ -41,12 +41,12 @@ pub enum RunError {
     /// The kernel's interfaces can't be read.
     #[error("the speaker cannot follow the network interfaces: {0}")]
     Links(io::Error),
-    /// No random numbers, no clock.
+    /// Random numbers or the clock are not available.
     #[error("the speaker cannot start: {0}")]
     Start(io::Error),
 }
 
-/// Now, on both clocks.
+/// The current time on both clocks.
 pub fn clock() -> Clock {
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .map(Duration::from)
@@ -58,8 +58,8 @@ pub fn clock() -> Clock {
     }
 }
 
-/// Runs until it is told to stop, or until the source of batches ends. Needs CAP_NET_RAW to announce anything: without it the
-/// snapshot says so, and the node takes part as one that can't announce.
+/// Runs until it is asked to stop, or until the source of batches ends. Announcing needs CAP_NET_RAW. Without it the snapshot
+/// says so, and the node takes part as one that can't announce.
 pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
     let (mut monitor, links) = Monitor::start().await.map_err(RunError::Links)?;
     let (heard_arp, mut arp) = mpsc::channel(BURST);
@@ -109,7 +109,7 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
                 wake = wake.min(published + PUBLISH);
             }
         }
-        // In no order of rank: a flood on one socket must not keep the others from their turn.
+        // In random order: a flood on one socket must not block the others.
         tokio::select! {
             () = stopped(&mut wiring.stop) => break,
             Some(heard) = arp.recv() => {
@@ -132,7 +132,7 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
             Ok(()) = wiring.members.changed() => node.known(&wiring.members.borrow_and_update()),
             alive = programmed(&mut wiring.programmed), if proxy_reports => {
                 refresh_programmed = true;
-                // Without a proxy nothing more will be programmed, but what is stays in the kernel.
+                // Without a proxy nothing more gets programmed, but the programmed state stays in the kernel.
                 proxy_reports = alive;
             }
             Some((to, payload)) = wiring.opaque_out.recv() => {
@@ -165,13 +165,13 @@ fn drain(node: &mut Node, opaque: &mpsc::Sender<(crate::message::NodeName, Vec<u
             return;
         };
         if let Some(payload) = node.heard(heard) {
-            // A full queue loses it, as the network may: the agreement repeats.
+            // A full queue loses the payload, like the network may: the agreement repeats it.
             let _ = opaque.try_send(payload);
         }
     }
 }
 
-/// Leaves the addresses to the kernel, then says goodbye: in this order nobody is told before the kernel answers.
+/// Leaves the addresses to the kernel, then says goodbye. In this order no node learns of the stop before the kernel answers.
 async fn stop(node: &mut Node, monitor: &Monitor) {
     if node.config.leave_addresses {
         let hold = node.config.timers.hold;
@@ -185,7 +185,7 @@ async fn stop(node: &mut Node, monitor: &Monitor) {
 }
 
 async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is a stop too.
+    // An error means that the sender is gone, which also means stop.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -206,7 +206,7 @@ async fn pinged(ping: Option<&KernelPing>) -> Option<std::net::IpAddr> {
 type Programmed =
     Option<tokio::sync::watch::Receiver<Option<std::collections::BTreeSet<std::net::IpAddr>>>>;
 
-/// Waits for a change; false when the proxy is gone.
+/// Waits for a change. Returns false when the proxy is gone.
 async fn programmed(watch: &mut Programmed) -> bool {
     match watch {
         Some(watch) => watch.changed().await.is_ok(),

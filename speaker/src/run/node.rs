@@ -1,4 +1,4 @@
-//! Everything that the loop owns, and what each kind of event does to it.
+//! Everything that the loop owns, and how each kind of event changes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -42,14 +42,14 @@ pub(super) struct Node {
     pub(super) conflicts: Conflicts,
     pub(super) neighbours: Neighbours,
     pub(super) complaints: Complaints,
-    /// The last complaint about somebody's datagrams, and when.
+    /// The last complaint about dropped datagrams, and its time.
     pub(super) deaf_to: Option<(Problem, Duration)>,
     pub(super) counters: Counters,
     pub(super) problems: Vec<Problem>,
     pub(super) transport: Option<Transport>,
     pub(super) ping: Option<KernelPing>,
     pub(super) changed: bool,
-    /// What this node was last seen to need, for the log.
+    /// The multiplier that was last logged.
     multiplier: u8,
     pub(super) bound: Option<SocketAddr>,
     pub(super) sockets: Sockets,
@@ -107,7 +107,7 @@ impl Node {
         })
     }
 
-    /// Objects changed.
+    /// Handles changed objects.
     pub(super) fn batch(&mut self, batch: Batch) {
         let generation = self.state.generation();
         for change in batch.changes {
@@ -119,7 +119,7 @@ impl Node {
         }
     }
 
-    /// The members are others, or elsewhere. This node is always one of them.
+    /// The list of members or their addresses changed. This node is always a member.
     pub(super) fn known(&mut self, members: &BTreeMap<String, Option<IpAddr>>) {
         let named = members.iter();
         let mut members: BTreeMap<NodeName, Option<IpAddr>> = named
@@ -134,7 +134,7 @@ impl Node {
         }
     }
 
-    /// The proxy reports; `None` outside: there is none.
+    /// The proxy's report. The outer `None`: there is no proxy of ours.
     pub(super) fn programmed(&mut self, programmed: Option<Option<BTreeSet<IpAddr>>>) {
         let of = |p: &Option<Option<BTreeSet<IpAddr>>>| p.clone().flatten().unwrap_or_default();
         let (old, new) = (of(&self.programmed), of(&programmed));
@@ -148,8 +148,8 @@ impl Node {
         self.programmed = programmed;
     }
 
-    /// An interface changed. The addresses of those that are not announced on say nothing here, and the proxy's dummy has
-    /// one for every Service.
+    /// An interface changed. Addresses on interfaces that are not used for announcements don't matter here, and the proxy's dummy
+    /// has one for every Service.
     pub(super) fn link(&mut self, change: LinkChange) {
         let matters = match &change {
             LinkChange::Link(_) | LinkChange::LinkGone(_) | LinkChange::All(_) => true,
@@ -164,7 +164,7 @@ impl Node {
         }
     }
 
-    /// Gives the machine an event and does what it wants.
+    /// Passes an event to the machine and carries out its actions.
     pub(super) fn event(&mut self, event: Event) {
         let mut actions = std::mem::take(&mut self.actions);
         let settled = self.machine.is_settled();
@@ -208,7 +208,7 @@ impl Node {
         self.say_how_slow();
     }
 
-    /// One line in the log when this node begins to be late often, gets worse or better, and when that is over.
+    /// Logs one line when this node starts to be late often, when that gets worse or better, and when it is over.
     fn say_how_slow(&mut self) {
         if std::mem::replace(&mut self.multiplier, self.machine.multiplier())
             == self.machine.multiplier()
@@ -234,7 +234,7 @@ impl Node {
         })
     }
 
-    /// Decides again on what changed, and lets the machine decide where it is time.
+    /// Recomputes what changed, and lets the machine decide if that is due.
     pub(super) fn decide(&mut self) {
         self.eligibility();
         let now = super::clock().now;
@@ -267,7 +267,7 @@ impl Node {
         refresh(&mut self.desired, &self.state, around, dirty);
         self.changed = true;
         self.announce();
-        // The machine is told nothing before the proxy's first pass is over.
+        // The machine gets no eligibility before the proxy's first pass is over.
         if self.programmed.as_ref().is_none_or(Option::is_some) {
             let may = self
                 .desired
@@ -279,14 +279,14 @@ impl Node {
         }
     }
 
-    /// Notes how late the loop is that wanted to be awake at this time.
+    /// Records how late the loop is, given the time at which it was due to wake.
     pub(super) fn woke(&mut self, wanted: Duration) {
         let late = super::clock().now.saturating_sub(wanted).as_micros();
         let late = u64::try_from(late).unwrap_or(u64::MAX);
         self.counters.latest = self.counters.latest.max(late);
     }
 
-    /// When [`Node::decide`] has something to do.
+    /// When [`Node::decide`] has work to do.
     pub(super) fn next_wakeup(&self) -> Duration {
         let others = [self.schedule.next(), self.conflicts.next()];
         others
@@ -305,7 +305,7 @@ mod tests {
     use crate::link::{Link, LinkAddress};
     use crate::wire::key::Key;
 
-    /// No interface of this machine: nothing can be opened on it.
+    /// Not an interface of this machine, so nothing can be opened on it.
     const NONE: u32 = 1 << 30;
 
     fn interface(index: u32, name: &str) -> LinkChange {

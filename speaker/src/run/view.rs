@@ -23,7 +23,7 @@ impl From<message::Status> for Status {
     }
 }
 
-/// A complaint about datagrams, made once a minute at most, stands in the status for so long.
+/// How long a complaint about datagrams stays in the status. It is made at most once a minute.
 const STANDS: Duration = Duration::from_secs(120);
 
 impl Node {

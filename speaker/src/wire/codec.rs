@@ -1,10 +1,10 @@
-//! Numbers, addresses and names as bytes, big-endian, with every read bounded by what is there.
+//! Numbers, addresses and names as big-endian bytes. No read goes beyond the end of the buffer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::message::{MAX_NAME, NodeName};
 
-/// Why bytes are no message.
+/// Why bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// It ends too early.
@@ -13,10 +13,10 @@ pub enum DecodeError {
     /// Bytes follow its end.
     #[error("bytes follow the end of the message")]
     Long,
-    /// A kind, tag or index that this version does not know.
+    /// It has a kind, tag or index that this version does not know.
     #[error("{0} is unknown")]
     Unknown(&'static str),
-    /// A list or number is larger than the protocol allows.
+    /// A list or number exceeds the limits of the protocol.
     #[error("{0} is out of bounds")]
     Bounds(&'static str),
 }
@@ -24,7 +24,7 @@ pub enum DecodeError {
 /// Why a message can't be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// It exceeds a bound of the protocol.
+    /// It exceeds a limit of the protocol.
     #[error("{0} is out of bounds")]
     Bounds(&'static str),
 }
@@ -138,8 +138,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list whose items take at least `least` octets each: a count that the rest can't hold is refused before anything is
-    /// reserved for it.
+    /// A list whose items take at least `least` octets each. If the rest of the buffer can't hold the count, it is refused before
+    /// any memory is reserved.
     pub fn list<T>(
         &mut self,
         least: usize,
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
         self.list(5, Self::address)
     }
 
-    /// Refuses what follows the end.
+    /// Refuses bytes after the end.
     pub fn end(self) -> Result<(), DecodeError> {
         if self.0.is_empty() {
             Ok(())

@@ -1,4 +1,4 @@
-//! The shared key of a cluster, derived from a key file that all nodes have the same copy of.
+//! The shared key of a cluster, derived from a key file that is identical on all nodes.
 
 use std::fmt;
 use std::fs::File;
@@ -10,16 +10,16 @@ use sha2::{Digest, Sha256};
 /// A key file has at least this many bytes (a base64 line of 16 random bytes has 24).
 pub const SHORTEST: usize = 16;
 
-/// A larger file is not a key: it is not read on.
+/// A larger file is not a key and is not read further.
 const LONGEST: u64 = 4096;
 
-/// Keeps keys apart that are derived from one file for different uses.
+/// Separates keys that are derived from one file for different uses.
 const LABEL: &[u8] = b"ferrolb members v1\0";
 
-/// Why there is no key.
+/// Why the key could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file is not there.
+    /// The file does not exist.
     #[error(
         "key file {0} does not exist: make one with `head -c 32 /dev/urandom | base64 > {0}; chmod 600 {0}` and copy it to all nodes"
     )]
@@ -32,7 +32,7 @@ pub enum KeyError {
         "key file {0} holds {1} bytes: at least {SHORTEST} are needed, 32 random ones are best"
     )]
     Short(PathBuf, usize),
-    /// The file is too long to be meant.
+    /// The file is too long to be a key.
     #[error("key file {0} holds more than {LONGEST} bytes: it is not a key")]
     Long(PathBuf),
 }
@@ -59,7 +59,8 @@ impl Key {
         )
     }
 
-    /// Reads a key file. White space at its end is no part of the key: editors and `echo` add a newline on one node only.
+    /// Reads a key file. White space at its end is not part of the key, because editors and `echo` may add a newline on one node
+    /// only.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let named = |e: io::Error| match e.kind() {
             io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
@@ -79,7 +80,7 @@ impl Key {
         Ok(Self::derive(secret))
     }
 
-    /// A key that nobody else has, for a node that is alone.
+    /// A key that no other node has, for a node that is alone.
     pub fn random() -> io::Result<Self> {
         random::<32>().map(Self)
     }
@@ -89,14 +90,14 @@ impl Key {
     }
 }
 
-/// Random octets of the kernel.
+/// Random octets from the kernel.
 pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut octets = [0; N];
     File::open("/dev/urandom")?.read_exact(&mut octets)?;
     Ok(octets)
 }
 
-/// A random number of the kernel.
+/// A random number from the kernel.
 pub fn random_u64() -> io::Result<u64> {
     random().map(u64::from_be_bytes)
 }

@@ -1,7 +1,7 @@
-//! The encoding of [`Message`]: one octet of kind, then the fields in order.
+//! The encoding of [`Message`]: one octet for the kind, then the fields in order.
 //!
-//! Decoding refuses what exceeds the bounds of [`crate::message`]. The version is in the header of the datagram. A `State` has
-//! a module of its own, `state`.
+//! Decoding refuses anything that exceeds the limits of [`crate::message`]. The version is in the header of the datagram. `State`
+//! has its own module, `state`.
 
 use super::codec::{DecodeError, EncodeError, Reader, Writer};
 use super::state::{decode_state, encode_state};
@@ -76,7 +76,7 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, EncodeError> {
     Ok(w.0)
 }
 
-/// The message that these bytes are, all of them.
+/// Decodes a message that fills all of these bytes.
 pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
     let mut r = Reader(bytes);
     let message = match r.u8()? {

@@ -1,5 +1,5 @@
-//! What nodes say to each other as bytes: `codec`, `message` and `state` encode, `key` and `seal` protect, `session` keeps out what is
-//! old, `transport` moves the datagrams. What the messages mean is none of its business.
+//! The wire format of the messages between nodes. `codec`, `message` and `state` encode, `key` and `seal` protect, `session`
+//! rejects old datagrams, and `transport` sends and receives. The meaning of the messages is not handled here.
 
 pub mod codec;
 pub mod key;

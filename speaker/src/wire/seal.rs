@@ -3,13 +3,13 @@
 //! | octets | what |
 //! |---|---|
 //! | 3 + 1 | magic `flb`, version in the upper and kind in the lower half of the fourth |
-//! | 8 | who sent it: start of SHA-256 of its name |
+//! | 8 | sender: start of SHA-256 of its name |
 //! | 8 | boot of the sender: random, drawn when its process starts |
 //! | 8 | counter: rises with every datagram of that boot |
 //! | n + 16 | ciphertext and tag |
 //!
-//! The nonce is boot, counter and sender, so none is ever used twice. Authenticated with it: the header and both names, so
-//! that a packet can't be passed off as another member's or sent on to a third. What is old is `session`'s concern.
+//! The nonce is boot, counter and sender, so no nonce is ever used twice. The header and both names are authenticated too, so a
+//! packet can't be passed off as another member's or forwarded to a third. Rejecting old datagrams is the task of `session`.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -41,11 +41,11 @@ pub enum Kind {
 pub struct Header {
     /// What it is for.
     pub kind: Kind,
-    /// [`sender_id`] of who sent it.
+    /// The sender's [`sender_id`].
     pub sender: u64,
-    /// Which process of the sender.
+    /// The process of the sender.
     pub boot: u64,
-    /// Which datagram of that process.
+    /// The datagram of that process.
     pub counter: u64,
 }
 
@@ -66,7 +66,7 @@ impl Header {
         w.0
     }
 
-    /// Reads the header of a datagram; `None` where it is not one of this version.
+    /// Reads the header of a datagram. `None` if it is not a datagram of this version.
     pub fn read(datagram: &[u8]) -> Option<Self> {
         if datagram.len() > LARGEST {
             return None;
@@ -120,12 +120,12 @@ impl std::fmt::Debug for Cipher {
 }
 
 impl Cipher {
-    /// With the cluster's key.
+    /// A cipher with the cluster's key.
     pub fn new(key: &Key) -> Self {
         Self(XChaCha20Poly1305::new(key.bytes().into()))
     }
 
-    /// The datagram; `None` where it would be too large.
+    /// The sealed datagram. `None` if it would be too large.
     pub fn seal(
         &self,
         header: &Header,
@@ -149,7 +149,7 @@ impl Cipher {
         (datagram.len() <= LARGEST).then_some(datagram)
     }
 
-    /// The plain text of a datagram with this header; `None` where it is not authentic.
+    /// The plain text of a datagram with this header. `None` if it is not authentic.
     pub fn open(
         &self,
         header: &Header,

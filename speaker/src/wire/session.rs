@@ -1,14 +1,16 @@
-//! Keeps recordings out: a datagram counts only if its sender has answered this process's challenge, and only once.
+//! Rejects recordings: a datagram counts only once, and only if its sender has answered this process's challenge.
 //!
-//! Each receiver gives each sender a random *token*, in a challenge. Every message carries the token that its receiver gave;
-//! within it, a window over the sender's counter refuses repetitions. So a datagram from before the receiver's start, or
-//! from an earlier process of the sender, is worth nothing, without clocks and without anything to remember over a restart:
-//! whatever comes with another token or from another boot is answered by a challenge. A challenge names the datagram that
-//! caused it; a sender accepts it only for a datagram that it sent itself a moment ago and later than the one before, so
-//! challenges can't be replayed: an old token, put in force again, would make the sender mute.
+//! Each receiver sends each sender a random *token* in a challenge. Every message carries the token from its receiver. Within
+//! that token, a window over the sender's counter rejects repetitions. A datagram with another token or from another boot is
+//! answered with a challenge. So datagrams from before the receiver's start, or from an earlier process of the sender, are
+//! worthless. This needs no clocks and no state that survives a restart.
 //!
-//! Messages before the first challenge wait (the last [`PENDING`] of them) and follow it. A start costs one round trip.
-//! Pure: the table holds known members only, and `now` bounds how often one of them is challenged.
+//! A challenge names the datagram that caused it. A sender accepts it only for a datagram that it sent itself a moment ago, and
+//! that is later than the previous one. So challenges can't be replayed: an old token, put back in force, would make the sender
+//! mute.
+//!
+//! Messages before the first challenge wait for it (the last [`PENDING`] of them) and are sent after it. A start costs one round
+//! trip. Pure: the table holds known members only, and `now` limits how often each is challenged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -23,9 +25,9 @@ use crate::message::{Message, NodeName};
 
 /// How many messages wait for a challenge.
 pub const PENDING: usize = 8;
-/// At most one challenge to a member in this time.
+/// The shortest interval between two challenges to a member.
 const CHALLENGE_GAP: Duration = Duration::from_millis(20);
-/// A challenge must name one of our last datagrams.
+/// A challenge must name one of our most recent datagrams.
 const RECENT: u64 = 4096;
 
 /// Why a datagram was dropped.
@@ -53,12 +55,12 @@ pub enum Rejected {
     Unproven,
 }
 
-/// What a datagram led to.
+/// The result of a datagram.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// Its sender and its message, or why there is none; `None` for a challenge that was accepted.
+    /// Its sender and its message, or the reason for rejecting it. `None` for an accepted challenge.
     pub message: Option<Result<(NodeName, Message), Rejected>>,
-    /// To be sent to that member at once: a challenge, or what waited for one.
+    /// What to send to that member at once: a challenge, or the messages that waited for one.
     pub replies: Option<(NodeName, Vec<Vec<u8>>)>,
 }
 
@@ -70,7 +72,7 @@ struct Window {
 }
 
 impl Window {
-    /// True where this counter is new.
+    /// Returns true if this counter is new.
     fn accept(&mut self, counter: u64) -> bool {
         if counter > self.highest {
             let by = counter - self.highest;
@@ -90,19 +92,19 @@ impl Window {
 
 #[derive(Debug, Default)]
 struct Peer {
-    /// What it gave us, to be put into what we send.
+    /// The token from this member, for the messages that we send it.
     token: Option<u64>,
-    /// Which datagram of ours its last challenge named.
+    /// The datagram of ours that its last challenge named.
     proved: u64,
     pending: VecDeque<Vec<u8>>,
-    /// From which boot, with which token of ours, it speaks.
+    /// Its current boot and our token that it uses.
     session: Option<(u64, u64, Window)>,
-    /// A token that we gave and that it has not used yet.
+    /// A token that we sent and that it has not used yet.
     offered: Option<u64>,
     challenged: Option<Duration>,
 }
 
-/// The conversations with all members.
+/// The sessions with all members.
 #[derive(Debug)]
 pub struct Sessions {
     me: NodeName,
@@ -110,7 +112,7 @@ pub struct Sessions {
     cipher: Cipher,
     boot: u64,
     counter: u64,
-    /// Source of tokens: a hash over a secret seed, which nobody can foretell.
+    /// The source of tokens: a hash over a secret seed, which nobody can predict.
     seed: [u8; 32],
     drawn: u64,
     peers: BTreeMap<NodeName, Peer>,
@@ -136,7 +138,7 @@ impl Sessions {
         sessions
     }
 
-    /// The members that may speak, this node among them or not.
+    /// The members that may send, with or without this node.
     pub fn set_members(&mut self, members: &BTreeSet<NodeName>) {
         self.peers.retain(|name, _| members.contains(name));
         for name in members.iter().filter(|n| **n != self.me) {
@@ -149,7 +151,7 @@ impl Sessions {
             .collect();
     }
 
-    /// The datagram that takes a message to a member; `None` where it has to wait for its challenge, is too large, or the
+    /// The datagram that carries a message to a member. `None` if it must wait for the member's challenge, is too large, or the
     /// member is not known.
     pub fn seal(&mut self, to: &NodeName, message: &Message) -> Option<Vec<u8>> {
         let encoded = match encode(message) {
@@ -167,13 +169,13 @@ impl Sessions {
                     peer.pending.pop_front();
                 }
                 peer.pending.push_back(encoded);
-                // Something must cause a challenge: an empty message with no token.
+                // Only a datagram can cause a challenge, so this sends an empty message without a token.
                 self.data(to, 0, &[])
             }
         }
     }
 
-    /// Takes a datagram from the network.
+    /// Handles a datagram from the network.
     pub fn open(&mut self, datagram: &[u8], now: Duration) -> Opened {
         let rejected = |why| Opened {
             message: Some(Err(why)),
@@ -236,7 +238,7 @@ impl Sessions {
         }
     }
 
-    /// Asks a sender to prove itself.
+    /// Challenges a sender to prove itself.
     fn challenge(&mut self, from: NodeName, header: &Header, now: Duration) -> Opened {
         let fresh = self.draw();
         let mut opened = Opened {
@@ -263,7 +265,7 @@ impl Sessions {
         opened
     }
 
-    /// A member asks us to prove ourselves.
+    /// Handles a challenge from a member.
     fn challenged(&mut self, from: NodeName, plain: &[u8]) -> Opened {
         let rejected = |why| Opened {
             message: Some(Err(why)),
@@ -315,7 +317,7 @@ impl Sessions {
         self.cipher.seal(&header, &self.me, to, plain)
     }
 
-    /// A number that nobody can foretell, and never 0, which stands for "no token".
+    /// An unpredictable number. It is never 0, which stands for "no token".
     fn draw(&mut self) -> u64 {
         use sha2::{Digest, Sha256};
         self.drawn += 1;

@@ -1,6 +1,6 @@
-//! The encoding of a [`State`]: a table of names that its entries refer to by one octet, then the lists.
+//! The encoding of a [`State`]: a table of names, to which the entries refer by one octet, then the lists.
 //!
-//! [`State::size`] is an upper bound of it; decoding refuses what exceeds the bounds of [`crate::message`].
+//! [`State::size`] is an upper bound of its size. Decoding refuses anything that exceeds the limits of [`crate::message`].
 
 use std::collections::BTreeMap;
 

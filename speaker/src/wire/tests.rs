@@ -256,7 +256,7 @@ fn pair() -> [Sessions; 2] {
     [sessions("a", b"secret", 1), sessions("b", b"secret", 2)]
 }
 
-/// Lets `a` answer the challenge of `b`.
+/// Lets `a` answer the challenge from `b`.
 fn acquaint(a: &mut Sessions, b: &mut Sessions) {
     let first = a.seal(&"b".into(), &Message::Ping).unwrap();
     let (_, challenge) = b.open(&first, T).replies.unwrap();
@@ -474,7 +474,7 @@ async fn over_loopback_messages_arrive_and_a_closed_port_names_its_member() {
     };
     let mut a = open("a", ips[0], 1);
     let mut b = open("b", ips[1], 2);
-    // Nobody listens at c: its kernel refuses, and the message for b is not lost to that error.
+    // Nobody listens at c, so its kernel refuses. That error must not lose the message for b.
     a.send(&"c".into(), &Message::Ping);
     a.send(&"b".into(), &Message::Ping);
     assert_eq!(hear(&mut a).await, Heard::Refused("c".into()));
@@ -513,7 +513,7 @@ async fn what_waits_in_the_socket_is_read_although_the_runtime_has_not_looked_ye
         t
     };
     let (mut a, mut b) = (open("a", ips[0], 1), open("b", ips[1], 2));
-    // No await from here on, so the runtime has no turn: over loopback a datagram is there once it is sent.
+    // There is no await from here on, so the runtime gets no turn. Over loopback, a datagram has arrived as soon as it is sent.
     a.send(&"b".into(), &Message::Ping);
     assert_eq!(
         b.receive(T),

@@ -1,7 +1,7 @@
 //! The UDP socket between the members.
 //!
-//! One unconnected socket, bound to this node's member address, with `IP_RECVERR` (ip(7)): when a member's kernel says "port
-//! unreachable", the socket's error queue holds the destination that refused, so it is known *which* agent is not there.
+//! One unconnected socket, bound to this node's member address, with `IP_RECVERR` (ip(7)). When a member's kernel answers "port
+//! unreachable", the socket's error queue holds the destination that refused. That shows *which* agent is not running.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSliceMut};
@@ -19,27 +19,27 @@ use super::seal::LARGEST;
 use super::session::{Rejected, Sessions};
 use crate::message::{Message, NodeName};
 
-/// The default port: MetalLB's memberlist has 7946, and both may run side by side during a migration.
+/// The default port. MetalLB's memberlist uses 7946, and both may run side by side during a migration.
 pub const PORT: u16 = 7947;
 
-/// What the network brought.
+/// An event from the network.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// A message of a member.
+    /// A message from a member.
     Message(NodeName, Message),
-    /// The kernel of this member's node says that nobody listens there.
+    /// The kernel of this member's node reports that nobody listens there.
     Refused(NodeName),
     /// A datagram from this address was dropped.
     Dropped(IpAddr, Rejected),
 }
 
-/// Why there is no socket.
+/// Why the socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen for members on UDP {at}: {error}")]
 pub struct BindError {
     /// Address and port.
     pub at: SocketAddr,
-    /// What the kernel said.
+    /// The kernel's error.
     pub error: io::Error,
 }
 
@@ -74,7 +74,7 @@ impl Transport {
         })
     }
 
-    /// Who the members are, and where they listen.
+    /// Sets the members and their listening addresses.
     pub fn set_members(&mut self, members: &BTreeMap<NodeName, Option<IpAddr>>, port: u16) {
         self.sessions
             .set_members(&members.keys().cloned().collect::<BTreeSet<_>>());
@@ -89,7 +89,8 @@ impl Transport {
         self.names = known().map(|(name, ip)| (ip, name)).collect();
     }
 
-    /// Sends a message, now or when the member has sent its challenge. What the network can't take is lost, as on the way.
+    /// Sends a message now, or when the member has sent its challenge. What the network can't take is lost, like a packet on the
+    /// way.
     pub fn send(&mut self, to: &NodeName, message: &Message) {
         if let Some(datagram) = self.sessions.seal(to, message) {
             self.put(to, &datagram);
@@ -100,9 +101,9 @@ impl Transport {
         let Some(at) = self.addresses.get(to) else {
             return;
         };
-        // An error that the socket still holds for another destination is returned here first, and then it is gone.
+        // If the socket still holds an error for another destination, the call returns it first and clears it.
         for _ in 0..2 {
-            // Not through the runtime's readiness, which a new socket does not have before the first wait.
+            // Does not use the runtime's readiness, because a new socket has none before the first wait.
             let destination = SockaddrStorage::from(*at);
             match sendto(
                 self.socket.as_raw_fd(),
@@ -128,7 +129,7 @@ impl Transport {
             .map(|_| ())
     }
 
-    /// The next thing that waits in the socket, without waiting for it. `now` is the caller's steady clock.
+    /// Reads the next event from the socket without waiting. `now` is the caller's steady clock.
     pub fn receive(&mut self, now: Duration) -> Option<Heard> {
         loop {
             if let Some(name) = self.refused() {
@@ -148,15 +149,15 @@ impl Transport {
                         None => {}
                     }
                 }
-                // The pending error of the socket: the queue, which is read above, says whose it is.
+                // The pending error of the socket. The error queue, read above, says whose it is.
                 Err(e) if e.kind() != io::ErrorKind::WouldBlock => {}
                 Err(_) => return None,
             }
         }
     }
 
-    /// A datagram from the socket itself. The runtime may not have looked at it since the process was stopped, and then it says
-    /// that nothing is there: but whoever woke must read all that waits before it answers for anything.
+    /// Reads a datagram from the socket itself. If the process was stopped, the runtime may not have polled the socket since and
+    /// reports nothing to read. But a process that wakes must read everything that waits before it answers for anything.
     fn read(&mut self) -> io::Result<(usize, SocketAddr)> {
         match self.socket.try_recv_from(&mut self.buffer) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -190,7 +191,7 @@ impl Transport {
     }
 }
 
-/// Whose port was unreachable; `None` for other errors.
+/// The destination whose port was unreachable. `None` for other errors.
 fn read_error(socket: &UdpSocket) -> io::Result<Option<IpAddr>> {
     let mut payload = [0u8; 64];
     let mut iov = [IoSliceMut::new(&mut payload)];
@@ -204,7 +205,7 @@ fn read_error(socket: &UdpSocket) -> io::Result<Option<IpAddr>> {
         }
         _ => false,
     });
-    // The name of a message from the error queue is the destination that the datagram had.
+    // The name of a message in the error queue is the destination of the original datagram.
     let to = message.address.and_then(|a| {
         a.as_sockaddr_in()
             .map(|a| IpAddr::from(a.ip()))

@@ -1,5 +1,5 @@
-//! Who is known: nodes that are known and absent, lists that change in mid-run, clusters that grow from one node, a node
-//! whose link flaps, and numbers that nobody could outdo.
+//! Membership: nodes that are known but absent, lists that change during the run, clusters that grow from one node, a node whose
+//! link flaps, and numbers that nobody could exceed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,12 +12,12 @@ use super::sim::net::Net;
 use super::sim::{World, ms};
 use super::{Times, seeds, victim};
 
-/// `absent` nodes that never run, with the first names, and three that do.
+/// `absent` nodes that never run and whose names sort first, and three that run.
 fn beside_absent_nodes(absent: usize, seed: u64) -> World {
     let n = absent + 3;
     let mut world = World::new(n, 9, Net::Quiet, seed);
     for i in 0..absent {
-        // With its kernel up it refuses, else it is silent.
+        // With its kernel up it refuses, otherwise it is silent.
         world.nodes[i].up = seed.is_multiple_of(2);
     }
     for i in absent..n {
@@ -78,7 +78,7 @@ fn an_absent_node_that_starts_at_last_is_found_and_takes_nothing() {
 #[test]
 fn a_list_of_nodes_that_changes_in_mid_run_moves_nothing() {
     for seed in seeds(20) {
-        // Three run, and nodes 3 to 6 come and go as names only; one is known from the start.
+        // Three nodes run. Nodes 3 to 6 come and go as names only; one of them is known from the start.
         let mut world = World::new(7, 9, Net::Quiet, seed);
         for i in 0..3 {
             world.knows(i, 0..4);
@@ -138,7 +138,7 @@ fn a_member_that_is_removed_from_the_list_is_replaced_at_once_and_may_come_back(
     }
 }
 
-/// A cluster that grows from one node to `n`; each node hears of the next one within `lag`.
+/// A cluster that grows from one node to `n`. Each node learns of the next one within `lag`.
 fn grows(n: usize, lag: Duration, seed: u64) -> (World, BTreeMap<IpAddr, Vec<usize>>) {
     let mut world = World::new(n, 10, Net::Quiet, seed);
     world.knows(0, [0]);
@@ -212,10 +212,10 @@ fn flap(n: usize, base: u64) {
         groups[node] = 1;
         world.partition(&groups);
         if own_interface {
-            // Its own interface goes down: it sees that it can announce nothing.
+            // Its own interface goes down, so it sees that it can announce nothing.
             world.set_eligible(node, Default::default());
         }
-        // Of five, not all watch all: while the first is declared, the node does not know yet that it is alone.
+        // With five nodes, not all watch all: until the first one is declared dead, the node does not know that it is alone.
         let least = if n > 3 { ms(1000) } else { ms(200) };
         let down = least + world.rng.up_to(ms(4000));
         world.run(down);

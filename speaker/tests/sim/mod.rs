@@ -1,7 +1,7 @@
 //! A seeded network of machines with a virtual clock: loss, delay, reordering, crashes, restarts, pauses and partitions.
 //!
-//! What it does not model: encryption, frames on the LAN, a receive queue that overflows, processors that are busy. A
-//! message that arrives is handled at once, and a decision follows it by [`TURN`].
+//! It does not model encryption, frames on the LAN, a receive queue that overflows, or busy processors. A message is handled as
+//! soon as it arrives, and a decision follows after [`TURN`].
 
 pub(crate) mod net;
 
@@ -29,16 +29,16 @@ pub(crate) fn ms(n: u64) -> Duration {
 pub(crate) enum Agent {
     Running,
     Paused,
-    /// No process: the kernel of a node that is up refuses.
+    /// No process runs. The kernel of a node that is up refuses.
     Absent,
 }
 
 /// Where packets wait for a paused node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Queue {
-    /// In its socket: the kernel runs (`SIGSTOP`, a busy processor). They are there when it wakes.
+    /// In its socket: the kernel runs (`SIGSTOP`, a busy processor). The packets are there when it wakes.
     Socket,
-    /// In its host: the whole machine stands still (an overcommitted hypervisor). They trickle in when it wakes.
+    /// In its host: the whole machine stands still (an overcommitted hypervisor). The packets trickle in when it wakes.
     Host,
     /// Nowhere (suspend): they are lost.
     None,
@@ -48,15 +48,15 @@ pub(crate) struct Node {
     pub(crate) name: NodeName,
     pub(crate) up: bool,
     pub(crate) agent: Agent,
-    /// What becomes of packets that reach it while it is paused.
+    /// What happens to packets that reach it while it is paused.
     pub(crate) queue: Queue,
     pub(crate) machine: Option<Machine>,
     pub(crate) eligible: BTreeSet<IpAddr>,
-    /// What this node's agent or, in a hold, its kernel answers for.
+    /// The addresses for which this node's agent answers or, in a hold, its kernel.
     answers: BTreeSet<IpAddr>,
-    /// Those of them that only the kernel answers for, since a goodbye.
+    /// Those for which only the kernel answers, since a goodbye.
     held: BTreeSet<IpAddr>,
-    /// Bumped by crashes, so that what was under way for an earlier life is dropped.
+    /// Incremented by crashes, so that events for an earlier life are dropped.
     life: u64,
     inbox: Vec<Event>,
     wake: Duration,
@@ -123,9 +123,9 @@ pub(crate) struct World {
     /// Check at every step that a node reports each address whose announcer it sees change.
     pub(crate) reports: bool,
     seq: u64,
-    /// Whom each node knows of.
+    /// The nodes that each node knows.
     known: Vec<BTreeSet<NodeName>>,
-    /// How often each node's address changed, and which of its addresses each node sends to.
+    /// How often each node's address changed, and which of its addresses each other node sends to.
     moved: Vec<u32>,
     sends_to: Vec<Vec<u32>>,
     group: Vec<u8>,
@@ -136,9 +136,9 @@ pub(crate) struct World {
     pub(crate) gaps: Vec<Duration>,
     /// The longest time two nodes answered for one address, since the last `mark`.
     pub(crate) dup: Duration,
-    /// Announcements by another node than before, since the last `mark`.
+    /// Announcements that moved to another node, since the last `mark`.
     pub(crate) moves: usize,
-    /// ARP answers for an address that another node answers for, at a moment when this one woke.
+    /// ARP answers that a node sent at the moment it woke, for an address that another node answers for.
     pub(crate) wrong_answers: usize,
     pub(crate) sent: u64,
 }
@@ -149,7 +149,7 @@ pub(crate) fn addresses(k: usize) -> BTreeSet<IpAddr> {
 }
 
 impl World {
-    /// `n` nodes and `k` addresses; nothing runs yet.
+    /// `n` nodes and `k` addresses. Nothing runs yet.
     pub(crate) fn new(n: usize, k: usize, net: Net, seed: u64) -> Self {
         let addrs = addresses(k);
         let names: Vec<NodeName> = (0..n)
@@ -195,7 +195,7 @@ impl World {
         }
     }
 
-    /// All nodes started within `within`, then run until they agree.
+    /// Starts all nodes within `within`, then runs until they agree.
     pub(crate) fn booted(n: usize, k: usize, net: Net, seed: u64, within: Duration) -> Self {
         let mut world = Self::new(n, k, net, seed);
         for i in 0..n {
@@ -234,7 +234,7 @@ impl World {
         self.push(after, What::Start { node });
     }
 
-    /// The agent starts; it learns what it is eligible for a little later, as its proxy adopts what is programmed.
+    /// Starts the agent. It learns its eligibility a little later, because its proxy first adopts what is programmed.
     pub(crate) fn start(&mut self, i: usize) {
         let known = self.known[i].clone();
         let seed = self.rng.next();
@@ -272,13 +272,13 @@ impl World {
         self.nodes[i].clock_offset += by;
     }
 
-    /// The node is gone, without a word.
+    /// The node disappears without a message.
     pub(crate) fn crash(&mut self, i: usize) {
         self.nodes[i].up = false;
         self.end(i);
     }
 
-    /// The agent is killed; the node lives.
+    /// The agent is killed, the node stays up.
     pub(crate) fn kill_agent(&mut self, i: usize) {
         self.end(i);
     }
@@ -295,7 +295,7 @@ impl World {
         }
     }
 
-    /// The agent says goodbye and ends; the kernel answers for its addresses until the hold is over.
+    /// The agent says goodbye and ends. The kernel answers for its addresses until the hold is over.
     pub(crate) fn stop_agent(&mut self, i: usize) {
         self.event(i, Event::Stop);
         let node = &mut self.nodes[i];
@@ -314,7 +314,7 @@ impl World {
         }
     }
 
-    /// Wakes a stopped process: the first it sees are ARP requests for every address, then what its socket held.
+    /// Wakes a stopped process. It first sees ARP requests for every address, then what its socket held.
     pub(crate) fn resume(&mut self, i: usize) {
         let others: BTreeSet<IpAddr> = self
             .addrs
@@ -351,7 +351,7 @@ impl World {
         }
     }
 
-    /// From now on node `i` knows of these nodes; before it starts, or while it runs.
+    /// From now on node `i` knows these nodes. It may be running or not.
     pub(crate) fn knows(&mut self, i: usize, nodes: impl IntoIterator<Item = usize>) {
         let set: BTreeSet<NodeName> = nodes
             .into_iter()
@@ -361,30 +361,30 @@ impl World {
         self.event(i, Event::Known(set));
     }
 
-    /// A node gets another address, of which the others do not know yet.
+    /// A node gets another address, which the others do not know yet.
     pub(crate) fn move_address(&mut self, i: usize) {
         self.moved[i] += 1;
     }
 
-    /// A node hears of the address that another has now.
+    /// A node learns the new address of another node.
     pub(crate) fn learn_address(&mut self, i: usize, of: usize) {
         self.sends_to[i][of] = self.moved[of];
         let known = self.known[i].clone();
         self.event(i, Event::Known(known));
     }
 
-    /// A message that reaches a node out of nowhere.
+    /// Delivers a forged message to a node.
     pub(crate) fn forge(&mut self, to: usize, from: usize, message: Message) {
         let from = self.nodes[from].name.clone();
         self.event(to, Event::Received { from, message });
     }
 
-    /// Only nodes of one group hear each other.
+    /// Only nodes of the same group hear each other.
     pub(crate) fn partition(&mut self, groups: &[u8]) {
         self.group = groups.to_vec();
     }
 
-    /// Nothing passes from the one to the other any more.
+    /// Nothing passes from one to the other any more.
     pub(crate) fn cut_link(&mut self, from: usize, to: usize) {
         self.cut.insert((from, to));
     }
@@ -398,7 +398,7 @@ impl World {
         self.event(i, Event::Eligible(set));
     }
 
-    /// Gives an event to a node's machine and does what it wants.
+    /// Passes an event to a node's machine and carries out its actions.
     pub(crate) fn event(&mut self, i: usize, event: Event) {
         match self.nodes[i].agent {
             Agent::Absent => return,
@@ -466,7 +466,7 @@ impl World {
         self.clean(i);
     }
 
-    /// The kernel of a node stops answering for these.
+    /// The kernel of a node stops answering for these addresses.
     fn release(&mut self, i: usize, addrs: &BTreeSet<IpAddr>) {
         for addr in addrs {
             self.nodes[i].answers.remove(addr);
@@ -474,7 +474,7 @@ impl World {
         }
     }
 
-    /// An agent that has come back takes from the interface what it does not own any more.
+    /// An agent that has returned removes addresses from the interface that it no longer owns.
     fn clean(&mut self, i: usize) {
         let node = &self.nodes[i];
         let Some(machine) = node
@@ -552,7 +552,7 @@ impl World {
         );
     }
 
-    /// The nodes that answer for an address: agents that run, and kernels in a hold.
+    /// The nodes that answer for an address: running agents, and kernels in a hold.
     pub(crate) fn announcers(&self, addr: &IpAddr) -> Vec<usize> {
         let answers = |n: &Node| n.up && n.agent != Agent::Paused && n.answers.contains(addr);
         (0..self.nodes.len())
@@ -620,8 +620,8 @@ impl World {
             .filter_map(|i| self.nodes[i].machine.as_ref().map(|m| (i, m)))
     }
 
-    /// What keeps the nodes from agreeing, if anything: exactly one announcer per address that someone can serve, and every
-    /// running node of that announcer's group names it.
+    /// What the nodes disagree on, if anything. They agree if every address that some node can serve has exactly one announcer,
+    /// and every running node in that announcer's group names it.
     pub(crate) fn disagreement(&self) -> Option<String> {
         let groups: BTreeSet<u8> = self.running().map(|(i, _)| self.group[i]).collect();
         for (i, machine) in self.running() {
@@ -660,7 +660,7 @@ impl World {
         None
     }
 
-    /// Runs until the nodes agree; panics if they don't within `limit`. Returns how long it took.
+    /// Runs until the nodes agree, and returns how long it took. Panics if they don't within `limit`.
     pub(crate) fn converge(&mut self, limit: Duration, what: &str) -> Duration {
         let begin = self.now;
         loop {

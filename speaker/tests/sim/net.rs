@@ -1,4 +1,4 @@
-//! How packets fare.
+//! How the network treats packets.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Rng {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Net {
-    /// 0.1 to 0.3 ms, no loss: for what a single lost heartbeat rightly changes.
+    /// 0.1 to 0.3 ms, no loss: for results that one lost heartbeat legitimately changes.
     Ideal,
     /// 0.1 to 0.3 ms, 0.1% loss.
     Quiet,
@@ -39,7 +39,7 @@ pub(crate) enum Net {
 }
 
 impl Net {
-    /// How long a packet takes, if it arrives.
+    /// How long a packet takes. `None` if it is lost.
     pub(crate) fn delay(self, rng: &mut Rng) -> Option<Duration> {
         let base = Duration::from_micros(100 + rng.below(200));
         match self {

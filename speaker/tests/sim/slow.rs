@@ -1,7 +1,7 @@
 //! Machines that are slow all the time: stalls of 0.2 to 2 s, for 10 to 70% of the time, on one node and on all.
 //!
-//! Two kinds of stall: a process that does not run while its kernel queues what comes (`SIGSTOP`, a busy processor), and a
-//! machine that stands still and loses it (an overcommitted hypervisor).
+//! There are two kinds of stall. Either a process does not run while its kernel queues what arrives (`SIGSTOP`, a busy
+//! processor), or the machine stands still and loses it (an overcommitted hypervisor).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use super::sim::net::Net;
 use super::sim::{Agent, Queue, World, ms};
 use super::{Times, seeds};
 
-/// How finely the world is watched.
+/// The interval at which the world is checked.
 const STEP: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,26 +29,26 @@ struct Slow {
     stall: Duration,
     /// Percent of the time.
     duty: u64,
-    /// What becomes of packets meanwhile.
+    /// What happens to packets during a stall.
     queue: Queue,
     net: Net,
-    /// The nodes are slow from their start, instead of from a time at which they agreed.
+    /// Whether the nodes are slow from their start, or only after they agreed.
     from_start: bool,
 }
 
-/// What was seen of all addresses together.
+/// What was observed, summed over all addresses.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    /// Time in which the node that answered last for an address ran.
+    /// Time in which the last node to answer for an address was running.
     owned: Duration,
-    /// Time of this in which the address was answered for.
+    /// The part of it in which the address was answered.
     answered: Duration,
     /// The longest time in which two nodes answered for one address.
     both: Duration,
-    /// ARP answers for an address that another node answers for, by a node that just woke.
+    /// ARP answers by a node that just woke, for an address that another node answers for.
     wrong: usize,
     moves: usize,
-    /// Nodes that were taken for dead and were not.
+    /// Nodes that were declared dead while they were alive.
     deaths: usize,
 }
 
@@ -67,7 +67,7 @@ impl Seen {
     }
 }
 
-/// Pauses and resumes nodes as they are slow, and watches who answers.
+/// Pauses and resumes slow nodes, and watches which nodes answer.
 struct Watcher {
     slow: Slow,
     /// When each node's pause begins or ends.
@@ -75,7 +75,7 @@ struct Watcher {
     owner: BTreeMap<IpAddr, usize>,
     both: BTreeMap<IpAddr, Duration>,
     seen: Seen,
-    /// Who took whom for dead, and in which life.
+    /// Which node declared which other dead, and in which incarnation.
     deaths: BTreeSet<(usize, String, u64)>,
 }
 
@@ -102,10 +102,10 @@ impl Watcher {
         }
     }
 
-    /// A length within a tenth of `around`; the same for all nodes where they are slow in phase.
+    /// A length within a tenth of `around`. All nodes get the same one if they are slow in phase.
     fn about(&self, world: &mut World, around: Duration, node: usize) -> Duration {
         if self.slow.who == Who::AllInPhase {
-            // Two processors do not wake to the same microsecond.
+            // Two processors do not wake at the same microsecond.
             return around + ms(node as u64) / 2;
         }
         around * 9 / 10 + world.rng.up_to(around / 5)
@@ -197,7 +197,7 @@ fn slow_for_a_minute(slow: Slow, seed: u64) -> Seen {
 const STALLS: [u64; 5] = [200, 350, 500, 1000, 2000];
 const DUTIES: [u64; 4] = [10, 30, 50, 70];
 
-/// Every stall at every duty. The seed says where packets wait, and whether the nodes were slow from their start.
+/// Every stall length at every duty. The seed decides where packets wait and whether the nodes were slow from their start.
 fn every_stall(who: Who) {
     println!("| {who:?}: answered %, false deaths, moves, two announcers (ms), by stall and duty");
     for stall in STALLS {
