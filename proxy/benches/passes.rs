@@ -1,7 +1,7 @@
-//! How much work a pass is: a full one, an audit without a difference, and one endpoint more, over the kernel in memory; and the plan
-//! of one Service of 1,000 ports with 5,000 endpoints.
+//! How much work a pass takes over the in-memory kernel: a full pass, an audit without a difference, and one more endpoint. Also
+//! the plan of one Service with 1,000 ports and 5,000 endpoints.
 //!
-//! It counts operations and prints times; `cargo bench -p ferrolb-proxy`.
+//! It counts operations and prints times. Run it with `cargo bench -p ferrolb-proxy`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -102,7 +102,7 @@ fn slice(index: u32, endpoints: u32) -> Change {
     })))
 }
 
-/// A Service with many ports and its endpoints in slices of 1,000, as Kubernetes makes them.
+/// A Service with many ports, and its endpoints in slices of 1,000, as Kubernetes creates them.
 fn big(ports: u16, endpoints: u32) -> (Arc<Service>, Vec<Change>) {
     let Change::Upsert(Object::Service(one)) = service(0) else {
         unreachable!("it is a Service");

@@ -1,20 +1,21 @@
-//! Hands operations to the kernel and keeps the record of what it holds up to date: what was done is in it, what was refused or not
-//! sent is not, so that the next diff asks for it again. What was sent and not answered may be there or not: the record lets go of it
-//! and has to be read again before it is compared with anything.
+//! Sends operations to the kernel and updates the record of what it holds.
+//!
+//! What was done enters the record. What was refused or not sent does not, so the next diff asks for it again. What was sent but
+//! not answered may or may not be in the kernel. The record drops it, and the kernel must be read before the next comparison.
 
 use crate::kernel::{Kernel, Observed, Op};
 use crate::lower::service::LoweredService;
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// What the kernel said to the operations that were not done.
+    /// The kernel's errors for the operations that were not done.
     pub errors: Vec<String>,
-    /// Of some operations it is not known whether they were done: the record claims too little, and the kernel must be read.
+    /// Whether the result of some operations is unknown. The record then claims too little, and the kernel must be read.
     pub unknown: bool,
 }
 
-/// Applies a batch; `held` follows what was done.
+/// Applies a batch and updates `held` with what was done.
 pub async fn apply<K: Kernel>(kernel: &mut K, held: &mut Observed, ops: &[Op]) -> Applied {
     let mut applied = Applied::default();
     if ops.is_empty() {
@@ -37,7 +38,7 @@ pub async fn apply<K: Kernel>(kernel: &mut K, held: &mut Observed, ops: &[Op]) -
     applied
 }
 
-/// Lets go of what an operation was about.
+/// Drops from the record what an operation concerned.
 fn forget(held: &mut Observed, op: &Op) {
     match op {
         Op::AddAddress(addr) | Op::DelAddress(addr) => {
@@ -55,7 +56,7 @@ fn forget(held: &mut Observed, op: &Op) {
     }
 }
 
-/// Follows one operation that succeeded.
+/// Records one operation that succeeded.
 pub fn note(held: &mut Observed, op: &Op) {
     match op {
         Op::AddAddress(addr) => {
@@ -98,8 +99,8 @@ pub fn note(held: &mut Observed, op: &Op) {
     }
 }
 
-/// Whether connections to a Service get anywhere: its addresses are local, its virtual servers are there, and none has lost all of
-/// its real servers.
+/// Whether connections to a Service reach an endpoint: its addresses are local, its virtual servers exist, and none has lost all
+/// of its real servers.
 pub fn stands(held: &Observed, service: &LoweredService) -> bool {
     service.addresses.is_subset(&held.addresses)
         && service.servers.iter().all(|(id, (_, reals))| {
@@ -109,7 +110,7 @@ pub fn stands(held: &Observed, service: &LoweredService) -> bool {
         })
 }
 
-/// Whether the kernel holds everything that a Service asks for.
+/// Whether the kernel holds everything that a Service needs.
 pub fn holds(held: &Observed, service: &LoweredService) -> bool {
     let elements = |(set, element): &(&'static str, _)| {
         held.elements.get(set).is_some_and(|e| e.contains(element))

@@ -1,4 +1,4 @@
-//! What the proxy of one node is told at its start, beside the KubeProxyConfiguration that arrives as an object.
+//! The start settings of one node's proxy. The KubeProxyConfiguration comes separately, as an object.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -7,17 +7,18 @@ use std::time::Duration;
 use ferrolb_api::proxy_config::ProxyConfig;
 use ipnet::IpNet;
 
-/// Name of the dummy interface that holds the service addresses: kube-proxy's, so that its addresses are adopted in place.
+/// Name of the dummy interface that holds the service addresses. kube-proxy uses the same name, so its addresses are adopted in
+/// place.
 pub const INTERFACE: &str = "kube-ipvs0";
 
-/// Which of the addresses in `spec.externalIPs` a node serves. Kubernetes has deprecated the field since 1.36; it is off by default
-/// there from 1.40 on and gone in 1.43 (KEP-5707).
+/// Which addresses in `spec.externalIPs` a node serves. Kubernetes has deprecated the field since 1.36, turns it off by default
+/// from 1.40 on, and removes it in 1.43 (KEP-5707).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExternalIps {
-    /// All that belong to nobody else.
+    /// All that nobody else owns.
     #[default]
     On,
-    /// Of those, the ones that an address pool holds.
+    /// Of those, only the ones in an address pool.
     Pools,
     /// None.
     Off,
@@ -26,35 +27,35 @@ pub enum ExternalIps {
 /// Settings of one node's proxy.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Name of this node, as endpoints and Node objects have it.
+    /// Name of this node, as in endpoints and Node objects.
     pub node: String,
-    /// Addresses of this node besides those of its Node object.
+    /// Addresses of this node in addition to those of its Node object.
     pub node_addresses: Vec<IpAddr>,
-    /// Ranges that ClusterIPs come from; an address in there that no Service has is refused.
+    /// Ranges of the ClusterIPs. Connections to an address in there that no Service has are refused.
     pub service_cidrs: Vec<IpNet>,
-    /// Where API servers answer, beside the endpoints of the Service `default/kubernetes`. No Service may take these addresses.
+    /// Addresses of API servers, in addition to the endpoints of the Service `default/kubernetes`. No Service may take them.
     pub protected: Vec<SocketAddr>,
     /// Which external addresses are served.
     pub external_ips: ExternalIps,
-    /// Pods of this node hang on one bridge and the kernel's bridge does not call netfilter: replies between them would
-    /// bypass IPVS, so such connections are masqueraded.
+    /// Whether the pods of this node are on one bridge whose traffic the kernel does not pass through netfilter. Replies between
+    /// them would bypass IPVS, so their connections are masqueraded.
     pub bridged_pods: bool,
-    /// Firewall marks that belong to ferrolb. A fwmark server outside is foreign.
+    /// Firewall marks that belong to ferrolb. A fwmark server with another mark is foreign.
     pub marks: Range<u32>,
-    /// Until a KubeProxyConfiguration arrives, this one is used.
+    /// Used until a KubeProxyConfiguration arrives.
     pub proxy: ProxyConfig,
-    /// Time between two audits: the kernel is read and what others changed is repaired.
+    /// Interval between audits, which read the kernel and repair what others changed.
     pub audit: Duration,
-    /// Time between two glances that notice a foreign flush.
+    /// Interval between the checks that detect a foreign flush.
     pub watch: Duration,
-    /// Shortest time between two passes; changes that arrive meanwhile are gathered into one.
+    /// Shortest interval between two passes. Changes that arrive meanwhile are collected into one pass.
     pub gather: Duration,
-    /// Shortest and longest wait before failed operations are tried again; it doubles in between.
+    /// Shortest and longest wait before failed operations are retried. It doubles in between.
     pub retry: Range<Duration>,
 }
 
 impl Config {
-    /// Defaults for a node: audits every 30 s as kube-proxy's `syncPeriod`, two glances a second, marks from 0x00fe0000.
+    /// Defaults for a node: audits every 30 s like kube-proxy's `syncPeriod`, two flush checks a second, marks from 0x00fe0000.
     pub fn new(node: impl Into<String>, proxy: ProxyConfig) -> Self {
         Self {
             node: node.into(),

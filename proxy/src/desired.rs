@@ -1,4 +1,5 @@
-//! What should be: first a plan for each Service ([`crate::plan`]), then the same in the kernel's words ([`crate::lower`]).
+//! What the kernel should hold: first a plan for each Service ([`crate::plan`]), then the plan in terms of the kernel
+//! ([`crate::lower`]).
 
 use std::ops::Range;
 
@@ -15,7 +16,7 @@ use crate::state::{Dirty, State};
 #[cfg(test)]
 mod tests;
 
-/// Plans, and what they ask of the kernel.
+/// The plans and what they need in the kernel.
 #[derive(Debug, Clone)]
 pub struct Desired {
     plans: Plans,
@@ -23,7 +24,7 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Nothing yet; firewall marks come from this range.
+    /// Empty. Firewall marks come from this range.
     pub fn new(marks: Range<u32>) -> Self {
         Self {
             plans: Plans::default(),
@@ -31,17 +32,17 @@ impl Desired {
         }
     }
 
-    /// Remembers the marks that a predecessor gave; call before the first [`Desired::update`].
+    /// Remembers the marks that a predecessor assigned. Call it before the first [`Desired::update`].
     pub fn adopt(&mut self, held: &Observed) {
         self.lowered.adopt(held);
     }
 
-    /// Whoever had a mark has it back: found ones that nobody asked for are free.
+    /// Every port with an adopted mark has asked for it by now, so the remaining found marks are free.
     pub fn adopted(&mut self) {
         self.lowered.adopted();
     }
 
-    /// Decides anew on what is dirty and on what that concerns. Returns what may have changed.
+    /// Recomputes what is dirty and everything that depends on it. Returns what may have changed.
     pub fn update(
         &mut self,
         state: &State,
@@ -66,7 +67,7 @@ impl Desired {
         &self.plans
     }
 
-    /// What they ask of the kernel.
+    /// What they need in the kernel.
     pub fn lowered(&self) -> &Lowered {
         &self.lowered
     }

@@ -1,18 +1,18 @@
-//! From what the kernel holds to what it should hold: an ordered list of operations, empty where nothing differs.
+//! From what the kernel holds to what it should hold: an ordered list of operations, empty if nothing differs.
 //!
-//! The order keeps every packet on the old or on the new path, or refuses it cleanly; none meets a host socket or an
-//! endpoint that its masquerade class does not fit:
+//! The order ensures that every packet takes the old or the new path, or is refused cleanly. No packet reaches a host socket, or
+//! an endpoint that does not fit its masquerade class:
 //!
-//! 1. hairpins of endpoints that may come, then servers behind marks that packets are about to get;
-//! 2. real servers that come to virtual servers already in use;
-//! 3. virtual servers that go, then their addresses: from here on the guard refuses, since the address is still in `vip`;
-//! 4. one transaction of elements;
-//! 5. new virtual servers: until now the guard refused;
-//! 6. real servers that go, and servers behind marks that no packet gets any more;
-//! 7. new addresses, and hairpins of endpoints that are gone.
+//! 1. add hairpin elements of endpoints that may come, then servers behind marks that packets are about to get;
+//! 2. add real servers to virtual servers already in use;
+//! 3. remove virtual servers, then their addresses: from here on the guard refuses, because the address is still in `vip`;
+//! 4. apply one transaction of elements;
+//! 5. add new virtual servers: until now the guard refused;
+//! 6. remove real servers, and servers behind marks that no packet gets any more;
+//! 7. add new addresses, and remove hairpin elements of endpoints that are gone.
 //!
-//! Where a key turns from masquerading everybody to keeping the client's address, its remote real servers go before step 4;
-//! where it turns back they come after it.
+//! If a key changes from masquerading everybody to keeping the client's address, its remote real servers are removed before step
+//! 4. In the opposite case they are added after it.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -32,13 +32,14 @@ mod tests;
 /// Kubernetes' default range of node ports (`--service-node-port-range`).
 const NODE_PORTS: Range<u16> = 30000..32768;
 
-/// Hairpin elements are there before their endpoint can be chosen and go after it.
+/// Hairpin elements are added before their endpoint can be chosen, and removed after it is gone.
 const HAIRPINS: [&str; 2] = [set::hairpin(Family::V4), set::hairpin(Family::V6)];
 
-/// Everything that has to be looked at in a full pass: what should be there, and what is there and ours.
+/// Everything that a full pass compares: what should be there, and what is there and is ours.
 ///
-/// Ours are all addresses on `kube-ipvs0`, whoever put them there, the virtual servers on them, those of the node-port range on
-/// this node's addresses, those whose key is in our own map, and the servers behind our marks. `excludeCIDRs` are left alone.
+/// Ours are all addresses on `kube-ipvs0`, no matter who put them there, and the virtual servers on them. Also ours are the
+/// virtual servers in the node-port range on this node's addresses, those whose key is in our own map, and those behind our
+/// marks. `excludeCIDRs` are left alone.
 pub fn full(held: &Observed, desired: &Desired, state: &State, marks: &Range<u32>) -> Touched {
     let mut all = desired.lowered().everything();
     let excluded = &state.proxy().exclude_cidrs;
@@ -62,7 +63,7 @@ pub fn full(held: &Observed, desired: &Desired, state: &State, marks: &Range<u32
     all
 }
 
-/// The operations that make what is touched as desired.
+/// The operations that bring everything in `touched` into the desired state.
 pub fn diff(held: &Observed, desired: &Desired, touched: &Touched) -> Vec<Op> {
     let desired = desired.lowered();
     let mut steps = Steps::default();
@@ -195,7 +196,7 @@ impl Steps {
 /// How the masquerade class of a key changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// Everybody was masqueraded, now clients keep their address.
+    /// Everybody was masqueraded; now clients keep their address.
     Narrows,
     /// The reverse.
     Widens,

@@ -96,7 +96,7 @@ fn excluded_ranges_are_left_alone() {
     );
     place(&mut world, "203.0.113.5", 80);
     assert_eq!(world.restart(), []);
-    // What ferrolb itself programmed in there goes with its Service.
+    // What ferrolb itself programmed in there is removed with its Service.
     let own = balanced(service("own"), "203.0.113.6");
     world.change(served(&own, &["a1"]));
     world.state.apply(Change::Remove(Kind::Service, own.key));

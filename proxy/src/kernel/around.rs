@@ -1,6 +1,6 @@
-//! What is around the node, read from the kernel: interfaces, routes and neighbours over rtnetlink, sockets over sock_diag.
+//! The node's surroundings, read from the kernel: interfaces, routes and neighbours over rtnetlink, sockets over sock_diag.
 //!
-//! It only reads, and everything is of the network namespace of the thread that called [`Around::open`].
+//! It only reads. Everything belongs to the network namespace of the thread that called [`Around::open`].
 
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
@@ -23,7 +23,7 @@ use sockets::Sockets;
 
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
-/// The way to the kernel.
+/// The netlink channels.
 #[derive(Debug)]
 pub(super) struct Around {
     channel: Channel<NetlinkSocket>,
@@ -59,7 +59,7 @@ impl Around {
         Ok(around)
     }
 
-    /// Index of the interface that holds the service addresses: what is on it is ours and not around us.
+    /// Index of the interface with the service addresses. The addresses on it are ours and not part of the surroundings.
     async fn dummy(&mut self) -> Result<Option<u32>, KernelError> {
         let mut message = LinkMessage::default();
         let name = LinkAttribute::IfName(LINK.to_owned());

@@ -1,11 +1,12 @@
 //! `kube-ipvs0` and the service addresses on it, over rtnetlink.
 //!
-//! An IPv4 address goes on the dummy with scope host, and the local route that the kernel makes for it is replaced by one with the
-//! node's address as preferred source: a service address never becomes the source of the node's own packets. For IPv6 the local
-//! route alone does (the kernel's own, added from a work queue, cannot be replaced and would be a race to delete).
+//! An IPv4 address goes on the dummy with scope host. The local route that the kernel creates for it is replaced by one with the
+//! node's address as preferred source, so a service address never becomes the source of the node's own packets. For IPv6 only a
+//! local route is added. The kernel's own IPv6 route, which it adds from a work queue, cannot be replaced, and deleting it would
+//! be a race.
 //!
-//! What another proxy left is adopted without a gap: an IPv4 address keeps its scope (a scope cannot be changed in place) and gets
-//! our route; an IPv6 address gets our route and is then taken off, and with it the kernel's own route.
+//! Addresses that another proxy left are adopted without a gap. An IPv4 address keeps its scope (a scope cannot be changed in
+//! place) and gets our route. An IPv6 address gets our route and is then removed, together with the kernel's own route.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,7 +24,7 @@ use nix::errno::Errno;
 use super::netlink::{Channel, NetlinkSocket, Outcome, Request, Socket, refused};
 use super::{KernelError, Op};
 
-/// Name of the dummy: the one that kube-proxy uses, so that its entries are adopted and users find theirs.
+/// Name of the dummy. kube-proxy uses the same one, so its entries are adopted and users find theirs.
 pub const LINK: &str = "kube-ipvs0";
 
 mod decode;
@@ -46,9 +47,9 @@ pub(super) struct Links<S> {
     channel: Channel<S>,
     node_v4: Option<Ipv4Addr>,
     node_v6: Option<Ipv6Addr>,
-    /// Addresses in here are left as they are.
+    /// Addresses in these networks are left unchanged.
     excluded: Vec<IpNet>,
-    /// Index of the dummy, as far as known.
+    /// Index of the dummy, if known.
     index: Option<u32>,
 }
 
@@ -64,7 +65,7 @@ impl Links<NetlinkSocket> {
 }
 
 impl<S: Socket> Links<S> {
-    /// The same over a channel.
+    /// The same, over an existing channel.
     pub(super) fn over(
         channel: Channel<S>,
         node_v4: Option<Ipv4Addr>,
@@ -99,7 +100,7 @@ impl<S: Socket> Links<S> {
         Ok(found)
     }
 
-    /// Makes the dummy be there and up, and the routes of the addresses on it have the node's address as source.
+    /// Ensures that the dummy exists and is up, and that the routes of its addresses have the node's address as source.
     pub(super) async fn prepare(&mut self) -> Result<(), KernelError> {
         let dummy = self.find().await?;
         if !dummy.is_some_and(|d| d.up) {
@@ -130,7 +131,7 @@ impl<S: Socket> Links<S> {
         self.adopt(index).await
     }
 
-    /// Brings the addresses that are on the link into the form that we give them.
+    /// Converts the addresses on the link to the form in which we add them.
     async fn adopt(&mut self, index: u32) -> Result<(), KernelError> {
         let mut addresses = self.addresses(Family::V4, index).await?;
         let global = addresses
@@ -183,7 +184,7 @@ impl<S: Socket> Links<S> {
         }
     }
 
-    /// The message that makes or replaces the local route of an address.
+    /// The message that creates or replaces the local route of an address.
     fn route(&self, addr: IpAddr, index: u32) -> Message {
         let mut message = local_route(addr, index);
         message.header.scope = match addr {
@@ -201,7 +202,7 @@ impl<S: Socket> Links<S> {
         )
     }
 
-    /// Applies the operations on addresses in order; others are skipped. Returns those that were not done.
+    /// Applies the operations on addresses in order and skips all others. Returns those that were not done.
     pub(super) async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
         let found = match self.index {
             Some(index) => Ok(Some(index)),
@@ -252,7 +253,7 @@ impl<S: Socket> Links<S> {
             let mut whole = Outcome::Done;
             for (at, outcome) in outcomes.by_ref().take(count).enumerate() {
                 if let Outcome::Refused(e) = &outcome {
-                    // The dummy was deleted, and perhaps made again with another index.
+                    // The dummy was deleted, and perhaps created again with another index.
                     if e.raw_os_error() == Some(Errno::ENODEV as i32) {
                         self.index = None;
                     }
@@ -272,7 +273,7 @@ impl<S: Socket> Links<S> {
         errors
     }
 
-    /// Deletes the dummy; its addresses and routes go with it. A link of another kind with that name is not ours.
+    /// Deletes the dummy together with its addresses and routes. A link of another kind with that name is not ours and stays.
     pub(super) async fn delete(&mut self) -> Result<(), KernelError> {
         let Some(dummy) = self.find().await?.filter(|d| d.is_dummy) else {
             return Ok(());

@@ -1,7 +1,7 @@
-//! A kernel in memory: takes the same operations as the real one, refuses what that refuses, and sends packets through the
+//! A kernel in memory. It takes the same operations as the real kernel, refuses the same ones, and sends packets through the
 //! emitted table, elements and virtual servers ([`Memory::send`]).
 //!
-//! It knows nothing of what was desired. What it cannot stand for: timers, schedulers other than taking turns, NAT of ports.
+//! It knows nothing about the desired state. It does not model timers, schedulers other than round robin, or NAT of ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -34,27 +34,27 @@ const EINVAL: i32 = 22;
 /// The state of the kernel in memory.
 #[derive(Debug, Clone)]
 pub struct Memory {
-    /// What [`Kernel::read`] reads.
+    /// The state that [`Kernel::read`] returns.
     pub held: Observed,
-    /// Addresses of the node itself; something listens on every port of them.
+    /// Addresses of the node itself. Something listens on every port of them.
     pub node: BTreeSet<IpAddr>,
     /// Marks of our virtual servers.
     pub marks: Range<u32>,
-    /// What [`Look::look`] sees; `None`: it cannot be read.
+    /// What [`Look::look`] returns; `None`: it fails.
     pub around: Option<Surroundings>,
     /// How often [`Look::look`] was called.
     pub looks: usize,
-    /// The dummy interface is there.
+    /// Whether the dummy interface exists.
     pub link: bool,
     /// How often [`Kernel::read`] was called.
     pub reads: usize,
     /// Operations that are refused.
     pub refuse: Option<fn(&Op) -> bool>,
-    /// Operations that are done and not answered; what follows them is not sent.
+    /// Operations that are done but not answered. Operations after them are not sent.
     pub swallow: Option<fn(&Op) -> bool>,
-    /// Nothing is answered, and nobody knows when.
+    /// Nothing is answered, with no timeout.
     pub hangs: bool,
-    /// Every operation that was asked for.
+    /// Every requested operation.
     pub log: Vec<Op>,
     table: Table,
     flows: packet::Flows,
@@ -70,7 +70,7 @@ impl MemoryKernel {
         Self(Arc::new(Mutex::new(Memory::new(node))))
     }
 
-    /// Looks into it.
+    /// Gives access to the state.
     pub fn lock(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,7 +99,7 @@ impl Memory {
         }
     }
 
-    /// Makes the dummy and loads the table; elements that are there stay.
+    /// Creates the dummy and loads the table. Existing elements stay.
     pub fn prepare(&mut self) {
         for set in &self.table.sets {
             self.held.elements.entry(set.name).or_default();
@@ -125,7 +125,7 @@ impl Memory {
         self.held.rules_loaded = false;
     }
 
-    /// Applies a batch: runs of element operations are transactions, the rest goes one by one.
+    /// Applies a batch. Consecutive element operations form a transaction; all others are applied one by one.
     pub fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
         let silent = self.swallow.and_then(|s| ops.iter().position(s));
         if let Some((last, unsent)) = silent.and_then(|at| ops.get(at..)?.split_first()) {

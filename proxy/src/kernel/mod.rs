@@ -1,6 +1,6 @@
-//! The kernel as the proxy sees it: a handful of operations and what can be read back.
+//! The proxy's interface to the kernel: a few operations, and reading back the state.
 //!
-//! [`Kernel`] has two implementations: the real one over netlink and `/proc/sys`, and one in memory that interprets the very same
+//! [`Kernel`] has two implementations: the real one over netlink and `/proc/sys`, and one in memory that interprets the same
 //! operations and rules, packet by packet.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ use table::set;
 
 pub use rule::{Chain, Element, Family, SetDef, Table};
 
-/// What identifies a virtual server (`ip_vs_service`).
+/// The identity of a virtual server (`ip_vs_service`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum VirtualServerId {
     /// By address, port and protocol.
@@ -58,7 +58,7 @@ pub struct VirtualServer {
     pub id: VirtualServerId,
     /// Scheduler (`rr`, `wrr`, `lc`, `sh`, `mh`, ...).
     pub scheduler: String,
-    /// Scheduler flags 1 to 3 as in `ip_vs.h` (`IP_VS_SVC_F_SCHED1` ...): `sh` and `mh` always get their fallback flag.
+    /// Scheduler flags 1 to 3 as in `ip_vs.h` (`IP_VS_SVC_F_SCHED1` ...). `sh` and `mh` always get their fallback flag.
     pub sched_flags: u32,
     /// Persistence in seconds; `None`: not persistent.
     pub persistence: Option<u32>,
@@ -81,18 +81,18 @@ pub enum Forwarding {
 pub struct RealServer {
     /// Address and port.
     pub addr: SocketAddr,
-    /// Weight; 0 takes no new connections, live ones go on.
+    /// Weight. With 0 it takes no new connections; existing ones continue.
     pub weight: u32,
     /// Forwarding method.
     pub forwarding: Forwarding,
 }
 
-/// One change to the kernel. Operations of one batch are applied in order; those on nftables go in as one transaction.
+/// One change to the kernel. The operations of a batch are applied in order; those on nftables form one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Put a service address on `kube-ipvs0` and its local route with our `src`.
+    /// Add a service address to `kube-ipvs0`, with its local route and our `src`.
     AddAddress(IpAddr),
-    /// Take it off again.
+    /// Remove it.
     DelAddress(IpAddr),
     /// Create a virtual server, or change its scheduler, flags or persistence in place.
     SetVirtualServer(VirtualServer),
@@ -108,16 +108,17 @@ pub enum Op {
     DelElement(&'static str, Element),
 }
 
-/// What is in the kernel now, of what is ours (design: addresses on `kube-ipvs0`, the virtual servers on them, our marks, our table).
+/// The part of the kernel's state that is ours (design: addresses on `kube-ipvs0`, the virtual servers on them, our marks, our
+/// table).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
-    /// Addresses of `kube-ipvs0` (v4) and local routes through it (v6).
+    /// Addresses on `kube-ipvs0` (v4) and local routes through it (v6).
     pub addresses: BTreeSet<IpAddr>,
-    /// All virtual servers, foreign ones too, with their real servers by address.
+    /// All virtual servers including foreign ones, with their real servers by address.
     pub servers: BTreeMap<VirtualServerId, (VirtualServer, BTreeMap<SocketAddr, RealServer>)>,
-    /// Elements of each set and map of the table; a set that is missing means that the table is not (wholly) there.
+    /// Elements of each set and map of the table. A missing set means that the table is missing or incomplete.
     pub elements: BTreeMap<&'static str, BTreeSet<Element>>,
-    /// The static rules are there, and of this version.
+    /// Whether the static rules are loaded, in this version.
     pub rules_loaded: bool,
 }
 
@@ -132,8 +133,8 @@ impl Observed {
         (element.key == key).then_some(element)
     }
 
-    /// Whether a virtual server is ours: on an address of `kube-ipvs0`, whoever put it there, or on an address that `also` names,
-    /// minus the excluded ranges; where our own map has its key; or behind one of our marks.
+    /// Whether a virtual server is ours. That is one on an address of `kube-ipvs0`, no matter who put it there, or on an address
+    /// that `also` names, except for the excluded ranges; one whose key is in our own map; or one behind one of our marks.
     pub fn owns(
         &self,
         id: &VirtualServerId,
@@ -157,7 +158,7 @@ impl Observed {
     }
 }
 
-/// Why the kernel refused.
+/// Why a kernel operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A capability is missing.
@@ -165,7 +166,7 @@ pub enum KernelError {
         "no permission to change {what}: run as root or with CAP_NET_ADMIN (and CAP_NET_RAW), or announce only with --proxy none"
     )]
     Permission {
-        /// What was to be changed.
+        /// What should have been changed.
         what: String,
     },
     /// The kernel lacks a feature.
@@ -184,7 +185,7 @@ pub enum KernelError {
         /// The error number's text.
         source: std::io::Error,
     },
-    /// The kernel was asked and did not answer.
+    /// The kernel did not answer a request.
     #[error(
         "{what}: the kernel did not answer, so it is not known whether this was done; the kernel is read again"
     )]
@@ -192,7 +193,7 @@ pub enum KernelError {
         /// The operation and the object.
         what: String,
     },
-    /// The operation was not sent, because the kernel did not answer one before it.
+    /// The operation was not sent, because the kernel did not answer an earlier one.
     #[error(
         "{what}: not done, because the kernel did not answer an earlier request; it is tried again"
     )]
@@ -211,17 +212,17 @@ pub enum KernelError {
 }
 
 impl KernelError {
-    /// Whether the operation may have been done all the same.
+    /// Whether the operation may have been done anyway.
     pub fn is_unanswered(&self) -> bool {
         matches!(self, Self::Unanswered { .. })
     }
 
-    /// Whether it comes from a kernel that does not answer.
+    /// Whether the kernel did not answer.
     pub(crate) fn is_silence(&self) -> bool {
         matches!(self, Self::Unanswered { .. } | Self::Unsent { .. })
     }
 
-    /// The same error, for another operation that met with it.
+    /// The same error for another affected operation.
     pub(crate) fn again(&self) -> Self {
         let source = |e: &std::io::Error| {
             e.raw_os_error()
@@ -247,40 +248,41 @@ impl KernelError {
     }
 }
 
-/// What a glance at the kernel finds missing ([`Kernel::damage`]).
+/// What a quick check of the kernel finds missing ([`Kernel::damage`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
-    /// `kube-ipvs0` is gone, made anew or down, or the table is gone or without its rules: prepare again.
+    /// `kube-ipvs0` is gone, recreated or down, or the table is gone or has lost its rules. Prepare again.
     Ground,
-    /// The virtual server that was looked for is gone, or its address is not local.
+    /// The virtual server that was checked is gone, or its address is not local.
     Server,
 }
 
 /// The kernel, real or in memory.
 pub trait Kernel: Send {
-    /// Makes what everything else needs: `kube-ipvs0`, the table with its static rules (one transaction, existing elements kept), sysctls.
+    /// Creates what everything else needs: `kube-ipvs0`, the table with its static rules (one transaction, existing elements
+    /// kept), sysctls.
     fn prepare(&mut self) -> impl Future<Output = Result<(), KernelError>> + Send;
 
-    /// Reads what is there.
+    /// Reads the kernel's state.
     fn read(&mut self) -> impl Future<Output = Result<Observed, KernelError>> + Send;
 
-    /// A glance at what a foreign flush takes away: `kube-ipvs0`, the table, and one virtual server with its address. Costs the same
-    /// however much is programmed, and does not look at single elements, rules or servers: [`Kernel::read`] does.
+    /// A quick check for what a foreign flush removes: `kube-ipvs0`, the table, and one virtual server with its address. The cost
+    /// does not depend on how much is programmed. It does not check single elements, rules or servers: [`Kernel::read`] does.
     fn damage(
         &mut self,
         sentinel: Option<&VirtualServerId>,
     ) -> impl Future<Output = Result<Option<Damage>, KernelError>> + Send;
 
-    /// Applies a batch; returns, per operation that was not done, its index and the error: every other operation was done. An
-    /// operation that the kernel refuses does not stop the others, and deleting what is not there is no error. After one that is not
-    /// answered ([`KernelError::is_unanswered`]: it may be done or not) the rest is not sent.
+    /// Applies a batch. Returns the index and the error of each operation that was not done; every other operation was done. A
+    /// refused operation does not stop the others, and deleting something that does not exist is not an error. After an
+    /// unanswered operation ([`KernelError::is_unanswered`]: it may or may not be done) the rest is not sent.
     fn apply(&mut self, ops: &[Op]) -> impl Future<Output = Vec<(usize, KernelError)>> + Send;
 
-    /// Removes all that [`Kernel::prepare`] and [`Kernel::apply`] made, and nothing else.
+    /// Removes everything that [`Kernel::prepare`] and [`Kernel::apply`] created, and nothing else.
     fn cleanup(&mut self) -> impl Future<Output = Vec<KernelError>> + Send;
 }
 
-/// What is around the node: whoever wants to take an address asks it first.
+/// Reads the node's surroundings. They are checked before an address is taken.
 pub trait Look: Send {
     /// Reads the addresses of the interfaces, the gateways, the neighbour tables and the listening sockets. Changes nothing.
     fn look(&mut self) -> impl Future<Output = Result<Surroundings, KernelError>> + Send;

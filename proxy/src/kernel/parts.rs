@@ -1,4 +1,4 @@
-//! The three parts of the kernel that operations go to, each over its netlink socket.
+//! The three parts of the kernel that take operations, each over its own netlink socket.
 
 use super::ipvs::IpVs;
 use super::links::{Intact, Links};
@@ -22,7 +22,7 @@ enum Part {
 }
 
 impl Part {
-    /// Where an operation goes.
+    /// The part that handles an operation.
     fn of(op: &Op) -> Self {
         match op {
             Op::AddAddress(_) | Op::DelAddress(_) => Self::Links,
@@ -36,7 +36,7 @@ impl Part {
 }
 
 impl<S: Socket> Parts<S> {
-    /// Reads what is there.
+    /// Reads the kernel's state.
     pub(super) async fn read(&mut self) -> Result<Observed, KernelError> {
         let (elements, rules_loaded) = self.nft.read().await?;
         Ok(Observed {
@@ -48,7 +48,7 @@ impl<S: Socket> Parts<S> {
     }
 
     /// One request each for the dummy, the route, the virtual server and the generation of nf_tables; each is one `send` and one
-    /// `recv`. Where somebody changed nf_tables since the last time (the proxy itself too), one more for each of the base chains.
+    /// `recv`. If nf_tables changed since the last check (through the proxy itself, too), one more for each base chain.
     pub(super) async fn damage(
         &mut self,
         sentinel: Option<&VirtualServerId>,
@@ -68,8 +68,8 @@ impl<S: Socket> Parts<S> {
         Ok((links == Intact::NoAddress || !served).then_some(Damage::Server))
     }
 
-    /// Applied in the order given; neighbouring operations on elements go in as one transaction. After an operation that is not
-    /// answered the rest is not sent: it may depend on that one, and a kernel that does not answer must not cost a wait for each.
+    /// Applies operations in the given order. Adjacent operations on elements form one transaction. After an unanswered operation
+    /// the rest is not sent: it may depend on that one, and a kernel that does not answer must not cost a wait per operation.
     pub(super) async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
         let mut errors = Vec::new();
         let mut start = 0;

@@ -1,8 +1,9 @@
 //! The kernel of the running machine: IPVS over generic netlink, nf_tables over nfnetlink, addresses over rtnetlink, `/proc/sys`.
 //!
-//! All of it belongs to the network namespace of the thread that calls [`LinuxKernel::new`]; the sysctls to that of the thread that
-//! prepares and cleans up. No conntrack entry is ever deleted here: with `expire_nodest_conn` IPVS drops a connection to a removed
-//! server at its next packet, and the conntrack entry with it (`ip_vs_conn_expire`), so that even UDP goes elsewhere at once.
+//! The netlink parts belong to the network namespace of the thread that calls [`LinuxKernel::new`]. The sysctls belong to the
+//! namespace of the thread that prepares and cleans up. No conntrack entry is ever deleted here. With `expire_nodest_conn`, IPVS
+//! drops a connection to a removed server at its next packet, together with the conntrack entry (`ip_vs_conn_expire`), so even
+//! UDP moves to another server at once.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -23,31 +24,31 @@ use super::sysctl::{self, Conntrack, Sysctls};
 use super::{Damage, Kernel, KernelError, Look, Observed, Op, VirtualServerId};
 use crate::surroundings::Surroundings;
 
-/// What the kernel needs to know of its node.
+/// The settings of the kernel for its node.
 #[derive(Debug, Clone)]
 pub struct LinuxConfig {
-    /// The node's IPv4 address, preferred source of the routes to service addresses; `None`: the kernel chooses.
+    /// The node's IPv4 address, used as the preferred source of the routes to service addresses. `None`: the kernel chooses.
     pub node_v4: Option<Ipv4Addr>,
-    /// The same for IPv6. Without one, IPv6 forwarding is left alone.
+    /// The same for IPv6. Without it, IPv6 forwarding is not changed.
     pub node_v6: Option<Ipv6Addr>,
-    /// Where the old values of sysctls are kept, for a cleanup after a restart.
+    /// Where the old values of sysctls are kept for a cleanup after a restart.
     pub state_dir: PathBuf,
-    /// Where sysctls are, [`sysctl::NET`] on a real machine.
+    /// Where the sysctls are; [`sysctl::NET`] on a real machine.
     pub net_sysctls: PathBuf,
-    /// Timeouts of IPVS: TCP, TCP after FIN, UDP; zero leaves the kernel's.
+    /// Timeouts of IPVS: TCP, TCP after FIN, UDP. Zero keeps the kernel's.
     pub ipvs_timeouts: [Duration; 3],
     /// Conntrack settings.
     pub conntrack: Conntrack,
-    /// Addresses and virtual servers in here are never touched.
+    /// Addresses and virtual servers in these networks are never changed.
     pub exclude_cidrs: Vec<IpNet>,
     /// Firewall marks of our virtual servers.
     pub marks: RangeInclusive<u32>,
-    /// The static half of the nftables table.
+    /// The static part of the nftables table.
     pub table: Table,
 }
 
 impl LinuxConfig {
-    /// The usual places, the kernel's timeouts, and no address of the node.
+    /// The default paths, the kernel's timeouts, and no address of the node.
     pub fn new(state_dir: PathBuf, marks: RangeInclusive<u32>, table: Table) -> Self {
         Self {
             node_v4: None,
@@ -69,13 +70,14 @@ pub struct LinuxKernel {
     parts: Parts<NetlinkSocket>,
     around: Around,
     sysctls: Sysctls,
-    /// Timeouts of IPVS as they were.
+    /// The previous timeouts of IPVS.
     timeouts: Record,
     config: LinuxConfig,
 }
 
 impl LinuxKernel {
-    /// Opens all channels and makes the kernel load `ip_vs`; changes nothing else. Needs a tokio runtime with its I/O and time drivers.
+    /// Opens all channels and makes the kernel load `ip_vs`. Changes nothing else. Needs a tokio runtime with its I/O and time
+    /// drivers.
     pub async fn new(config: LinuxConfig) -> Result<Self, KernelError> {
         Ok(Self {
             parts: Parts {

@@ -1,7 +1,7 @@
-//! What was before: old values of settings, in a file of the state directory.
+//! The previous values of settings, in a file in the state directory.
 //!
-//! The first time that a setting is changed its old value is written down; a cleanup, even that of a later process, puts it back
-//! unless somebody has changed the setting since.
+//! The old value is recorded the first time that a setting is changed. A cleanup, even by a later process, restores it unless
+//! somebody has changed the setting since.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// An old value and the one that replaced it.
+/// An old value and its replacement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Change {
     pub(super) before: String,
@@ -19,7 +19,7 @@ pub(super) struct Change {
 /// Changes by the name of the setting.
 pub(super) type Changes = BTreeMap<String, Change>;
 
-/// The file.
+/// The record file.
 #[derive(Debug)]
 pub(super) struct Record {
     file: PathBuf,
@@ -34,7 +34,7 @@ impl Record {
         &self.file
     }
 
-    /// Notes that settings are about to change. Of a setting noted before, the first old value is the one to go back to.
+    /// Records that settings are about to change. If a setting was recorded before, the first old value is kept.
     pub(super) fn note(
         &self,
         changed: impl IntoIterator<Item = (String, Change)>,
@@ -49,7 +49,7 @@ impl Record {
         self.store(&changes)
     }
 
-    /// What was noted; nothing where there is no file.
+    /// The recorded changes; empty if there is no file.
     pub(super) fn load(&self) -> io::Result<Changes> {
         match std::fs::read(&self.file) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
@@ -58,7 +58,7 @@ impl Record {
         }
     }
 
-    /// Writes the record beside its place and moves it there; removes it where it is empty.
+    /// Writes the record to a temporary file and moves it into place. Removes the file if the record is empty.
     pub(super) fn store(&self, changes: &Changes) -> io::Result<()> {
         if changes.is_empty() {
             return match std::fs::remove_file(&self.file) {

@@ -1,4 +1,4 @@
-//! Who reaches what, packet by packet: policies, kinds of addresses, sources; TCP and UDP; both families.
+//! Which client reaches which endpoint, packet by packet: policies, kinds of addresses, sources, TCP and UDP, both families.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -13,8 +13,8 @@ const EXTERNAL: &str = "198.51.100.7";
 const VIP: &str = "198.51.100.8";
 const SOURCES: [&str; 6] = ["client", "A", "B", "a1", "a2", "b1"];
 
-/// `clusterip`, `external`, `vip` (one column each for the sources above); `np` is the node port on A.
-/// `a1K`: a1 gets it with the client's address; `M`: masqueraded; `R`: refused; `D`: dropped.
+/// `clusterip`, `external`, `vip` have one column for each of the sources above; `np` is the node port on A. `a1K`: a1 gets it
+/// with the client's address; `M`: masqueraded; `R`: refused; `D`: dropped.
 struct Case {
     policy: &'static str,
     endpoints: &'static [&'static str],

@@ -1,4 +1,4 @@
-//! Single rules of what a Service asks for.
+//! Single rules about what a Service needs in the kernel.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -164,7 +164,7 @@ fn an_external_address_of_a_node_is_served_by_that_node_alone_and_never_bound() 
         Outcome::Host
     );
 
-    // The node moves to another address: the old one is an ordinary external address now.
+    // The node moves to another address, so the old one is now an ordinary external address.
     let mut moved = node("B", 1);
     moved.internal_ips = vec![ip("192.0.2.9")];
     a.change(vec![Change::Upsert(Object::Node(moved))]);
@@ -212,11 +212,11 @@ fn marks_survive_a_restart_and_are_not_reused_while_the_kernel_has_them() {
     let (one, two) = (local("one", "198.51.100.1"), local("two", "198.51.100.2"));
     world.change([served(&two, &["a1"]), served(&one, &["a1"])].concat());
     world.change(vec![Change::Remove(Kind::Service, one.key.clone())]);
-    // `one` comes again: without adoption the lower name would now take the lower mark.
+    // `one` returns. Without adoption the lower name would now take the lower mark.
     world.change(served(&one, &["a1"]));
     assert_eq!(world.restart(), []);
 
-    // In one batch a port goes and another comes: the mark of the first is still in the kernel.
+    // In one batch, a port goes and another comes. The mark of the first is still in the kernel.
     let three = local("three", "198.51.100.3");
     let before: BTreeSet<_> = world.kernel.held.servers.keys().copied().collect();
     let ops = world.change(
@@ -251,7 +251,7 @@ fn overlapping_ranges_become_one_element() {
         Outcome::Delivered(..)
     ));
     assert_eq!(world.send(ip("other"), to, Protocol::Tcp), Outcome::Dropped);
-    // Narrower ranges replace those they overlap with.
+    // Narrower ranges replace the ones they overlap.
     s.source_ranges = vec!["10.0.0.0/9".parse().unwrap()];
     world.change(vec![upsert_service(&s)]);
     assert_eq!(

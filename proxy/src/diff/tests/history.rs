@@ -1,4 +1,4 @@
-//! Whatever the history: the incremental way, a full pass from nothing, and a restart in the middle end in the same kernel.
+//! For every history, the incremental way, a full pass from nothing, and a restart in the middle end in the same kernel state.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ enum Step {
     NoSlice(usize, bool),
     Node(bool, u8),
     Proxy(bool, bool, bool),
-    /// The node looks at what is around it, and sees something else.
+    /// The node reads its surroundings and finds something else.
     Around(u8),
     Restart,
     Audit,
@@ -138,7 +138,8 @@ fn a_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Three things that may be around node A, in all combinations: a gateway, a host and a listener, each on an address that Services name.
+/// Three things that may be around node A, in all combinations: a gateway, a host and a listener, each on an address that
+/// Services name.
 fn around(which: u8) -> Surroundings {
     let mut around = Surroundings::default();
     let mut listeners = Listeners::default();
@@ -156,7 +157,7 @@ fn around(which: u8) -> Surroundings {
     around
 }
 
-/// Ports of every slice: whatever the Service has, a slice may have more or fewer.
+/// Ports of every slice. A slice may have more or fewer than the Service.
 fn a_slice(who: usize, pods: &[(usize, u8)], v6: bool) -> Change {
     let mut owner = service(NAMES[who]);
     owner.ports = vec![
@@ -215,7 +216,7 @@ fn changes(step: &Step) -> Vec<Change> {
     }
 }
 
-/// Marks depend on the history; what a mark is for does not. Each is renamed by its place among the keys that use it.
+/// Marks depend on the history, but their use does not. Each mark is renamed by its place among the keys that use it.
 fn without_marks(held: &Observed) -> Observed {
     let mut names: BTreeMap<u32, u32> = BTreeMap::new();
     let marks = |e: &crate::kernel::Element| match e.value {
@@ -253,7 +254,7 @@ fn without_marks(held: &Observed) -> Observed {
     out
 }
 
-/// Every service key has a server and a masquerade class, and the other way round.
+/// Every service key has a server and a masquerade class, and vice versa.
 fn consistent(held: &Observed) {
     let keys = |prefix: &str| -> std::collections::BTreeSet<Vec<Key>> {
         let sets = held
@@ -307,7 +308,7 @@ proptest! {
         fresh.state = world.state.clone();
         fresh.kernel = Memory::new(fresh.kernel.node.clone());
         fresh.kernel.prepare();
-        // What the node found out about an address before stays in force.
+        // What the node found out about an address earlier stays in force.
         fresh.kernel.around = None;
         fresh.restart();
         prop_assert_eq!(without_marks(&world.kernel.held), without_marks(&fresh.kernel.held));
@@ -321,7 +322,7 @@ proptest! {
         missed in proptest::collection::vec(a_step(), 1..20),
     ) {
         let mut world = World::on("A");
-        // But for hosts: an address that was free when a Service named it, or that the node held already, stays the node's.
+        // Except for hosts: an address stays the node's if it was free when a Service named it, or if the node already held it.
         world.kernel.around = Some(around(which & !2));
         before.iter().for_each(|step| { world.change(changes(step)); });
         let mut down = world.clone();

@@ -1,5 +1,5 @@
-//! At no point within a batch does a packet meet a host socket, an endpoint of neither the old nor the new state, or an
-//! endpoint whose replies would miss the node. It may be refused.
+//! At no point within a batch does a packet reach a host socket, an endpoint that is in neither the old nor the new state, or an
+//! endpoint whose replies would bypass the node. It may be refused.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -16,11 +16,11 @@ use crate::testing::{World, balanced, ip, served, service};
 
 const VIP: &str = "198.51.100.8";
 
-/// All that a new connection from each source may meet.
+/// Every outcome that a new connection from each source may have.
 fn outcomes(kernel: &Memory, world: &World) -> BTreeSet<(&'static str, Outcome)> {
     let mut seen = BTreeSet::new();
     for source in ["client", "A", "a1", "a2"] {
-        // A copy: looking must not make flows.
+        // A copy, because the check must not create flows.
         let mut copy = World::clone(world);
         copy.kernel = kernel.clone();
         for _ in 0..4 {
@@ -32,7 +32,7 @@ fn outcomes(kernel: &Memory, world: &World) -> BTreeSet<(&'static str, Outcome)>
     seen
 }
 
-/// Applies a batch operation by operation (a transaction of elements at once) and looks in between.
+/// Applies a batch one operation at a time (a transaction of elements at once) and checks in between.
 fn watch(world: &mut World, changes: Vec<Change>) {
     let touched: Touched = world.decide(changes);
     let ops = diff(&world.held, &world.desired, &touched);

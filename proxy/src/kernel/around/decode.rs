@@ -1,4 +1,4 @@
-//! What rtnetlink(7) tells of interfaces, routes and neighbours, as far as it is looked at.
+//! The parts of rtnetlink(7) messages about interfaces, routes and neighbours that are used.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ const VIA: u16 = 18;
 /// `NDA_DST`, `NDA_LLADDR`.
 const DESTINATION: u16 = 1;
 const LINK_ADDRESS: u16 = 2;
-/// `NUD_REACHABLE`, `NUD_STALE`, `NUD_DELAY`, `NUD_PROBE`, `NUD_PERMANENT`: it answered once and has not failed since.
+/// `NUD_REACHABLE`, `NUD_STALE`, `NUD_DELAY`, `NUD_PROBE`, `NUD_PERMANENT`: the neighbour answered once and has not failed since.
 const SEEN: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x80;
 
 /// The index of a link.
@@ -44,7 +44,7 @@ pub(super) fn link(kind: u16, payload: &[u8]) -> Result<Option<u32>, Malformed> 
     index.map(Some).ok_or(Malformed("the header of a link"))
 }
 
-/// The address of an interface other than ours.
+/// The address of an interface other than our dummy.
 pub(super) fn interface(
     (kind, payload): Message<'_>,
     dummy: Option<u32>,
@@ -61,7 +61,7 @@ pub(super) fn interface(
     for attribute in attributes(behind(payload, ADDRESS_HEADER)?) {
         match attribute? {
             (LOCAL, value) => local = address(value),
-            // IPv6 says this one alone.
+            // The only one that IPv6 sends.
             (ADDRESS, value) => other = address(value),
             _ => {}
         }
@@ -69,7 +69,7 @@ pub(super) fn interface(
     Ok(local.or(other))
 }
 
-/// The gateways of a route, of all its hops.
+/// The gateways of a route, for all its next hops.
 pub(super) fn gateways(
     (kind, payload): Message<'_>,
     out: &mut BTreeSet<IpAddr>,
@@ -102,13 +102,13 @@ pub(super) fn gateways(
 fn gateway(kind: u16, value: &[u8]) -> Option<IpAddr> {
     match kind {
         GATEWAY => address(value),
-        // Its family goes before the address.
+        // The family precedes the address.
         VIA => address(value.get(2..)?),
         _ => None,
     }
 }
 
-/// A neighbour that was seen, and its link-layer address; none on our own interface.
+/// A neighbour that was seen, with its link-layer address. `None` for neighbours on our own interface.
 pub(super) fn neighbour(
     (kind, payload): Message<'_>,
     dummy: Option<u32>,
@@ -166,7 +166,7 @@ mod tests {
         gateways((NEW_ROUTE, &route), &mut found).unwrap();
         let names: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["192.0.2.1", "192.0.2.2", "192.0.2.3", "fe80::1"]);
-        // A hop that lies about its length is refused.
+        // A hop with a wrong length is refused.
         let length = route.len();
         route[length - 16] = 200;
         assert!(gateways((NEW_ROUTE, &route), &mut found).is_err());

@@ -1,4 +1,4 @@
-//! The sockets that listen, over sock_diag (`linux/inet_diag.h`; `man 7 sock_diag`).
+//! The listening sockets, over sock_diag (`linux/inet_diag.h`; `man 7 sock_diag`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,23 +18,23 @@ const NETLINK_SOCK_DIAG: isize = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// `AF_INET`, `AF_INET6`.
 const FAMILIES: [u8; 2] = [2, 10];
-/// `INET_DIAG_SKV6ONLY`: present for sockets of IPv6.
+/// `INET_DIAG_SKV6ONLY`: present for IPv6 sockets.
 const SKV6ONLY: u16 = 11;
-/// `TCP_LISTEN` of `net/tcp_states.h`; SCTP counts the same.
+/// `TCP_LISTEN` of `net/tcp_states.h`; SCTP uses the same number.
 const LISTEN: u32 = 10;
-/// `TCP_CLOSE`: a socket of UDP that is connected to nobody.
+/// `TCP_CLOSE`: an unconnected UDP socket.
 const UNCONNECTED: u32 = 7;
 /// Size of `struct inet_diag_req_v2`.
 const REQUEST: usize = 56;
 /// Size of `struct inet_diag_msg`.
 const ANSWER: usize = 72;
 
-/// The way to the kernel, once it was needed.
+/// The netlink channel, opened on first use.
 #[derive(Debug, Default)]
 pub(super) struct Sockets(Option<Channel<NetlinkSocket>>);
 
 impl Sockets {
-    /// All sockets that take what comes to a port.
+    /// All sockets that accept traffic to a port.
     pub(super) async fn read(&mut self) -> Result<Listeners, KernelError> {
         let channel = match &mut self.0 {
             Some(channel) => channel,
@@ -52,7 +52,7 @@ impl Sockets {
                 };
                 let found = channel.dump(request, Vec::new, each).await;
                 let found = match found {
-                    // SCTP that nobody has loaded has no sockets.
+                    // If SCTP is not loaded, it has no sockets.
                     Err(KernelError::Refused { source, .. })
                         if protocol == Protocol::Sctp && is_absent(&source) =>
                     {
@@ -106,7 +106,7 @@ impl NetlinkSerializable for Request {
     }
 }
 
-/// What is used of `struct inet_diag_msg`.
+/// The part of `struct inet_diag_msg` that is used.
 #[derive(Debug)]
 struct Socket {
     addr: SocketAddr,

@@ -1,6 +1,6 @@
-//! Services and destinations of IPVS as netlink attributes (`linux/ip_vs.h`).
+//! IPVS services and destinations as netlink attributes (`linux/ip_vs.h`).
 //!
-//! Addresses always take 16 bytes, ports are in network order, everything else is in host order; a netmask is an address for IPv4
+//! Addresses always take 16 bytes. Ports are in network order, everything else is in host order. A netmask is an address for IPv4
 //! and a prefix length for IPv6.
 
 use std::net::{IpAddr, SocketAddr};
@@ -89,7 +89,7 @@ fn af(family: Family) -> u16 {
     }
 }
 
-/// What names a service.
+/// The attributes that identify a service.
 pub(super) fn identity(id: VirtualServerId) -> Vec<DefaultNla> {
     let mut out = vec![nla_u16(SVC_AF, af(family_of(id)))];
     match id {
@@ -129,7 +129,7 @@ pub(super) fn service(server: &VirtualServer) -> Vec<DefaultNla> {
     out
 }
 
-/// What names a destination.
+/// The attributes that identify a destination.
 pub(super) fn dest_identity(addr: SocketAddr) -> Vec<DefaultNla> {
     vec![
         nla_u16(DEST_ADDR_FAMILY, af(Family::of(addr.ip()))),
@@ -173,7 +173,7 @@ fn family_from(af: u16) -> Option<Family> {
         .find(|family| self::af(*family) == af)
 }
 
-/// A service from a dump; `None` for one that has no place in our types (another protocol than TCP, UDP, SCTP).
+/// A service from a dump. `None` if our types cannot express it (a protocol other than TCP, UDP, SCTP).
 pub(super) fn service_from(bytes: &[u8]) -> Result<Option<VirtualServer>, Malformed> {
     let (mut family, mut protocol, mut addr, mut port, mut mark) = (None, None, None, None, None);
     let (mut scheduler, mut flags, mut timeout) = (String::new(), 0, 0);
@@ -213,7 +213,7 @@ pub(super) fn service_from(bytes: &[u8]) -> Result<Option<VirtualServer>, Malfor
     }))
 }
 
-/// A destination from a dump, of a service `of`; `None` for one without an address or a port.
+/// A destination of the service `of`, from a dump. `None` if it has no address or port.
 pub(super) fn dest_from(
     of: VirtualServerId,
     bytes: &[u8],
@@ -223,7 +223,7 @@ pub(super) fn dest_from(
     for attribute in attributes(bytes) {
         let (kind, value) = attribute?;
         match kind {
-            // Older kernels leave it out or 0: that of the service.
+            // Older kernels omit it or send 0. Then the family is that of the service.
             DEST_ADDR_FAMILY => family = u16_of(value).and_then(family_from).unwrap_or(family),
             DEST_ADDR => addr = Some(value),
             DEST_PORT => port = port_of(value),
@@ -236,7 +236,7 @@ pub(super) fn dest_from(
     Ok(addr.zip(port).map(|(addr, port)| RealServer {
         addr: SocketAddr::new(addr, port),
         weight,
-        // A server on this node shows as "local node" on some kernels, whatever it was created as.
+        // Some kernels show a server on this node as "local node", however it was created.
         forwarding: match method {
             FWD_TUNNEL => Forwarding::Tunnel,
             FWD_ROUTE => Forwarding::Route,

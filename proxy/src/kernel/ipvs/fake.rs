@@ -1,4 +1,4 @@
-//! IPVS of a test, as generic netlink messages see it.
+//! A fake IPVS for tests, at the level of generic netlink messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -107,7 +107,7 @@ impl FakeIpvs {
 }
 
 impl<S: super::Socket> super::IpVs<S> {
-    /// The same over another socket.
+    /// The same kernel over another socket.
     pub(in crate::kernel) fn with_socket<T: super::Socket>(self, socket: T) -> super::IpVs<T> {
         super::IpVs {
             channel: super::Channel::new(socket, "test"),

@@ -1,7 +1,7 @@
 //! IPVS of one network namespace, over generic netlink.
 //!
-//! Asking for the family makes the kernel load `ip_vs`; schedulers are loaded by it when a service names them. Changes are sent as
-//! "new" first and as "set" where the object exists, many to a datagram.
+//! The request for the family makes the kernel load `ip_vs`. It loads a scheduler when a service names it. Changes are first sent
+//! as "new", and as "set" if the object exists, many to a datagram.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -50,7 +50,7 @@ impl IpVs<NetlinkSocket> {
 }
 
 impl<S: Socket> IpVs<S> {
-    /// The same over a channel.
+    /// The same, over an existing channel.
     pub(super) async fn over(mut channel: Channel<S>) -> Result<Self, KernelError> {
         let request = GenlMessage::from_payload(GenlCtrl {
             cmd: GenlCtrlCmd::GetFamily,
@@ -79,7 +79,7 @@ impl<S: Socket> IpVs<S> {
             Err(e) => return Err(refused("find the netlink family IPVS", e)),
         };
         let mut ipvs = Self { channel, family };
-        // Anybody may ask for the family; only the administrator of the network gets an answer from it.
+        // Any process may resolve the family, but only one with CAP_NET_ADMIN gets an answer from it.
         let request = ipvs.message(command::GET_INFO, Vec::new());
         match ipvs.channel.get(request, |_, _| Ok(())).await? {
             Ok(()) => Ok(ipvs),
@@ -124,7 +124,7 @@ impl<S: Socket> IpVs<S> {
                 Ok(dests) => {
                     servers.insert(id, (service, dests));
                 }
-                // Deleted since.
+                // Deleted in the meantime.
                 Err(KernelError::Refused { source, .. }) if gone(&source) => {}
                 Err(e) => return Err(e),
             }
@@ -132,7 +132,7 @@ impl<S: Socket> IpVs<S> {
         Ok(servers)
     }
 
-    /// Whether a virtual server is there. One request.
+    /// Whether a virtual server exists. One request.
     pub(super) async fn has(&mut self, id: VirtualServerId) -> Result<bool, KernelError> {
         let request = self.message(
             command::GET_SERVICE,
@@ -145,12 +145,12 @@ impl<S: Socket> IpVs<S> {
         }
     }
 
-    /// Applies the operations on servers in order; others are skipped. Returns those that were not done.
+    /// Applies the operations on servers in order and skips all others. Returns those that were not done.
     pub(super) async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
         let todo: Vec<usize> = (0..ops.len())
             .filter(|i| ops.get(*i).is_some_and(|op| Object::of(op).is_some()))
             .collect();
-        // Where an object is deleted last: what was to be set before that needs no second try.
+        // The last deletion of each object. A "set" from before that needs no second try.
         let mut deleted = HashMap::new();
         for &i in &todo {
             if let Some(op @ (Op::DelVirtualServer(_) | Op::DelRealServer(..))) = ops.get(i) {
@@ -173,7 +173,7 @@ impl<S: Socket> IpVs<S> {
                 outcome => errors.extend(outcome.error(|| describe(op)).map(|e| (i, e))),
             }
         }
-        // Whoever does not answer is not asked again before he has been read.
+        // A kernel that did not answer gets no more requests until it has been read.
         let second = if silent {
             let unsent = |&i: &usize| Some((i, ops.get(i)?, Outcome::Unsent));
             exists.iter().filter_map(unsent).collect()
@@ -186,7 +186,7 @@ impl<S: Socket> IpVs<S> {
         errors.into_iter().collect()
     }
 
-    /// Sends the operations with the given indices, as "set" where `existing`, and says what became of each.
+    /// Sends the operations with the given indices, as "set" if `existing`, and reports the result of each.
     async fn pass<'a>(
         &mut self,
         ops: &'a [Op],
@@ -237,7 +237,7 @@ impl<S: Socket> IpVs<S> {
     }
 }
 
-/// What an operation is about.
+/// The object of an operation.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Object {
     Service(VirtualServerId),

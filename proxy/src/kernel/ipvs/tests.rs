@@ -140,7 +140,7 @@ fn services_and_destinations_are_read_from_messages_of_a_real_kernel() {
     );
 }
 
-/// Services and destinations as a dump has them, behind the header.
+/// Services and destinations as in a dump, without the header.
 fn objects() -> Vec<Vec<u8>> {
     let service = |id| VirtualServer {
         id,

@@ -1,4 +1,4 @@
-//! The timeouts of IPVS connections, and how they were before.
+//! The timeouts of IPVS connections and their previous values.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::super::record::{Change, Record};
 use super::message::{HEADER, command};
 use super::{IpVs, attr};
 
-/// TCP, TCP after FIN, UDP: name in the record and attribute.
+/// TCP, TCP after FIN, UDP: name in the record, and attribute.
 const TIMEOUTS: [(&str, u16); 3] = [
     ("tcp", attr::CMD_TIMEOUT_TCP),
     ("tcp_fin", attr::CMD_TIMEOUT_TCP_FIN),
@@ -17,8 +17,8 @@ const TIMEOUTS: [(&str, u16); 3] = [
 ];
 
 impl<S: Socket> IpVs<S> {
-    /// Sets the timeouts for TCP, TCP after FIN, and UDP, where they differ; zero leaves one as it is. What was before goes into
-    /// `record`.
+    /// Sets the timeouts for TCP, TCP after FIN, and UDP, if they differ. Zero leaves a timeout unchanged. The previous values go
+    /// into `record`.
     pub(crate) async fn set_timeouts(
         &mut self,
         timeouts: [Duration; 3],
@@ -47,7 +47,7 @@ impl<S: Socket> IpVs<S> {
         self.write_timeouts(wanted).await
     }
 
-    /// Puts back what [`IpVs::set_timeouts`] changed, as far as nobody has changed it since, and forgets it.
+    /// Restores what [`IpVs::set_timeouts`] changed, unless somebody has changed it since, and clears the record.
     pub(crate) async fn restore_timeouts(&mut self, record: &Record) -> Result<(), KernelError> {
         let broken = |e| refused(format!("read {}", record.file().display()), e);
         let changes = record.load().map_err(broken)?;
@@ -90,7 +90,7 @@ impl<S: Socket> IpVs<S> {
             .map_err(|e| refused("read the timeouts of IPVS", e))
     }
 
-    /// In seconds; zero leaves one as it is.
+    /// In seconds. Zero leaves a timeout unchanged.
     async fn write_timeouts(&mut self, seconds: [u32; 3]) -> Result<(), KernelError> {
         let attributes = TIMEOUTS
             .iter()

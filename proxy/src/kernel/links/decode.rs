@@ -1,4 +1,4 @@
-//! What rtnetlink(7) tells of links, addresses and routes, as far as it is looked at.
+//! The parts of rtnetlink(7) messages about links, addresses and routes that are used.
 
 use std::net::IpAddr;
 
@@ -34,7 +34,7 @@ pub(super) const SOURCE: u16 = 7;
 pub(super) struct Dummy {
     pub(super) index: u32,
     pub(super) up: bool,
-    /// Of the kind `dummy`, and not another link of that name.
+    /// Whether it is of the kind `dummy`, and not another link with that name.
     pub(super) is_dummy: bool,
 }
 
@@ -50,15 +50,15 @@ pub(super) struct Address {
 /// A route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
-    /// Of the type `local`. What a lookup answers with is of no particular table.
+    /// Whether its type is `local`. The answer to a lookup names no particular table.
     pub(super) local: bool,
-    /// In the table `local`.
+    /// Whether it is in the table `local`.
     pub(super) in_local_table: bool,
-    /// Length of the prefix.
+    /// Prefix length.
     pub(super) length: u8,
-    /// Where it leads to; `None`: everywhere.
+    /// The destination; `None`: everywhere.
     pub(super) destination: Option<IpAddr>,
-    /// Index of the link that it goes through.
+    /// Index of the outgoing link.
     pub(super) out: Option<u32>,
     /// The preferred source.
     pub(super) source: Option<IpAddr>,
@@ -74,7 +74,7 @@ fn addr(of: Family, value: &[u8]) -> Option<IpAddr> {
     address(value).filter(|a| Family::of(*a) == of)
 }
 
-/// The link's own link-local address is nobody's service.
+/// The link's own link-local address is not a service address.
 fn is_link_local(addr: &IpAddr) -> bool {
     matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local())
 }
@@ -101,7 +101,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Dummy, Malformed> {
     })
 }
 
-/// `None` for one of another family, or the link's own link-local one.
+/// `None` if it is of another family, or the link's own link-local address.
 pub(super) fn interface_address(payload: &[u8]) -> Result<Option<Address>, Malformed> {
     let [af, _, _, scope, index @ ..] = payload else {
         return Err(Malformed("the header of an address"));
@@ -116,7 +116,7 @@ pub(super) fn interface_address(payload: &[u8]) -> Result<Option<Address>, Malfo
         let (kind, value) = attribute?;
         match kind {
             LOCAL => local = addr(family, value),
-            // IPv6 says this one alone.
+            // The only one that IPv6 sends.
             ADDRESS => other = addr(family, value),
             _ => {}
         }
@@ -129,7 +129,7 @@ pub(super) fn interface_address(payload: &[u8]) -> Result<Option<Address>, Malfo
     }))
 }
 
-/// `None` for one of another family.
+/// `None` if it is of another family.
 pub(super) fn route(payload: &[u8]) -> Result<Option<Route>, Malformed> {
     let [af, length, _, _, table, _, _, kind, ..] = *payload else {
         return Err(Malformed("the header of a route"));
@@ -158,7 +158,7 @@ pub(super) fn route(payload: &[u8]) -> Result<Option<Route>, Malformed> {
 }
 
 impl Route {
-    /// Address and source of a local route for one address through the link.
+    /// Address and source, if this is a local route to one address through the link.
     pub(super) fn host(&self, index: u32) -> Option<(IpAddr, Option<IpAddr>)> {
         let addr = self.destination.filter(|a| !is_link_local(a))?;
         let whole = self.length == Family::of(addr).bits();

@@ -1,4 +1,4 @@
-//! The dummy, its addresses and local routes of a test, as rtnetlink messages see them.
+//! A fake dummy for tests, with its addresses and local routes, at the level of rtnetlink messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,7 +89,7 @@ impl Peer for FakeRoutes {
 }
 
 impl FakeRoutes {
-    /// What counts as a service address: an IPv4 address with its route, an IPv6 route.
+    /// The service addresses: IPv4 addresses that have their route, and IPv6 routes.
     pub(in crate::kernel) fn served(&self) -> BTreeSet<IpAddr> {
         let v6 = self.routes.keys().filter(|a| a.is_ipv6());
         self.addresses.keys().chain(v6).copied().collect()
@@ -151,7 +151,7 @@ impl FakeRoutes {
                 let addr = route(payload).unwrap().unwrap().destination.unwrap();
                 let source = self.routes.get(&addr).ok_or(Errno::ENETUNREACH)?;
                 let mut answer = route_message(addr, *source);
-                // The kernel answers a lookup as from the table `main`.
+                // The kernel answers a lookup as if from the table `main`.
                 answer[4] = 254;
                 Ok(vec![(NEW_ROUTE, answer)])
             }

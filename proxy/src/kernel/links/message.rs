@@ -1,4 +1,4 @@
-//! Messages about addresses and local routes of the dummy.
+//! Messages about the dummy's addresses and local routes.
 
 use std::io;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use super::Message;
 /// `RT_TABLE_LOCAL`.
 pub(super) const TABLE_LOCAL: u8 = 255;
 
-/// A family as rtnetlink numbers it.
+/// The rtnetlink number of a family.
 pub(super) fn af(family: Family) -> AddressFamily {
     match family {
         Family::V4 => AddressFamily::Inet,
@@ -45,7 +45,7 @@ fn address_message(addr: IpAddr, index: u32) -> AddressMessage {
     message
 }
 
-/// IPv4 only; IPv6 addresses are local by their route alone.
+/// IPv4 only. For IPv6 the route alone makes an address local.
 pub(super) fn add_address(addr: IpAddr, index: u32) -> Option<Message> {
     (Family::of(addr) == Family::V4).then(|| {
         let mut message = address_message(addr, index);
@@ -57,7 +57,7 @@ pub(super) fn add_address(addr: IpAddr, index: u32) -> Option<Message> {
     })
 }
 
-/// IPv6 too: another proxy may have put the address there.
+/// Also for IPv6, because another proxy may have added the address.
 pub(super) fn del_address(addr: IpAddr, index: u32) -> Message {
     let message = address_message(addr, index);
     Request::new(0, RouteNetlinkMessage::DelAddress(message))
@@ -70,7 +70,7 @@ pub(super) fn local_route(addr: IpAddr, index: u32) -> RouteMessage {
     message.header.destination_prefix_length = family.bits();
     message.header.table = TABLE_LOCAL;
     message.header.kind = RouteType::Local;
-    // For a deletion: whatever its scope.
+    // For a deletion: matches any scope.
     message.header.scope = RouteScope::NoWhere;
     message.attributes = vec![
         RouteAttribute::Destination(RouteAddress::from(addr)),

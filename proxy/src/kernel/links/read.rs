@@ -1,4 +1,4 @@
-//! What is on the dummy, wholly and at a glance.
+//! Reads what is on the dummy, in full or as a quick check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use super::Links;
 use super::decode::{NEW_ADDRESS, NEW_ROUTE, interface_address, route};
 use super::message::af;
 
-/// What [`Links::intact`] found.
+/// The result of [`Links::intact`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::kernel) enum Intact {
     Whole,
@@ -23,7 +23,8 @@ pub(in crate::kernel) enum Intact {
 }
 
 impl<S: Socket> Links<S> {
-    /// Whether the dummy is the one that was prepared, and up, and an address (of a service, on it or on the node) is local. Two requests.
+    /// Whether the dummy is the one that was prepared and is up, and whether an address (a service's, on the dummy or on the
+    /// node) is local. Two requests.
     pub(in crate::kernel) async fn intact(
         &mut self,
         addr: Option<IpAddr>,
@@ -48,7 +49,7 @@ impl<S: Socket> Links<S> {
         });
         Ok(match answer.await? {
             Ok(Some(route)) if route.local => Intact::Whole,
-            // Led elsewhere, or nowhere.
+            // Routed elsewhere, or not at all.
             Ok(_) | Err(_) => Intact::NoAddress,
         })
     }
@@ -65,7 +66,7 @@ impl<S: Socket> Links<S> {
         Ok(out)
     }
 
-    /// Addresses of a family on the link with their scopes, but for its own link-local one.
+    /// Addresses of one family on the link with their scopes, except for the link's own link-local address.
     pub(super) async fn addresses(
         &mut self,
         family: Family,
@@ -93,7 +94,8 @@ impl<S: Socket> Links<S> {
         }
     }
 
-    /// Local host routes through the link with their preferred source. Where several lead to one address, one with the right source counts.
+    /// Local host routes through the link with their preferred source. If several lead to one address, one with the right source
+    /// is used.
     pub(super) async fn routes(
         &mut self,
         index: u32,

@@ -39,7 +39,7 @@ fn links_addresses_and_routes_are_read_from_messages_of_a_real_kernel() {
         .map(|r| route(r).unwrap().unwrap())
         .collect();
     let hosts: Vec<_> = found.iter().filter_map(|r| r.host(3)).collect();
-    // Not those of the main table, of link-local addresses, of multicast.
+    // Not the routes of the main table, of link-local addresses or of multicast.
     assert_eq!(hosts, [(ip("fd00::1"), None)]);
 }
 

@@ -6,7 +6,7 @@ use super::packet::Payload;
 use crate::kernel::rule::{Hook, HookPoint, Key, Selector, Statement, Value, Verdict};
 use crate::kernel::{Element, Family, Observed, Table};
 
-/// What rules see of a packet, and the mark that they may set.
+/// What rules can read of a packet, and the mark that they can set.
 #[derive(Debug, Clone)]
 pub(super) struct View {
     pub(super) src: IpAddr,
@@ -21,7 +21,7 @@ pub(super) struct View {
     pub(super) mark: u32,
 }
 
-/// How a base chain, or all chains of a hook, ended.
+/// The result of a base chain, or of all chains of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Accept,
@@ -70,7 +70,7 @@ impl Filter<'_> {
     }
 
     fn chain(&self, name: &str, view: &mut View, depth: usize) -> Step {
-        // The kernel allows 16 levels of jumps; a loop never gets loaded.
+        // The kernel allows 16 levels of jumps and never loads a loop.
         let Some(chain) = self
             .table
             .chains
@@ -153,7 +153,7 @@ impl Filter<'_> {
             Verdict::Drop => Step::End(End::Drop),
             Verdict::Return => Step::Return,
             Verdict::Jump(chain) => self.chain(chain, view, depth + 1),
-            // Nothing follows in the chain that was left.
+            // The rest of the calling chain is skipped.
             Verdict::Goto(chain) => match self.chain(chain, view, depth + 1) {
                 Step::Next => Step::Return,
                 end => end,
@@ -180,7 +180,7 @@ fn icmp(view: &View, family: Family, types: &[u8]) -> bool {
     matches!(view.payload, Payload::Icmp(kind) if Family::of(view.dst) == family && types.contains(&kind))
 }
 
-/// The key that selectors read; `None` where the packet has no such field (another family, no transport protocol with ports).
+/// The key that selectors read. `None` if the packet has no such field (another family, no transport protocol with ports).
 fn key(selectors: &[Selector], view: &View) -> Option<Vec<Key>> {
     let address = |addr: IpAddr, family| (Family::of(addr) == family).then_some(Key::Addr(addr));
     selectors

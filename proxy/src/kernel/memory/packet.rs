@@ -1,5 +1,5 @@
-//! The way of a packet through the hooks, with IPVS where Linux 6.1 has it: LOCAL_IN 98/99, LOCAL_OUT -99/-98; what IPVS sends
-//! on runs through LOCAL_OUT again with the endpoint as its destination, then POSTROUTING.
+//! The path of a packet through the hooks, with IPVS at the priorities of Linux 6.1: LOCAL_IN 98/99, LOCAL_OUT -99/-98. What IPVS
+//! forwards passes LOCAL_OUT again with the endpoint as its destination, then POSTROUTING.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use crate::kernel::{Family, VirtualServerId};
 /// Where a packet enters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum From {
-    /// From the network, or from a pod of this node: it arrives at an interface.
+    /// From the network or from a pod of this node, so it arrives at an interface.
     Wire,
     /// From a process of this node.
     Node,
@@ -25,12 +25,12 @@ pub enum From {
 pub enum Payload {
     /// A transport protocol with ports.
     Ports(Protocol),
-    /// ICMP or ICMPv6 of a type.
+    /// ICMP or ICMPv6 with this type.
     Icmp(u8),
 }
 
 impl Payload {
-    /// Its protocol, where it has ports.
+    /// Its protocol, if it has ports.
     pub fn protocol(self) -> Option<Protocol> {
         match self {
             Self::Ports(protocol) => Some(protocol),
@@ -52,7 +52,7 @@ pub struct Packet {
     pub payload: Payload,
 }
 
-/// What the endpoint sees as the client.
+/// The client address that the endpoint sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// The client itself.
@@ -61,10 +61,10 @@ pub enum Source {
     Masqueraded,
 }
 
-/// What became of a packet.
+/// The outcome of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// An endpoint got it.
+    /// An endpoint received it.
     Delivered(SocketAddr, Source),
     /// TCP reset by our rules.
     Reset,
@@ -78,7 +78,7 @@ pub enum Outcome {
     Expired,
     /// A socket of the host, or its ICMP, answers.
     Host,
-    /// Routed on, not for us.
+    /// Forwarded to another host.
     Forwarded,
 }
 
@@ -91,7 +91,7 @@ struct Flow {
     source: Source,
 }
 
-/// Connections, affinity and whose turn it is.
+/// Connections, affinity and round-robin positions.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Flows {
     flows: BTreeMap<FlowKey, Flow>,
@@ -108,7 +108,7 @@ enum Ipvs {
 }
 
 impl Memory {
-    /// Sends a packet. One that was delivered before (same addresses and ports) belongs to an established flow.
+    /// Sends a packet. If one with the same addresses and ports was delivered before, this one belongs to the established flow.
     pub fn send(&mut self, packet: Packet) -> Outcome {
         let flow = packet
             .payload
@@ -207,7 +207,7 @@ impl Memory {
         }
     }
 
-    /// LOCAL_OUT from the top with the endpoint as destination, then POSTROUTING; NAT is decided once in a flow's life.
+    /// LOCAL_OUT from the start with the endpoint as destination, then POSTROUTING. NAT is decided once per flow.
     fn out(
         &mut self,
         view: &mut View,

@@ -1,23 +1,23 @@
-//! Attributes of netlink messages, read without trusting any length in them (`linux/netlink.h`, `nla_ok`).
+//! Reads the attributes of netlink messages without trusting any length in them (`linux/netlink.h`, `nla_ok`).
 //!
-//! Everything that the proxy reads from the kernel passes through here. The netlink crates only write: their parsers decode whole
-//! messages, those of other people's tables too, and some of them index before they check.
+//! Everything that the proxy reads from the kernel passes through here. The netlink crates are used only to write. Their parsers
+//! decode whole messages, including those of other programs' tables, and some of them index before they check.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::NLA_TYPE_MASK;
 
-/// Length of an attribute's header, and what attributes are aligned to.
+/// Length of an attribute's header, and the alignment of attributes.
 const HEADER: usize = 4;
 
-/// A message with a length that does not fit what surrounds it, or without a part that it must have.
+/// A message with a length that does not fit its surroundings, or without a mandatory part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed message: {0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
-/// The attributes in a block of bytes: kind (without the flags for nesting and byte order) and value, in order.
+/// The attributes in a block of bytes, in order: kind (without the flags for nesting and byte order) and value.
 ///
-/// It ends after the first error.
+/// Iteration ends after the first error.
 pub(crate) fn attributes(bytes: &[u8]) -> Attributes<'_> {
     Attributes { rest: bytes }
 }
@@ -43,34 +43,34 @@ impl<'a> Iterator for Attributes<'a> {
         let Some(value) = rest.get(HEADER..length) else {
             return Some(Err(Malformed("the length of an attribute")));
         };
-        // The padding of the last one may be missing.
+        // The padding of the last attribute may be missing.
         self.rest = rest.get(length.next_multiple_of(HEADER)..).unwrap_or(&[]);
         let kind = u16::from_ne_bytes([k0, k1]) & NLA_TYPE_MASK;
         Some(Ok((kind, value)))
     }
 }
 
-/// What follows a header of `length` bytes.
+/// The bytes after a header of `length` bytes.
 pub(crate) fn behind(bytes: &[u8], length: usize) -> Result<&[u8], Malformed> {
     bytes.get(length..).ok_or(Malformed("the header"))
 }
 
-/// A number in host order; `None` where the value has another length.
+/// A number in host order. `None` if the value has another length.
 pub(crate) fn u16_of(value: &[u8]) -> Option<u16> {
     value.try_into().ok().map(u16::from_ne_bytes)
 }
 
-/// A number in host order; `None` where the value has another length.
+/// A number in host order. `None` if the value has another length.
 pub(crate) fn u32_of(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_ne_bytes)
 }
 
-/// A number in network order; `None` where the value has another length.
+/// A number in network order. `None` if the value has another length.
 pub(crate) fn be32_of(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// Text up to its terminating zero; `None` where it is not UTF-8.
+/// Text up to its terminating zero. `None` if it is not UTF-8.
 pub(crate) fn text(value: &[u8]) -> Option<&str> {
     let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
     std::str::from_utf8(value.get(..end)?).ok()

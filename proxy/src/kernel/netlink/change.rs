@@ -1,4 +1,4 @@
-//! Requests that change something: one after the other, or as a transaction.
+//! Requests that change something, one by one or as a transaction.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,10 +10,10 @@ use super::{Channel, Outcome, Request, Silence, Socket, TRIES, WINDOW, refused};
 use crate::kernel::KernelError;
 
 impl<S: Socket> Channel<S> {
-    /// Sends requests in order, some to a datagram, and says what became of each.
+    /// Sends requests in order, several to a datagram, and reports the result of each.
     ///
-    /// Where an answer is lost, everything from the first request without one is sent once more, so that a later request never comes
-    /// to stand before an earlier one. The requests must therefore lead to the same end when they are repeated in their order.
+    /// If an answer is lost, everything from the first unanswered request on is sent once more. So a later request never takes
+    /// effect before an earlier one. Therefore a repetition of the requests in their order must lead to the same result.
     pub(crate) async fn pipeline<M>(&mut self, requests: &[Request<M>]) -> Vec<Outcome>
     where
         M: NetlinkSerializable + Sync,
@@ -29,7 +29,7 @@ impl<S: Socket> Channel<S> {
         outcomes
     }
 
-    /// One datagram of [`Channel::pipeline`]. False: not all of it was answered.
+    /// One datagram of [`Channel::pipeline`]. False if not all of it was answered.
     async fn window<M>(&mut self, requests: &[Request<M>], outcomes: &mut Vec<Outcome>) -> bool
     where
         M: NetlinkSerializable + Sync,
@@ -72,11 +72,12 @@ impl<S: Socket> Channel<S> {
         false
     }
 
-    /// Sends all requests in one datagram, a transaction of nf_tables, and collects errors by index; the error of index 0 stands for
-    /// the whole datagram. `requests[last]` is the last that can be acknowledged, the first and those behind it are not.
+    /// Sends all requests in one datagram, as a transaction of nf_tables, and collects errors by index. The error of index 0
+    /// stands for the whole datagram. `requests[last]` is the last request that can be acknowledged; the first and those after
+    /// `last` are not.
     ///
-    /// A short transaction asks for an answer to every message, so that a lost error never passes for success. Of a long one only the
-    /// last message and the errors are answered, and it is the kernel's ENOBUFS that tells of a lost one.
+    /// A short transaction requests an answer to every message, so a lost error never looks like success. In a long one, only the
+    /// last message and the errors are answered, and the kernel's ENOBUFS reports a lost error.
     pub(crate) async fn batch<M>(
         &mut self,
         requests: &[Request<M>],
@@ -105,7 +106,7 @@ impl<S: Socket> Channel<S> {
                     let index = sequence as usize;
                     due.remove(&index);
                     if index == 0 {
-                        // Of the batch header: nothing follows it.
+                        // An error of the batch header: nothing follows it.
                         due.clear();
                     }
                     errors.extend(result.map(|e| (index, e)));

@@ -1,4 +1,4 @@
-//! A socket to a kernel of a test that loses, delays, swaps, cuts and repeats what it carries.
+//! A socket to a test kernel that loses, delays, swaps, cuts and repeats datagrams.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,35 +25,35 @@ impl Message {
     }
 }
 
-/// What a kernel says to a request: messages with their types, or an error number.
+/// The test kernel's answer to a request: messages with their types, or an error number.
 pub(crate) type Said = Result<Vec<(u16, Vec<u8>)>, Errno>;
 
 /// The other end of a socket.
 pub(crate) trait Peer: Send + std::fmt::Debug {
-    /// Works off the messages of one datagram.
+    /// Handles the messages of one datagram.
     fn answer(&mut self, messages: &[Message]) -> Vec<Said>;
 }
 
-/// What happens to a datagram of the kernel, counted over all sockets.
+/// What happens to a datagram from the kernel. Datagrams are counted over all sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The request that it would answer never arrives.
     Unheard,
     /// It is lost.
     Lost,
-    /// It is dropped, and the kernel says so (ENOBUFS).
+    /// It is dropped, and the kernel reports that (ENOBUFS).
     Overrun,
     /// It comes twice.
     Twice,
-    /// It comes after the answers to the next request.
+    /// It arrives after the answers to the next request.
     Late,
-    /// It changes places with the next one.
+    /// It swaps places with the next one.
     Swapped,
-    /// So many bytes of it come.
+    /// Only this many bytes of it arrive.
     Cut(usize),
 }
 
-/// What goes wrong, by the number of the datagram.
+/// The faults, by the number of the datagram.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) script: BTreeMap<usize, Fault>,
@@ -88,7 +88,7 @@ impl FaultySocket {
             let fault = faults.script.get(&faults.count).copied();
             faults.count += 1;
             match fault {
-                // The kernel fills the datagrams of a dump as they are read: none can overtake another or get lost unnoticed.
+                // The kernel fills the datagrams of a dump as they are read, so none can overtake another or get lost unnoticed.
                 Some(Fault::Lost | Fault::Late | Fault::Overrun) if multipart => {
                     self.queue.push_back(Err(Errno::ENOBUFS));
                 }
@@ -155,13 +155,13 @@ impl Socket for FaultySocket {
     }
 }
 
-/// A kernel that hears everything and never answers.
+/// A kernel that receives everything and never answers.
 #[derive(Debug)]
 pub(crate) struct Mute;
 
 impl Peer for Mute {
     fn answer(&mut self, messages: &[Message]) -> Vec<Said> {
-        // Neither messages nor an acknowledgement: see `serve`.
+        // Neither messages nor an acknowledgement; see `serve`.
         messages.iter().map(|_| Err(Errno::UnknownErrno)).collect()
     }
 }
@@ -170,7 +170,7 @@ fn flags(message: &[u8]) -> u16 {
     u16::from_ne_bytes(message[6..8].try_into().unwrap())
 }
 
-/// The datagrams with which a kernel answers one.
+/// The datagrams with which a kernel answers one datagram.
 fn serve(peer: &mut dyn Peer, datagram: &[u8]) -> Vec<Vec<u8>> {
     let (mut messages, mut headers) = (Vec::new(), Vec::new());
     let mut rest = datagram;

@@ -1,11 +1,12 @@
-//! A netlink channel as the parts of the real kernel use it: many requests in one datagram, one answer per request.
+//! A netlink channel for the parts of the real kernel: many requests in one datagram, one answer per request.
 //!
-//! It knows sequence numbers, acknowledgements and dumps, and nothing about the messages. The kernel works a datagram off message
-//! by message before `send` returns, so a thousand requests cost a handful of system calls and no round trips.
+//! It handles sequence numbers, acknowledgements and dumps, and knows nothing about the content of messages. The kernel processes
+//! a datagram message by message before `send` returns, so a thousand requests need only a few system calls and no round trips.
 //!
-//! An answer can be lost: the receive buffer overran (the kernel says so with ENOBUFS, netlink(7)), or memory was short. A lost answer
-//! costs one repetition. What is still not answered then is [`Outcome::Unanswered`], what was meant to follow it [`Outcome::Unsent`];
-//! neither ever counts as done. Answers to requests that were given up are told apart by their sequence numbers and skipped.
+//! An answer can be lost, because the receive buffer overran (the kernel reports ENOBUFS, netlink(7)) or memory was short. Then
+//! the request is sent once more. If it is still not answered, it is [`Outcome::Unanswered`], and the requests after it are
+//! [`Outcome::Unsent`]. Neither ever counts as done. Late answers to abandoned requests are recognised by their sequence numbers
+//! and skipped.
 
 use std::io;
 use std::time::Duration;
@@ -29,16 +30,17 @@ use attr::Malformed;
 pub(crate) use socket::{NetlinkSocket, Socket};
 use wire::Answer;
 
-/// Longest silence while an answer is due. The kernel answers before `send` returns, so a longer one means that it is lost.
+/// Longest silence while an answer is due. The kernel answers before `send` returns, so after a longer silence the answer is
+/// lost.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A request is sent so often at most.
+/// How often a request is sent at most.
 const TRIES: usize = 2;
-/// Requests in one datagram outside of transactions: their acknowledgements fit into a default receive buffer.
+/// Requests in one datagram outside of transactions. Their acknowledgements fit into a default receive buffer.
 const WINDOW: usize = 64;
-/// Dumps are repeated this often when a change interrupts them (`NLM_F_DUMP_INTR`).
+/// How often a dump is repeated if a change interrupts it (`NLM_F_DUMP_INTR`).
 const DUMP_TRIES: usize = 8;
 
-/// One request: flags beside `NLM_F_REQUEST`, and the message.
+/// One request: the message, and its flags in addition to `NLM_F_REQUEST`.
 #[derive(Debug, Clone)]
 pub(crate) struct Request<M> {
     pub(crate) flags: u16,
@@ -51,21 +53,21 @@ impl<M> Request<M> {
     }
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The kernel did it.
     Done,
-    /// The kernel did not do it, and said why.
+    /// The kernel refused it with this error.
     Refused(io::Error),
-    /// It was sent and there was no answer: whether it was done is not known.
+    /// It was sent but not answered, so it may or may not be done.
     Unanswered,
-    /// It was not sent, since one before it was not answered.
+    /// It was not sent, because an earlier one was not answered.
     Unsent,
 }
 
 impl Outcome {
-    /// The outcome as an error of the operation `what`; none where it was done.
+    /// The outcome as an error of the operation `what`. `None` if it was done.
     pub(crate) fn error(self, what: impl FnOnce() -> String) -> Option<KernelError> {
         match self {
             Self::Done => None,
@@ -88,14 +90,14 @@ pub(crate) fn refused(what: impl Into<String>, source: io::Error) -> KernelError
     }
 }
 
-/// Why an answer did not come.
+/// Why an answer is missing.
 #[derive(Debug)]
 enum Silence {
     /// Nothing within [`PATIENCE`].
     Timeout,
     /// ENOBUFS: the kernel dropped answers.
     Overrun,
-    /// EBUSY: a dump that was given up is still under way.
+    /// EBUSY: an abandoned dump is still under way.
     Busy,
     /// The socket failed.
     Failed(io::Error),
@@ -111,14 +113,15 @@ pub(crate) struct Channel<S> {
 }
 
 impl Channel<NetlinkSocket> {
-    /// Opens a socket of a netlink protocol; `name` is for messages, `large` makes room for transactions of many thousand messages.
+    /// Opens a socket for a netlink protocol. `name` is for messages. `large` makes room for transactions of many thousand
+    /// messages.
     pub(crate) fn open(
         protocol: isize,
         name: &'static str,
         large: bool,
     ) -> Result<Self, KernelError> {
         let socket = NetlinkSocket::open(protocol, large).map_err(|e| {
-            // EPROTONOSUPPORT: the protocol's module is not there.
+            // EPROTONOSUPPORT: the protocol's module is missing.
             if e.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) {
                 KernelError::Missing {
                     what: name.to_owned(),
@@ -143,7 +146,7 @@ impl<S: Socket> Channel<S> {
         }
     }
 
-    /// The datagram with these requests, and the sequence number of the first; `extra` are flags by index.
+    /// The datagram with these requests, and the sequence number of the first. `extra` gives additional flags by index.
     fn write<M>(&mut self, requests: &[Request<M>], extra: impl Fn(usize) -> u16) -> (u32, Vec<u8>)
     where
         M: NetlinkSerializable,
@@ -164,8 +167,9 @@ impl<S: Socket> Channel<S> {
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Reads datagrams until one has answers to the requests from `first` to the newest, and hands those over: the place of the request
-    /// behind the first, flags, answer. What is malformed is as good as lost; that there was any is returned.
+    /// Reads datagrams until one has answers to the requests from `first` to the newest. Passes on each answer with the index of
+    /// its request, counted from `first`, and its flags. A malformed message counts as lost; the return value says whether there
+    /// was one.
     async fn receive(
         &mut self,
         first: u32,
@@ -204,10 +208,10 @@ impl<S: Socket> Channel<S> {
         }
     }
 
-    /// Makes the channel usable again after an answer did not come.
+    /// Makes the channel usable again after a missing answer.
     fn recover(&mut self, silence: Silence) {
         match &silence {
-            // What is still in the buffer is skipped by its sequence number.
+            // Answers still in the buffer are skipped by their sequence number.
             Silence::Overrun => {
                 tracing::debug!(channel = self.name, "the kernel dropped answers (ENOBUFS)");
                 return;

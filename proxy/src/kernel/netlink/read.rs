@@ -1,4 +1,4 @@
-//! Requests that read: whole dumps, and single objects.
+//! Requests that read: complete dumps and single objects.
 
 use std::io;
 
@@ -11,8 +11,8 @@ use super::{Channel, DUMP_TRIES, Request, Silence, Socket, TRIES, refused};
 use crate::kernel::KernelError;
 
 impl<S: Socket> Channel<S> {
-    /// Dumps: calls `each` for the type and the payload of every answer. Repeats when a change interrupted it or answers were lost;
-    /// `reset` is called before each try.
+    /// Runs a dump and calls `each` with the type and payload of every answer. Repeats the dump if a change interrupted it or
+    /// answers were lost. Calls `reset` before each try.
     pub(crate) async fn dump<M, R>(
         &mut self,
         request: M,
@@ -35,7 +35,7 @@ impl<S: Socket> Channel<S> {
                 let received = self.receive(first, |_, flags, answer| {
                     again |= flags & NLM_F_DUMP_INTR != 0;
                     match answer {
-                        // Read on to the end, or the next dump would find the socket busy.
+                        // Read to the end, or the next dump would find the socket busy.
                         Answer::Message(..) if bad.is_some() => {}
                         Answer::Message(kind, payload) => {
                             bad = each(&mut result, kind, payload).err();
@@ -49,7 +49,7 @@ impl<S: Socket> Channel<S> {
                 });
                 match received.await {
                     Ok(malformed) => bad = bad.or(malformed),
-                    // The dump itself goes on, with a part of it missing.
+                    // The dump itself continues, but a part of it is missing.
                     Err(Silence::Overrun) if overruns < DUMP_TRIES => {
                         again = true;
                         overruns += 1;
@@ -89,7 +89,7 @@ impl<S: Socket> Channel<S> {
         }
     }
 
-    /// Asks for one object: what `decode` makes of its type and payload, or the error number.
+    /// Requests one object. Returns what `decode` makes of its type and payload, or the error number.
     pub(crate) async fn get<M, T>(
         &mut self,
         request: M,

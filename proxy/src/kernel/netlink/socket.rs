@@ -1,4 +1,4 @@
-//! The socket below a channel: the kernel's, or one of a test.
+//! The socket below a channel: a real one or one for tests.
 
 use std::fmt;
 use std::future::Future;
@@ -10,20 +10,20 @@ use nix::sys::socket::{
     sockopt::{RcvBufForce, SndBufForce},
 };
 
-/// Room for one answer. The kernel fills what it is given: the larger, the fewer times a dump has to find its place again.
+/// Room for one answer. The kernel fills the buffer, so a larger one means that a dump resumes less often.
 const DATAGRAM: usize = 256 << 10;
-/// Room for one transaction in the send buffer (about 50,000 set elements), and for an error per message in the other.
+/// Room for one transaction in the send buffer (about 50,000 set elements), and for one error per message in the receive buffer.
 const BUFFER: usize = 8 << 20;
 
 /// Carries datagrams to the kernel and back.
 pub(crate) trait Socket: Send + fmt::Debug {
-    /// Sends one datagram, whole or not at all.
+    /// Sends one datagram, completely or not at all.
     fn send(&mut self, datagram: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Waits for a datagram of the kernel and puts it into `buffer` in place of what was there. Cancel safe.
+    /// Waits for a datagram from the kernel and replaces the content of `buffer` with it. Cancel safe.
     fn recv(&mut self, buffer: &mut Vec<u8>) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Starts again with a fresh socket: whatever is under way on the old one ends.
+    /// Continues with a fresh socket. Whatever is under way on the old one ends.
     fn reopen(&mut self) -> io::Result<()>;
 }
 
@@ -48,7 +48,7 @@ fn open(protocol: isize, large: bool) -> io::Result<TokioSocket> {
     socket.socket_mut().bind_auto()?;
     socket.socket_ref().set_cap_ack(true)?;
     if large {
-        // Needs CAP_NET_ADMIN in the first user namespace; without it the usual buffer stays, and long transactions are
+        // Needs CAP_NET_ADMIN in the initial user namespace. Without it the default buffer stays, and long transactions are
         // refused with EMSGSIZE.
         let enlarged = setsockopt(socket.socket_ref(), SndBufForce, &BUFFER)
             .and_then(|()| setsockopt(socket.socket_ref(), RcvBufForce, &BUFFER));
@@ -66,7 +66,7 @@ fn namespace() -> Option<u64> {
 }
 
 impl NetlinkSocket {
-    /// Opens a socket of a netlink protocol; `large`: with room for transactions of many thousand messages.
+    /// Opens a socket for a netlink protocol. `large` makes room for transactions of many thousand messages.
     pub(crate) fn open(protocol: isize, large: bool) -> io::Result<Self> {
         Ok(Self {
             socket: open(protocol, large)?,
@@ -86,7 +86,7 @@ impl Socket for NetlinkSocket {
         loop {
             buffer.clear();
             buffer.reserve(DATAGRAM);
-            // Port 0 is the kernel; other processes have nothing to say here.
+            // Port 0 is the kernel. Messages from other processes are ignored.
             if self.socket.recv_from(buffer).await?.port_number() == 0 {
                 return Ok(());
             }
@@ -94,7 +94,7 @@ impl Socket for NetlinkSocket {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        // A thread that has moved on would open it in another namespace.
+        // A thread that has changed its namespace would open the socket in the wrong one.
         if self.namespace.is_none() || self.namespace != namespace() {
             return Err(io::Error::other(
                 "this thread is in another network namespace",

@@ -10,7 +10,7 @@ use super::faulty::{Fault, Faults, FaultySocket, Message, Mute, Peer, Said, byte
 use super::wire::{Answer, replies};
 use super::*;
 
-/// Payloads of messages as a Linux 6 kernel sent them, by what was asked for.
+/// Payloads of messages that a Linux 6 kernel sent, grouped by request.
 pub(crate) fn captured(name: &str) -> Vec<Vec<u8>> {
     let files = concat!(
         include_str!("captured/rtnetlink.txt"),
@@ -45,7 +45,7 @@ pub(crate) fn damaged(messages: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> 
         .prop_map(|(mut message, changes, end, cut)| {
             for (at, value, aligned) in changes {
                 let at = at.index(message.len());
-                // Lengths stand at multiples of four.
+                // Lengths are at multiples of four.
                 let at = if aligned { at & !3 } else { at };
                 message[at] = value;
             }
@@ -164,7 +164,7 @@ proptest! {
     }
 }
 
-/// Says a number for each request of a kind, and three for a dump; refuses dumps `busy` times.
+/// Answers each request of a kind with a number, and a dump with three. Refuses dumps `busy` times.
 #[derive(Debug, Default)]
 struct Numbers {
     busy: usize,

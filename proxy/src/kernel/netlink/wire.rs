@@ -1,4 +1,4 @@
-//! Netlink messages in a datagram (RFC 3549 section 2.3.2, `linux/netlink.h`): written for requests, taken apart for answers.
+//! Netlink messages in a datagram (RFC 3549 section 2.3.2, `linux/netlink.h`): writes requests and parses answers.
 
 use std::io;
 
@@ -16,7 +16,7 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const OVERRUN: u16 = 4;
 
-/// One message of the kernel.
+/// One message from the kernel.
 #[derive(Debug)]
 pub(super) struct Reply<'a> {
     pub(super) sequence: u32,
@@ -24,7 +24,7 @@ pub(super) struct Reply<'a> {
     pub(super) answer: Answer<'a>,
 }
 
-/// What it says.
+/// Its content.
 #[derive(Debug)]
 pub(super) enum Answer<'a> {
     /// A message of the protocol: its type, and what follows the header.
@@ -49,7 +49,7 @@ pub(super) fn put(
     bytes.extend(message.message_type().to_ne_bytes());
     bytes.extend(flags.to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
-    // To the kernel, from the port that the socket is bound to.
+    // To the kernel (port 0), from the port that the socket is bound to.
     bytes.extend([0; 4]);
     bytes.resize(start + HEADER + payload, 0);
     if let Some(space) = bytes.get_mut(start + HEADER..) {
@@ -58,7 +58,8 @@ pub(super) fn put(
     bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
 }
 
-/// The messages of a datagram, at least one. It ends after the first one that is malformed: where the next begins is not known then.
+/// The messages of a datagram, at least one. It ends after the first malformed message, because the start of the next one is
+/// unknown.
 pub(super) fn replies(datagram: &[u8]) -> impl Iterator<Item = Result<Reply<'_>, Malformed>> {
     let mut rest = datagram;
     let mut empty = datagram.is_empty();
@@ -79,7 +80,7 @@ pub(super) fn replies(datagram: &[u8]) -> impl Iterator<Item = Result<Reply<'_>,
     })
 }
 
-/// Takes the first message off; `None` for one that says nothing.
+/// Removes the first message and returns it. `None` if it has no content.
 fn reply<'a>(rest: &mut &'a [u8]) -> Result<Option<Reply<'a>>, Malformed> {
     let cut = Malformed("a message that is cut off");
     let bytes = *rest;
@@ -106,7 +107,7 @@ fn reply<'a>(rest: &mut &'a [u8]) -> Result<Option<Reply<'a>>, Malformed> {
             let code = code()?;
             Answer::Result((code != 0).then(|| errno(code)))
         }
-        // Some kernels say it without a code.
+        // Some kernels send it without a code.
         DONE if payload.is_empty() => Answer::Done,
         DONE => match code()? {
             code if code < 0 => Answer::Result(Some(errno(code))),

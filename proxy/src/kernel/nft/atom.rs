@@ -1,4 +1,4 @@
-//! Single expressions and attributes of `nf_tables`, as `linux/netfilter/nf_tables.h` numbers them.
+//! Single expressions and attributes of `nf_tables`, with the numbers of `linux/netfilter/nf_tables.h`.
 
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::nftables::{
@@ -16,7 +16,7 @@ pub(super) const REG32: u32 = 8;
 const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
 
-/// The name that `nft` gives a register: a 128-bit one where it starts at one.
+/// The number that `nft` uses for a register: that of a 128-bit register if one starts there.
 pub(super) fn register(at: u32) -> u32 {
     let word = at - REG32;
     if word.is_multiple_of(4) {
@@ -152,7 +152,7 @@ pub(super) fn verdict_attributes(verdict: Verdict) -> Vec<VerdictAttribute> {
     attributes
 }
 
-/// A verdict read from the kernel: its code, and the chain that it leads to.
+/// A verdict read from the kernel: its code, and its target chain.
 pub(super) fn verdict_from(code: u32, chain: Option<&'static str>) -> Option<Verdict> {
     match VerdictCode::from(code) {
         VerdictCode::Other(NF_ACCEPT) => Some(Verdict::Accept),

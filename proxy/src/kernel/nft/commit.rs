@@ -1,4 +1,4 @@
-//! Transactions: elements of a batch in one, and what becomes of it when the kernel refuses a part.
+//! Transactions: sends the elements of a batch in one, and handles the parts that the kernel refuses.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,7 +12,7 @@ use super::super::{KernelError, Op};
 use super::encode::{self, Message};
 use super::{Nft, element};
 
-/// Messages that stand or fall together, for one operation.
+/// Messages for one operation, which succeed or fail together.
 struct Unit {
     /// The operation's index.
     index: usize,
@@ -31,7 +31,7 @@ impl Unit {
 }
 
 impl<S: Socket> Nft<S> {
-    /// Adds and deletes elements in one transaction; other operations are skipped. Returns those that were not done.
+    /// Adds and deletes elements in one transaction and skips all other operations. Returns those that were not done.
     pub(crate) async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
         let mut errors = Vec::new();
         let mut units = Vec::new();
@@ -52,7 +52,7 @@ impl<S: Socket> Nft<S> {
                 )),
             }
         }
-        // Halves wait here while a batch that is too long for the kernel is split.
+        // Holds the halves that are still to be sent when a batch is too long for the kernel and gets split.
         let mut waiting = vec![units];
         let mut silent = false;
         while let Some(units) = waiting.pop() {
@@ -93,8 +93,8 @@ impl<S: Socket> Nft<S> {
         })
     }
 
-    /// Commits units, without those that the kernel refuses: these go into `errors`. An error that belongs to no unit gives back the
-    /// units that are left. A transaction that is not answered is sent once more: to repeat it does no harm.
+    /// Commits units without those that the kernel refuses, which go into `errors`. If an error belongs to no unit, the remaining
+    /// units are returned. An unanswered transaction is sent once more; repeating it does no harm.
     async fn commit(
         &mut self,
         mut units: Vec<Unit>,
@@ -122,7 +122,7 @@ impl<S: Socket> Nft<S> {
             for (message, error) in errors {
                 match owners.get(message) {
                     Some(&unit) if unit != usize::MAX => {
-                        // Of a replacement's two messages the second says what is wrong.
+                        // A replacement has two messages. The second one carries the useful error.
                         at_fault.insert(unit, error);
                     }
                     _ => return Err((units, refused("change nf_tables", error))),
@@ -144,7 +144,7 @@ impl<S: Socket> Nft<S> {
                     unit.messages.as_slice(),
                     element::element(self.table.name, &unit.what.0, &unit.what.1, false),
                 ) {
-                    // There with another value.
+                    // It exists with another value.
                     unit.messages = vec![delete, add.clone()];
                     rest.push(unit);
                 } else {
@@ -156,7 +156,7 @@ impl<S: Socket> Nft<S> {
         Ok(())
     }
 
-    /// Sends messages as one transaction: nothing, or the index of the first message at fault and its error.
+    /// Sends messages as one transaction. Returns nothing, or the index of the first failed message and its error.
     pub(super) async fn transaction(
         &mut self,
         messages: &[Message],

@@ -1,7 +1,7 @@
-//! Objects of nf_tables as they come in a dump (`linux/netfilter/nf_tables.h`), as far as they are looked at.
+//! Objects of nf_tables from a dump (`linux/netfilter/nf_tables.h`), only the parts that are used.
 //!
-//! Nothing inside an object is read before its table is known to be ours: tables of others hold what this program has no idea of. And
-//! reading no more than needed keeps large sets fast.
+//! Nothing inside an object is read until its table is known to be ours: other tables may hold anything. Reading no more than
+//! needed also keeps large sets fast.
 
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{InetHookNumber, SetElementFlags, SetFlags};
@@ -51,17 +51,17 @@ const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
 const VERDICT_CHAIN: u16 = 2;
 
-/// A chain as it is there.
+/// A chain in the kernel.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ChainFound {
     pub(super) name: String,
-    /// Of a base chain.
+    /// The hook, for a base chain.
     pub(super) hook: Option<BaseHook>,
-    /// How often it is used.
+    /// How many references it has.
     pub(super) uses: Option<u32>,
 }
 
-/// The attributes of an object behind its header, where it is in our table; `None` where it is not.
+/// The attributes of an object after its header, if it is in our table; otherwise `None`.
 fn ours<'a>(payload: &'a [u8], table: &str) -> Result<Option<&'a [u8]>, Malformed> {
     let inet = u8::from(NetfilterProtoFamily::Inet);
     let block = behind(payload, HEADER)?;
@@ -143,7 +143,7 @@ pub(super) fn chain(payload: &[u8], table: &str) -> Result<Option<ChainFound>, M
     }))
 }
 
-/// A rule of `table`: its chain, and its fingerprint where it is one of ours.
+/// A rule of `table`: its chain, and its fingerprint if it is one of ours.
 pub(super) fn rule(
     payload: &[u8],
     table: &str,
@@ -163,7 +163,7 @@ pub(super) fn rule(
     Ok(chain.map(|c| (c, mark)))
 }
 
-/// The elements in one message of a dump; `chains` are the names that verdicts may have.
+/// The elements in one message of a dump. `chains` lists the chain names that verdicts may have.
 pub(super) fn element_list(
     payload: &[u8],
     table: &str,

@@ -1,9 +1,11 @@
-//! Elements of sets and maps, to netlink and back.
+//! Encodes and decodes elements of sets and maps.
 //!
-//! A set of one interval part is a tree of bounds: an element opens a range, another one with the flag "interval end" closes it just
-//! behind its last address. A set of several parts holds the first and the last key of each element instead.
+//! A set with a single interval field is a tree of bounds. One element opens a range, and another one with the flag "interval
+//! end" closes it just after its last address. A set with several fields holds the first and the last key of each element
+//! instead.
 //!
-//! One address is [`Key::Addr`], more are [`Key::Range`], whatever was written: that is the form in which elements are read back.
+//! One address becomes [`Key::Addr`] and several become [`Key::Range`], however they were written. Elements are read back in this
+//! form.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -25,7 +27,7 @@ use super::encode::Message;
 /// `NFTA_DATA_VALUE`.
 const DATA_VALUE: u16 = 1;
 
-/// The message that adds (`true`) or deletes an element; `None` where the element does not fit the set.
+/// The message that adds (`true`) or deletes an element. `None` if the element does not fit the set.
 pub(super) fn element(table: &str, set: &SetDef, element: &Element, add: bool) -> Option<Message> {
     let (first, last) = bounds(set.key, &element.key)?;
     let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(
@@ -57,7 +59,7 @@ pub(super) fn element(table: &str, set: &SetDef, element: &Element, add: bool) -
     }
     list.push(ListAttribute::Element(attributes));
     if set.interval && set.key.len() == 1 {
-        // No end: up to the last address there is.
+        // Without an end: up to the last possible address.
         if let Some(end) = successor(&last) {
             list.push(ListAttribute::Element(vec![
                 SetElementAttribute::Flags(SetElementFlags::IntervalEnd),
@@ -124,7 +126,7 @@ fn octets(addr: IpAddr) -> Vec<u8> {
     }
 }
 
-/// The number after a big-endian one, of the same length; `None` after the last.
+/// The successor of a big-endian number, with the same length. `None` after the last.
 fn successor(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut next = bytes.to_vec();
     for byte in next.iter_mut().rev() {
@@ -137,7 +139,7 @@ fn successor(bytes: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// The number before.
+/// The predecessor.
 fn predecessor(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut before = bytes.to_vec();
     for byte in before.iter_mut().rev() {
@@ -150,17 +152,17 @@ fn predecessor(bytes: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// An element as it comes in a dump.
+/// An element from a dump.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Raw {
     pub(super) key: Vec<u8>,
     pub(super) key_end: Option<Vec<u8>>,
-    /// It is the end of an interval.
+    /// Whether it is the end of an interval.
     pub(super) end: bool,
     pub(super) value: Option<Value>,
 }
 
-/// The elements of a set from a dump. What cannot be one of ours (a protocol that no Service has) is left out.
+/// The elements of a set from a dump. Anything that cannot be ours (a protocol that no Service has) is omitted.
 pub(super) fn elements(set: &SetDef, mut raws: Vec<Raw>) -> BTreeSet<Element> {
     if !(set.interval && set.key.len() == 1) {
         return raws
@@ -174,7 +176,7 @@ pub(super) fn elements(set: &SetDef, mut raws: Vec<Raw>) -> BTreeSet<Element> {
             })
             .collect();
     }
-    // An end comes before a beginning at the same place.
+    // At the same key, an end sorts before a start.
     raws.sort_by(|a, b| a.key.cmp(&b.key).then(b.end.cmp(&a.end)));
     let mut out = BTreeSet::new();
     let mut open: Option<Raw> = None;

@@ -1,6 +1,6 @@
-//! Tables, chains and sets as netlink messages, with what `nft` needs to list them in its own words.
+//! Tables, chains and sets as netlink messages, with the user data that `nft` needs to list them well.
 //!
-//! The kernel keeps the user data without looking at it. `nft` (libnftnl `udata.h`) reads comments and byte orders from it.
+//! The kernel stores the user data without reading it. `nft` (libnftnl `udata.h`) reads comments and byte orders from it.
 
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
@@ -18,7 +18,7 @@ use super::atom::{be32, nested};
 /// A message to nfnetlink.
 pub(crate) type Message = Request<NetfilterMessage>;
 
-/// `nft`'s numbers of types (`datatype.h`).
+/// `nft`'s type numbers (`datatype.h`).
 const TYPE_IPADDR: u32 = 7;
 const TYPE_IP6ADDR: u32 = 8;
 const TYPE_INET_PROTOCOL: u32 = 12;
@@ -26,7 +26,7 @@ const TYPE_INET_SERVICE: u32 = 13;
 pub(super) const TYPE_ICMP: u32 = 14;
 const TYPE_MARK: u32 = 19;
 pub(super) const TYPE_ICMPV6: u32 = 29;
-/// Types of a concatenation are six bits each.
+/// Each type in a concatenation takes six bits.
 const TYPE_BITS: u32 = 6;
 /// `NFT_DATA_VERDICT`.
 const DATA_VERDICT: u32 = 0xffff_ff00;
@@ -55,7 +55,7 @@ pub(super) fn key_type(key: &[Field]) -> (u32, u32) {
     })
 }
 
-/// Parts of a concatenation fill whole registers.
+/// Fields of a concatenation fill whole registers.
 fn field_len(len: u32) -> u32 {
     len.next_multiple_of(4)
 }
@@ -92,7 +92,7 @@ pub(super) fn end() -> Message {
 }
 
 pub(super) fn udata(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
-    // A length is one byte; comments longer than that are cut.
+    // A length is one byte. Longer comments are cut.
     let len = value.len().min(250) as u8;
     out.extend([kind, len]);
     out.extend(value.iter().take(len.into()));
@@ -131,7 +131,7 @@ pub(super) fn delete_table(name: &str) -> Message {
     )
 }
 
-/// Flags of a set as the kernel knows them.
+/// The kernel's flags for a set.
 pub(super) fn set_flags(set: &SetDef) -> SetFlags {
     let mut flags = SetFlags::empty();
     flags.set(SetFlags::Interval, set.interval);
@@ -140,7 +140,7 @@ pub(super) fn set_flags(set: &SetDef) -> SetFlags {
     flags
 }
 
-/// Type number and length of what a map holds.
+/// Type number and length of a map's values.
 pub(super) fn data_type(data: Data) -> (u32, u32) {
     match data {
         Data::Verdict => (DATA_VERDICT, 0),
@@ -173,7 +173,7 @@ pub(super) fn new_set(table: &str, set: &SetDef, id: u32) -> Message {
         }
     }
     if set.interval && set.key.len() > 1 {
-        // Per part NFTA_LIST_ELEM { NFTA_SET_FIELD_LEN }.
+        // For each field: NFTA_LIST_ELEM { NFTA_SET_FIELD_LEN }.
         let fields: Vec<DefaultNla> = set
             .key
             .iter()
@@ -203,7 +203,7 @@ pub(super) fn delete_set(table: &str, name: &str) -> Message {
     )
 }
 
-/// The hook of a base chain as the kernel numbers it, with its priority and type.
+/// The kernel's hook number of a base chain, with its priority and type.
 pub(super) fn hook_of(chain: &Chain) -> Option<(InetHookNumber, i32, &'static str)> {
     let hook = chain.hook?;
     let number = match hook.point {

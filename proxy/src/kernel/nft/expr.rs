@@ -1,6 +1,6 @@
-//! Statements lowered to the expressions of `nf_tables`, register by register.
+//! Lowers statements to the expressions of `nf_tables`, register by register.
 //!
-//! The order and the registers are those that `nft` itself would choose, so that `nft list` finds its own words again; the
+//! The order and the registers are those that `nft` itself would choose, so `nft list` can print the rules in its own syntax. The
 //! numbers are from `linux/netfilter/nf_tables.h`. Concatenated keys fill 32-bit registers from the first one on.
 
 use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey, Operator};
@@ -27,30 +27,30 @@ const CT_DST_IP6: u32 = 22;
 const STATE_NEW: u32 = 8;
 /// `RTN_LOCAL`.
 const RTN_LOCAL: u32 = 2;
-/// Length of an interface name with its zeroes.
+/// Length of an interface name with its zero padding.
 const IFNAMSIZ: usize = 16;
 
-/// A set that lives in one rule (`icmp type { ... }`).
+/// A set inside one rule (`icmp type { ... }`).
 pub(super) struct AnonymousSet {
     /// Its number in the transaction.
     pub(super) id: u32,
-    /// `nft`'s number of the type of its keys.
+    /// `nft`'s type number of its keys.
     pub(super) key_type: u32,
     /// Its elements, one byte each.
     pub(super) keys: &'static [u8],
 }
 
-/// A rule as the kernel takes it.
+/// A rule in the kernel's form.
 pub(super) struct Lowered {
     pub(super) expressions: Vec<Expression>,
     pub(super) sets: Vec<AnonymousSet>,
 }
 
-/// Lowers the statements of a rule; its anonymous sets are numbered from `id` on.
+/// Lowers the statements of a rule. Its anonymous sets are numbered from `id` on.
 pub(super) fn lower(statements: &[Statement], mut id: u32) -> Lowered {
     let mut out = Vec::new();
     let mut sets = Vec::new();
-    // A family that is matched once need not be matched again in the same rule.
+    // A family that was matched once need not be matched again in the same rule.
     let mut known: Option<Family> = None;
     let family = |f: Family, out: &mut Vec<Expression>, known: &mut Option<Family>| {
         if *known != Some(f) {
@@ -166,7 +166,7 @@ pub(super) fn lower(statements: &[Statement], mut id: u32) -> Lowered {
     }
 }
 
-/// The family that a key needs to be known before it is read. Conntrack keys need none: they do not match on the other family.
+/// The family that must be matched before a key is read. Conntrack keys need none: they do not match on the other family.
 fn implied(key: &[Selector]) -> Option<Family> {
     key.iter().find_map(|s| match s {
         Selector::Saddr(f) | Selector::Daddr(f) => Some(*f),

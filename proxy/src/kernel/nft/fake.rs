@@ -1,4 +1,5 @@
-//! nf_tables of a test: one table, as nfnetlink messages see it. What an object was made of is what a dump shows.
+//! A fake nf_tables with one table for tests, at the level of nfnetlink messages. A dump returns what each object was created
+//! from.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ const BEGIN: u16 = 16;
 const END: u16 = 17;
 const SUBSYSTEM: u16 = 0x0a00;
 
-/// Elements by key and end flag: value, and all of it.
+/// Elements by key and end flag: the value, and the whole element.
 type Elements = BTreeMap<(Vec<u8>, Vec<u8>), (Option<Vec<u8>>, Vec<u8>)>;
 
 /// The table.
@@ -153,7 +154,7 @@ impl FakeTables {
                 let chain = name(RULE_CHAIN).unwrap();
                 self.rules.retain(|(c, _)| *c != chain);
             }
-            // Sets; those of single rules are not kept.
+            // Sets. Anonymous sets of rules are not kept.
             9 => {
                 let name = name(SET_NAME).unwrap();
                 if !name.starts_with("__") {

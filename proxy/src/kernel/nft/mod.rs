@@ -1,8 +1,9 @@
-//! The table in the kernel's nf_tables: its static half in one transaction, its elements in one transaction per batch.
+//! The table in the kernel's nf_tables. Its static part goes in one transaction, and its elements go in one transaction per
+//! batch.
 //!
-//! Rules are replaced without touching elements, and only where they are not yet those that would be written. Nothing is ever flushed.
-//! A transaction fails as a whole; the kernel says which of its messages were at fault, those are taken out (or, where an element
-//! exists with another value, replaced) and the rest is sent again.
+//! Rules are replaced without touching elements, and only if they differ from the desired ones. Nothing is ever flushed. A
+//! transaction fails as a whole, and the kernel names the messages at fault. Those are removed (or replaced, if an element exists
+//! with another value), and the rest is sent again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -29,13 +30,13 @@ use encode::Message;
 use nix::errno::Errno;
 use read::Present;
 
-/// Sets of a transaction are numbered; anonymous ones from here on.
+/// Sets in a transaction are numbered; anonymous sets start here.
 const ANONYMOUS: u32 = 1000;
 
 /// Elements by set.
 pub(super) type Elements = BTreeMap<&'static str, BTreeSet<Element>>;
 
-/// The static half is looked at and brought up to date so often at most, where the kernel does not answer.
+/// How often the static part is read and updated at most if the kernel does not answer.
 const TRIES: usize = 2;
 
 /// nf_tables of one network namespace.
@@ -56,7 +57,7 @@ impl Nft<NetlinkSocket> {
 }
 
 impl<S: Socket> Nft<S> {
-    /// The same over a channel.
+    /// The same, over an existing channel.
     pub(crate) fn over(channel: Channel<S>, table: Table) -> Self {
         let chains = table.chains.iter().map(|c| c.name).collect();
         Self {
@@ -67,7 +68,7 @@ impl<S: Socket> Nft<S> {
         }
     }
 
-    /// Makes the static half be there.
+    /// Creates or updates the static part.
     pub(crate) async fn prepare(&mut self) -> Result<(), KernelError> {
         let mut tries = 1..=TRIES;
         loop {
@@ -80,14 +81,14 @@ impl<S: Socket> Nft<S> {
             }
             match self.update(&present).await {
                 Ok(()) => return self.sweep(&present).await,
-                // Rules would come twice if the transaction were repeated: what came of it is read.
+                // Repeating the transaction would add the rules twice, so its result is read instead.
                 Err(error) if error.is_unanswered() && !tries.is_empty() => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Turns what is present into the table.
+    /// Turns what is present into the desired table.
     async fn update(&mut self, present: &Present) -> Result<(), KernelError> {
         let messages = self.difference(present);
         match self.transaction(&messages).await? {
@@ -96,7 +97,7 @@ impl<S: Socket> Nft<S> {
                 Err(refused("change nf_tables", error))
             }
             Some((index, error)) => {
-                // Somebody changed the table in a way that cannot be repaired in place, e.g. hooked in a chain of ours.
+                // The table was changed in a way that cannot be repaired in place, e.g. a chain of ours got a hook.
                 tracing::warn!(table = self.table.name, %error, at = ?messages.get(index).map(|m| &m.message),
                     "the table cannot be brought up to date in place and is written anew");
                 let mut whole = vec![
@@ -112,14 +113,14 @@ impl<S: Socket> Nft<S> {
         }
     }
 
-    /// The messages that turn what is present into the table.
+    /// The messages that turn what is present into the desired table.
     fn difference(&self, present: &Present) -> Vec<Message> {
         let table = &self.table;
         let name = table.name;
         let mut out = vec![encode::new_table(name)];
         let stale = |set: &&SetDef| present.sets.contains_key(set.name) && !present.has_set(set);
         let stale_sets: Vec<&SetDef> = table.sets.iter().filter(stale).collect();
-        // A set in use cannot be deleted: where one is replaced, all rules are.
+        // A set in use cannot be deleted. If one is replaced, all rules are rewritten.
         let rewrite = |c: &&super::Chain| {
             !stale_sets.is_empty() || !present.has_chain(c) || !present.has_rules(c)
         };
@@ -131,7 +132,7 @@ impl<S: Socket> Nft<S> {
                 .filter(|c| there(c.name))
                 .map(|c| encode::flush_chain(name, c.name)),
         );
-        // What the table no longer has lets go of what it used.
+        // Chains that the table no longer has release what they used.
         out.extend(
             present
                 .chains
@@ -167,7 +168,7 @@ impl<S: Socket> Nft<S> {
         out
     }
 
-    /// Deletes chains and sets that an older version left in the table, as far as no element refers to them any more.
+    /// Deletes chains and sets that an older version left in the table, unless an element still refers to them.
     async fn sweep(&mut self, present: &Present) -> Result<(), KernelError> {
         let name = self.table.name;
         let chains = present
@@ -189,7 +190,7 @@ impl<S: Socket> Nft<S> {
         Ok(())
     }
 
-    /// Elements of every set that is there, and whether the static half is complete.
+    /// The elements of every existing set, and whether the static part is complete.
     pub(crate) async fn read(&mut self) -> Result<(Elements, bool), KernelError> {
         let present = read::present(&mut self.channel, self.table.name)
             .await
@@ -206,17 +207,17 @@ impl<S: Socket> Nft<S> {
         Ok((out, present.is(&self.table)))
     }
 
-    /// Whether the base chains are there with as many rules as they should have. While nobody changes any ruleset of the network
-    /// namespace this is one request, after a change one more for each base chain.
+    /// Whether the base chains exist with the right number of rules. This takes one request while nobody changes any ruleset in
+    /// the network namespace, and one more for each base chain after a change.
     pub(crate) async fn intact(&mut self) -> Result<bool, KernelError> {
-        // Asked before the chains: what changes meanwhile has a later one.
+        // Read before the chains: a change in between gets a later generation.
         let now = read::generation(&mut self.channel).await?;
         if now.is_some() && now == self.intact {
             return Ok(true);
         }
         self.intact = None;
         for chain in self.table.chains.iter().filter(|c| c.hook.is_some()) {
-            // Nothing can jump to a base chain: all that uses it are its rules.
+            // Nothing can jump to a base chain, so its only references are its rules.
             let rules = read::uses(&mut self.channel, self.table.name, chain.name).await?;
             if rules != u32::try_from(chain.rules.len()).ok() {
                 return Ok(false);
@@ -226,7 +227,7 @@ impl<S: Socket> Nft<S> {
         Ok(true)
     }
 
-    /// Deletes the table with everything in it.
+    /// Deletes the table and its content.
     pub(crate) async fn delete(&mut self) -> Result<(), KernelError> {
         let messages = [encode::delete_table(self.table.name)];
         let result = match self.transaction(&messages).await {
@@ -243,7 +244,7 @@ impl<S: Socket> Nft<S> {
     }
 }
 
-/// A kernel without nf_tables answers EINVAL or EOPNOTSUPP to all of its messages.
+/// A kernel without nf_tables answers all of its messages with EINVAL or EOPNOTSUPP.
 fn unsupported(error: KernelError) -> KernelError {
     match error {
         KernelError::Refused { source, .. }
@@ -261,7 +262,7 @@ fn unsupported(error: KernelError) -> KernelError {
     }
 }
 
-/// A rule is refused with ENOENT when the kernel lacks one of its expressions.
+/// The kernel refuses a rule with ENOENT if it lacks one of the expressions.
 fn rule_refused(message: Option<&Message>, error: io::Error) -> KernelError {
     if error.raw_os_error() == Some(Errno::ENOENT as i32) {
         return KernelError::Missing {

@@ -1,4 +1,4 @@
-//! What the kernel holds of our table: sets, chains, fingerprints of rules, elements.
+//! Reads what the kernel holds of our table: sets, chains, fingerprints of rules, elements.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,19 +22,19 @@ pub(super) type BaseHook = (InetHookNumber, i32, String);
 /// A set's flags, key type and data type.
 pub(super) type SetKind = (SetFlags, u32, Option<u32>);
 
-/// What is there of the static half.
+/// The static part as found in the kernel.
 #[derive(Debug, Default)]
 pub(super) struct Present {
     /// Sets by name.
     pub(super) sets: BTreeMap<String, SetKind>,
-    /// Chains by name: hook of a base chain.
+    /// Chains by name, with the hook if it is a base chain.
     pub(super) chains: BTreeMap<String, Option<BaseHook>>,
-    /// Fingerprints of the rules of each chain, in order; `None` for a rule that is not ours.
+    /// Fingerprints of the rules of each chain, in order. `None` for a rule that is not ours.
     pub(super) rules: BTreeMap<String, Vec<Option<u64>>>,
 }
 
 impl Present {
-    /// The set is there as it should be.
+    /// Whether the set exists as desired.
     pub(super) fn has_set(&self, set: &SetDef) -> bool {
         self.sets.get(set.name)
             == Some(&(
@@ -44,14 +44,14 @@ impl Present {
             ))
     }
 
-    /// The chain is there with its hook, whatever its rules.
+    /// Whether the chain exists with its hook, whatever its rules.
     pub(super) fn has_chain(&self, chain: &Chain) -> bool {
         self.chains.get(chain.name).is_some_and(|hook| {
             hook.as_ref().map(|(n, p, t)| (*n, *p, t.as_str())) == hook_of(chain)
         })
     }
 
-    /// The chain's rules are those that would be written.
+    /// Whether the chain's rules are the desired ones.
     pub(super) fn has_rules(&self, chain: &Chain) -> bool {
         let expected = chain
             .rules
@@ -62,7 +62,7 @@ impl Present {
         expected.eq(present.iter().copied())
     }
 
-    /// All of the static half is there, and nothing is missing or changed.
+    /// Whether the static part is complete and unchanged.
     pub(super) fn is(&self, table: &Table) -> bool {
         table.sets.iter().all(|s| self.has_set(s))
             && table
@@ -79,7 +79,7 @@ fn message(inner: NfTablesMessage) -> NetfilterMessage {
     )
 }
 
-/// Generation of the namespace's ruleset: another one after every transaction, whoever made it.
+/// Generation of the namespace's ruleset. Every transaction changes it, no matter whose.
 pub(super) async fn generation<S: Socket>(
     channel: &mut Channel<S>,
 ) -> Result<Option<u32>, KernelError> {
@@ -90,7 +90,7 @@ pub(super) async fn generation<S: Socket>(
         .map_err(|e| refused("read the generation of nf_tables", e))
 }
 
-/// How often a chain is used: by its own rules and by jumps to it. `None`: no such chain, or no such table.
+/// How many references a chain has: its own rules and the jumps to it. `None`: there is no such chain or table.
 pub(super) async fn uses<S: Socket>(
     channel: &mut Channel<S>,
     table: &str,
@@ -110,7 +110,7 @@ pub(super) async fn uses<S: Socket>(
     }
 }
 
-/// Reads the static half of `table`. The kernel may send the objects of other tables too; they are left out.
+/// Reads the static part of `table`. Objects of other tables, which the kernel may send too, are omitted.
 pub(super) async fn present<S: Socket>(
     channel: &mut Channel<S>,
     table: &str,
@@ -124,7 +124,7 @@ pub(super) async fn present<S: Socket>(
         }
         Ok(())
     });
-    // No such table: nothing is there.
+    // There is no such table, so nothing is present.
     let sets = match sets.await {
         Err(KernelError::Refused { source, .. })
             if source.kind() == std::io::ErrorKind::NotFound =>
@@ -162,7 +162,7 @@ pub(super) async fn present<S: Socket>(
     })
 }
 
-/// Reads the elements of a set; `chains` are the names that verdicts may have.
+/// Reads the elements of a set. `chains` lists the chain names that verdicts may have.
 pub(super) async fn elements_of<S: Socket>(
     channel: &mut Channel<S>,
     table: &str,

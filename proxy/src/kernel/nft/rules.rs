@@ -1,5 +1,5 @@
-//! Rules as netlink messages, each with a fingerprint of what it was made from, so that a restart finds out which rules are the
-//! ones it would write.
+//! Rules as netlink messages. Each carries a fingerprint of its source, so that after a restart the proxy recognises rules that
+//! are already right.
 
 use netlink_packet_core::{Emitable, NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
@@ -13,10 +13,10 @@ use super::encode::{
 };
 use super::expr::lower;
 
-/// Ours, beside the comment of a rule; `nft` skips what it does not know.
+/// Our own entry next to the comment of a rule. `nft` skips entries that it does not know.
 const UDATA_FINGERPRINT: u8 = 0xf1;
 
-/// A rule at the end of its chain, behind its anonymous sets; those take numbers from `id` on, the next free one is returned.
+/// A rule at the end of its chain, after its anonymous sets. The sets get numbers from `id` on; returns the next free one.
 pub(super) fn new_rule(
     table: &str,
     chain: &str,
@@ -82,7 +82,7 @@ pub(super) fn new_rule(
     next
 }
 
-/// What a rule was made from, in a number: FNV-1a over its chain, comment and expressions, the same on every build.
+/// A number for the source of a rule: FNV-1a over its chain, comment and expressions, the same in every build.
 pub(super) fn fingerprint(chain: &str, rule: &Rule) -> u64 {
     let lowered = lower(&rule.statements, 0);
     let mut expressions = vec![0; lowered.expressions.as_slice().buffer_len()];

@@ -58,7 +58,7 @@ proptest! {
     }
 }
 
-/// The payloads of messages about every kind of object of the table, as a dump has them.
+/// The payloads of messages about every kind of object in the table, as in a dump.
 fn objects() -> Vec<Vec<u8>> {
     let table = table();
     let mut messages: Vec<Message> = table
@@ -154,7 +154,7 @@ fn a_set_with_an_expression_that_is_longer_than_its_buffer_is_read_as_far_as_it_
         Some(("vip4".to_owned(), (SetFlags::empty(), 7, None)))
     );
     assert_eq!(set_in(&message(1, "other"), "ferrolb"), Ok(None));
-    // A table `ip ferrolb` is somebody else's.
+    // A table `ip ferrolb` belongs to somebody else.
     assert_eq!(set_in(&message(2, "ferrolb"), "ferrolb"), Ok(None));
 }
 
@@ -213,7 +213,7 @@ fn objects_are_read_from_messages_of_a_real_kernel() {
         .iter()
         .map(|r| rule(r, "ferrolb").unwrap())
         .collect();
-    // Those that `nft` wrote have no fingerprint.
+    // Rules that `nft` wrote have no fingerprint.
     let expected = [
         Some(("svc_reject".to_owned(), None)),
         Some(("prerouting".to_owned(), None)),

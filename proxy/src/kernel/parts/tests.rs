@@ -1,4 +1,4 @@
-//! The record of what the kernel holds, against a kernel that holds it, behind sockets that lose answers.
+//! Compares the record of what the kernel holds with a fake kernel, behind sockets that lose answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use super::super::{Element, Forwarding, Kernel, RealServer, VirtualServer};
 use super::*;
 use crate::apply::apply;
 
-/// A kernel behind faulty sockets, and a look at what it really holds.
+/// A kernel behind faulty sockets, with access to what it really holds.
 struct World {
     ipvs: Arc<Mutex<FakeIpvs>>,
     nft: Arc<Mutex<FakeTables>>,
@@ -65,7 +65,7 @@ fn channel(peer: Arc<Mutex<dyn Peer>>, faults: &Arc<Mutex<Faults>>) -> Channel<F
 }
 
 impl World {
-    /// A prepared kernel that nothing has gone wrong with yet.
+    /// A prepared kernel without any faults so far.
     async fn new() -> (Self, Tested) {
         let world = Self {
             ipvs: Arc::default(),
@@ -118,7 +118,7 @@ fn element(key: Vec<Key>, value: Option<Value>) -> Element {
     Element { key, value }
 }
 
-/// What a choice of small numbers stands for.
+/// The state that a choice of small numbers stands for.
 fn target(addresses: u8, servers: [(u8, u8); 3], elements: [u8; 4]) -> Observed {
     let mut out = Observed {
         rules_loaded: true,
@@ -212,7 +212,7 @@ fn target(addresses: u8, servers: [(u8, u8); 3], elements: [u8; 4]) -> Observed 
     out
 }
 
-/// Operations from one state to another, each in the order in which they can be done.
+/// Operations from one state to another, in an order in which they can be done.
 fn difference(have: &Observed, want: &Observed) -> Vec<Op> {
     let mut ops = Vec::new();
     for (id, (server, reals)) in &want.servers {
@@ -259,7 +259,7 @@ fn difference(have: &Observed, want: &Observed) -> Vec<Op> {
     ops
 }
 
-/// The record claims nothing that the kernel does not hold.
+/// Checks that the record claims nothing that the kernel does not hold.
 fn claims_no_more(record: &Observed, truth: &Observed) -> Result<(), TestCaseError> {
     prop_assert!(record.addresses.is_subset(&truth.addresses), "addresses");
     for (id, (server, reals)) in &record.servers {
@@ -287,7 +287,7 @@ async fn read(kernel: &mut Tested, world: &World) -> Result<Observed, TestCaseEr
     Err(TestCaseError::fail("the kernel cannot be read"))
 }
 
-/// A kernel, and the record of what it holds.
+/// A kernel and the record of what it holds.
 struct Story {
     world: World,
     kernel: Tested,
@@ -305,7 +305,7 @@ impl Story {
         }
     }
 
-    /// Goes to a target while answers are lost, and reads what is there in the end.
+    /// Moves to a target while answers are lost, and reads the kernel at the end.
     async fn go(
         &mut self,
         target: &Observed,
@@ -478,7 +478,7 @@ fn what_is_behind_an_operation_without_an_answer_is_not_sent_and_not_taken_for_d
         let mut ops = vec![Op::SetVirtualServer(server)];
         ops.extend((1..=200).map(real));
         ops.push(Op::AddAddress(ip("10.96.0.1")));
-        // The whole second datagram, twice.
+        // The complete second datagram, twice.
         world.script([(64, Fault::Unheard), (65, Fault::Unheard)]);
         let failed = kernel.apply(&ops).await;
         let (unanswered, unsent): (Vec<_>, Vec<_>) =
