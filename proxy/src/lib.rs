@@ -1,8 +1,8 @@
 //! Where a packet to a service address goes: IPVS virtual servers, one nftables table, the addresses on `kube-ipvs0`, sysctls.
 //!
-//! What is to become of each Service is decided in [`plan`] from [`state`], put into the kernel's words in [`lower`], compared in
-//! [`diff`], and put into the kernel by [`apply`] through the trait [`kernel::Kernel`]. Nothing here knows about announcing or
-//! allocation.
+//! [`plan`] decides from [`state`] how each Service is treated. [`lower`] translates the plan into the terms of the kernel,
+//! [`diff`] compares, and [`apply`] changes the kernel through the trait [`kernel::Kernel`]. Nothing here knows about announcing
+//! or allocation.
 
 pub mod apply;
 pub mod config;

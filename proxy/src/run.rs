@@ -1,14 +1,15 @@
 //! The loop of the proxy: changes in, operations out.
 //!
-//! The first batch of a source is complete, so that the first pass may remove what no Service asks for. What a predecessor left
-//! in the kernel is adopted: only the difference is applied. After that a change costs work in proportion to what it
-//! concerns. Every [`Config::audit`] the kernel is read again and what others changed is repaired; the same happens, after a
-//! growing pause, when the kernel refused something.
+//! The first batch of a source is complete, so the first pass may remove what no Service needs. It adopts what a predecessor left
+//! in the kernel and applies only the difference. After that, the work for a change is proportional to what it concerns. Every
+//! [`Config::audit`] the kernel is read again, and what others changed is repaired. The same happens, with growing pauses, when
+//! the kernel refused something.
 //!
-//! A foreign flush (`kube-proxy --cleanup`, `ipvsadm -C`, `nft flush ruleset`) is noticed by a glance every [`Config::watch`]: a
-//! handful of requests, however many Services there are, that look at the interface, the table and one virtual server, each time
-//! the next one. Where something is gone, an audit follows at once; addresses whose servers are gone are withdrawn until they are
-//! back. Single foreign changes beside that are found by the audit. At the end everything stays in the kernel for the next one.
+//! A quick check every [`Config::watch`] detects a foreign flush (`kube-proxy --cleanup`, `ipvsadm -C`, `nft flush ruleset`). It
+//! takes a few requests, however many Services there are: it checks the interface, the table and one virtual server, a different
+//! one each time. If something is missing, an audit follows at once, and addresses whose servers are gone are withdrawn until
+//! they are back. Other foreign changes are found by the audit. When the proxy stops, everything stays in the kernel for the next
+//! one.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -35,10 +36,10 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
-/// So many batches at most are gathered into one pass.
+/// The most batches that are collected into one pass.
 const GATHER_AT_MOST: usize = 256;
 
-/// A proxy that is asked to stop ends within this time at the latest.
+/// How long a proxy takes at most to end after it was asked to stop.
 pub const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the proxy cannot run.
@@ -52,7 +53,7 @@ pub enum ProxyError {
     Read(#[source] KernelError),
 }
 
-/// Addresses that are programmed; `None` before the first pass.
+/// The programmed addresses. `None` before the first pass.
 pub type Programmed = Option<BTreeSet<IpAddr>>;
 
 /// Programs the kernel until `shutdown` or until the changes end. The first batch must be complete.
@@ -88,7 +89,7 @@ pub async fn run<K: Kernel + Look>(
     })
 }
 
-/// Programs the kernel; ends between two steps once `stop` is true.
+/// Programs the kernel. Ends between two steps once `stop` is true.
 async fn work<K: Kernel + Look>(
     mut proxy: Proxy<K>,
     mut changes: mpsc::Receiver<Batch>,
@@ -120,7 +121,7 @@ async fn work<K: Kernel + Look>(
     }
 }
 
-/// Waits until `stop` is true, or nobody can say so any more.
+/// Waits until `stop` is true or its sender is gone.
 async fn asked(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -131,22 +132,22 @@ struct Proxy<K> {
     state: State,
     desired: Desired,
     held: Observed,
-    /// The interface or the table is not as it must be: nothing is served.
+    /// Whether the interface or the table is wrong, so that nothing is served.
     unprepared: bool,
-    /// Services that are not wholly in the kernel.
+    /// Services that are not completely in the kernel.
     missing: BTreeSet<ObjectKey>,
-    /// What went wrong in the last pass.
+    /// The errors of the last pass.
     errors: Vec<String>,
-    /// What the kernel holds is not known for certain: it has to be read before anything is compared with it.
+    /// Whether the kernel's state is uncertain. It must then be read before the next comparison.
     unverified: bool,
-    /// The virtual server that the last glance looked for.
+    /// The virtual server that the last quick check looked for.
     sentinel: Option<VirtualServerId>,
     next_glance: Instant,
-    /// Between glances that find damage.
+    /// The pause between quick checks that find damage.
     glances: Backoff,
     next_audit: Instant,
     last: Instant,
-    /// Between attempts to do what was not done.
+    /// The pause between retries of what was not done.
     retries: Backoff,
     programmed: watch::Sender<Programmed>,
     status: watch::Sender<Snapshot>,
@@ -189,8 +190,8 @@ impl<K: Kernel + Look> Proxy<K> {
         }
     }
 
-    /// Takes the batches that follow closely on a pass, so that a rollout is not a hundred passes. A single change waits for
-    /// nothing.
+    /// Collects the batches that closely follow a pass, so that a rollout does not cause a hundred passes. A single change does
+    /// not wait.
     async fn gather(&mut self, changes: &mut mpsc::Receiver<Batch>) {
         let end = self.last + self.config.gather;
         for _ in 0..GATHER_AT_MOST {
@@ -201,7 +202,7 @@ impl<K: Kernel + Look> Proxy<K> {
         }
     }
 
-    /// The first pass: adopt, decide on everything, change the difference.
+    /// The first pass: adopts, computes everything, and applies the difference.
     async fn start(&mut self) -> Result<(), KernelError> {
         self.held = self.kernel.read().await?;
         self.look().await;
@@ -231,16 +232,16 @@ impl<K: Kernel + Look> Proxy<K> {
         if self.unverified {
             return self.audit().await;
         }
-        // A change puts no audit off.
+        // A change does not delay an audit.
         let audit = self.next_audit;
         self.put(&touched).await;
         self.next_audit = audit.min(self.next_audit);
     }
 
-    /// Looks whether somebody flushed what is ours; if so, repairs it.
+    /// Checks whether somebody flushed our state, and repairs it.
     async fn glance(&mut self) {
         self.sentinel = self.desired.lowered().server_after(self.sentinel.as_ref());
-        // One that the kernel refused is known to be missing.
+        // A server that the kernel refused is known to be missing.
         let sentinel = self
             .sentinel
             .filter(|id| self.held.servers.contains_key(id));
@@ -258,7 +259,7 @@ impl<K: Kernel + Look> Proxy<K> {
                     }
                 }
                 self.audit().await;
-                // Whoever keeps removing it, or whatever cannot be repaired, must not keep this node busy.
+                // Neither repeated removal by others nor unrepairable damage may keep this node busy.
                 self.next_glance = Instant::now() + self.glances.next(0);
                 return;
             }
@@ -267,7 +268,7 @@ impl<K: Kernel + Look> Proxy<K> {
         self.next_glance = Instant::now() + self.config.watch;
     }
 
-    /// Reads the kernel and repairs what differs, whoever changed it.
+    /// Reads the kernel and repairs every difference, no matter who caused it.
     async fn audit(&mut self) {
         if let Err(error) = self.read_again().await {
             tracing::warn!(%error, "the kernel could not be read, trying again");
@@ -278,7 +279,7 @@ impl<K: Kernel + Look> Proxy<K> {
         }
         self.look().await;
         let dirty = self.state.take_dirty();
-        // Whoever waits for something that is free again gets it, too.
+        // Services that wait for a resource get it now if it is free again.
         let decided = self
             .desired
             .update(&self.state, &self.config, &dirty, &self.held);
@@ -291,7 +292,7 @@ impl<K: Kernel + Look> Proxy<K> {
         self.carry_out(&ops, &touched).await;
     }
 
-    /// Looks at what is around this node, where a Service is concerned by it. What cannot be read is not decided on.
+    /// Reads the node's surroundings if a Service depends on them. Without them, no decision is taken.
     async fn look(&mut self) {
         if !self.state.looks() {
             return;
@@ -322,7 +323,7 @@ impl<K: Kernel + Look> Proxy<K> {
         Ok(())
     }
 
-    /// Applies the difference and tells.
+    /// Applies the difference and reports the result.
     async fn put(&mut self, touched: &Touched) {
         let ops = diff(&self.held, &self.desired, touched);
         self.carry_out(&ops, touched).await;

@@ -1,4 +1,4 @@
-//! What the proxy reports about itself: per Service and port, where connections go, where they do not and why. It is made of the plans.
+//! The proxy's report: where connections go for each Service and port, or why they do not. It is made from the plans.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,7 +19,7 @@ pub struct Snapshot {
 /// One Service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ServiceStatus {
-    /// Everything decided for it is in the kernel.
+    /// Whether everything planned for it is in the kernel.
     pub programmed: bool,
     /// Its ports, in order.
     pub ports: Vec<PortStatus>,
@@ -31,26 +31,26 @@ pub struct ServiceStatus {
 /// One port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortStatus {
-    /// Name, empty where it has none.
+    /// Name; empty if it has none.
     pub name: String,
     /// Protocol.
     pub protocol: Protocol,
-    /// Addresses and ports that it is wanted on, each with its policy.
+    /// Addresses and ports on which it is wanted, each with its policy.
     pub servers: Vec<ServerStatus>,
-    /// Endpoints that take new connections under traffic policy Cluster, in all families that it is served in.
+    /// Endpoints that take new connections under traffic policy Cluster, in all families in which it is served.
     pub endpoints: usize,
     /// The same under traffic policy Local.
     pub local_endpoints: usize,
 }
 
-/// One address and port that a Service port is served on.
+/// One address and port on which a Service port is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerStatus {
     /// Address and port.
     pub addr: SocketAddr,
-    /// Policy in force there.
+    /// The traffic policy that applies there.
     pub policy: TrafficPolicy,
-    /// Why new connections are refused or dropped there; `None` where they are served.
+    /// Why new connections are refused or dropped there. `None`: they are served.
     pub refused: Option<Reason>,
     /// For [`Reason::PortClash`]: the Service that has it.
     pub holder: Option<String>,

@@ -1,7 +1,7 @@
-//! What the proxy knows: Services, endpoints, Nodes, pools, the KubeProxyConfiguration and what is around this node; and which
+//! The proxy's view of Services, endpoints, Nodes, pools, the KubeProxyConfiguration and the node's surroundings, and which
 //! Services a change concerns.
 //!
-//! It decides nothing and holds no client and no socket. Services arrive with their assigned addresses already in them.
+//! It makes no decisions and holds no client and no socket. Services arrive with their addresses already assigned.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ mod tests;
 use outside::Outside;
 use pools::Pools;
 
-/// What has to be decided anew.
+/// What must be recomputed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dirty {
     /// These Services.
@@ -35,7 +35,7 @@ pub struct Dirty {
 }
 
 impl Dirty {
-    /// Nothing has to be decided.
+    /// Whether there is nothing to recompute.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && !self.globals
     }
@@ -58,7 +58,7 @@ pub struct State {
 }
 
 impl State {
-    /// Nothing known yet; the ranges are dirty.
+    /// Empty. The ranges are dirty.
     pub fn new(config: &Config) -> Self {
         let mut ownership = Ownership::new(&config.protected, &config.service_cidrs);
         ownership.set_cluster_ranges(&config.proxy.cluster_cidrs);
@@ -80,7 +80,7 @@ impl State {
         }
     }
 
-    /// Takes a change; what it concerns becomes dirty. An object equal to the known one concerns nothing.
+    /// Applies a change and marks what it concerns as dirty. An object equal to the known one concerns nothing.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Upsert(Object::Service(service)) => {
@@ -116,7 +116,7 @@ impl State {
                 let places = self.pools.set_legacy(None);
                 self.owners_changed(&places);
             }
-            // A KubeProxyConfiguration that goes away leaves its settings: going back to defaults would move live traffic.
+            // If a KubeProxyConfiguration is removed, its settings stay: going back to defaults would move live traffic.
             Change::Remove(_, _) | Change::Upsert(_) => {}
         }
     }
@@ -126,7 +126,7 @@ impl State {
         std::mem::take(&mut self.dirty)
     }
 
-    /// Every Service and the ranges: what a full pass decides.
+    /// Every Service and the ranges: the input of a full pass.
     pub fn everything(&self) -> Dirty {
         Dirty {
             services: self.services.keys().cloned().collect(),
@@ -186,7 +186,7 @@ impl State {
         !self.is_own_address(addr) && self.ownership.is_of_another_node(addr, &self.own)
     }
 
-    /// Whose the addresses are.
+    /// The owners of addresses.
     pub fn ownership(&self) -> &Ownership {
         &self.ownership
     }
@@ -196,7 +196,7 @@ impl State {
         self.external_ips
     }
 
-    /// Whether an address pool holds an address.
+    /// Whether an address pool contains an address.
     pub fn is_in_a_pool(&self, addr: IpAddr) -> bool {
         self.pools.hold(addr)
     }
@@ -210,7 +210,7 @@ impl State {
             return;
         }
         for place in self.ownership.set_service(old.as_deref(), new.as_deref()) {
-            // A Service goes before those alone that name its address as an external one.
+            // A Service takes precedence only over Services that name its address as an external one.
             if let Place::Address(addr) = place {
                 let users = self.ownership.external(addr);
                 self.dirty.services.extend(users.cloned());
@@ -251,7 +251,7 @@ impl State {
         let places = self.ownership.set_node(old, new);
         if every {
             self.dirty.services.extend(self.services.keys().cloned());
-            // Whatever this node's addresses are now, it has to be asked about them.
+            // Whatever this node's addresses are now, its surroundings must be read again.
             self.outside.look_again();
         } else {
             self.owners_changed(&places);
@@ -266,7 +266,7 @@ impl State {
         }
     }
 
-    /// Services that use these addresses outside of the cluster are to be decided on anew. Others do not ask who has an address.
+    /// Marks Services that use these addresses outside the cluster. Others do not depend on the owner of an address.
     fn owners_changed(&mut self, places: &[Place]) {
         for place in places {
             let users = self.ownership.outside(*place);

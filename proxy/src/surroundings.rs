@@ -1,5 +1,5 @@
-//! What is around a node, as its kernel tells it: the addresses of its interfaces, its gateways, the hosts on its networks, and the
-//! sockets that listen. Values only; they are read in [`crate::kernel`].
+//! The surroundings of a node, as its kernel reports them: the addresses of its interfaces, its gateways, the hosts on its
+//! networks, and the listening sockets. Values only; [`crate::kernel`] reads them.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,26 +7,26 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ferrolb_api::ownership::neighbour::Neighbours;
 use ferrolb_api::view::Protocol;
 
-/// Everything around a node at one moment.
+/// The surroundings of a node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Surroundings {
-    /// Addresses of the interfaces, but for those on `kube-ipvs0`.
+    /// Addresses of the interfaces, except those on `kube-ipvs0`.
     pub interfaces: BTreeSet<IpAddr>,
     /// Gateways of the routes in all tables.
     pub gateways: BTreeSet<IpAddr>,
-    /// Neighbours that have, or had a moment ago, a known link-layer address, but for those on `kube-ipvs0`.
+    /// Neighbours with a link-layer address that is known, or was a moment ago, except those on `kube-ipvs0`.
     pub neighbours: Neighbours,
-    /// Sockets that listen; `None` where the kernel does not tell.
+    /// Listening sockets. `None`: the kernel does not report them.
     pub listeners: Option<Listeners>,
 }
 
-/// Sockets that take what comes to a port: listening ones of TCP and SCTP, unconnected ones of UDP.
+/// Sockets that accept traffic to a port: listening TCP and SCTP sockets, unconnected UDP sockets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listeners(BTreeSet<(Protocol, u16, IpAddr)>);
 
 impl Listeners {
-    /// Adds a socket bound to an address, or to all (`0.0.0.0`, `::`). One bound to `::` that is not limited to IPv6
-    /// (`IPV6_V6ONLY`) takes IPv4 too.
+    /// Adds a socket bound to an address, or to all (`0.0.0.0`, `::`). A socket bound to `::` and not limited to IPv6
+    /// (`IPV6_V6ONLY`) accepts IPv4 too.
     pub fn add(&mut self, addr: SocketAddr, protocol: Protocol, only_v6: bool) {
         let ip = addr.ip().to_canonical();
         self.0.insert((protocol, addr.port(), ip));
@@ -36,7 +36,7 @@ impl Listeners {
         }
     }
 
-    /// Whether a socket takes what comes to an address and port.
+    /// Whether a socket accepts traffic to an address and port.
     pub fn has(&self, addr: SocketAddr, protocol: Protocol) -> bool {
         let all = match addr.ip() {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),

@@ -1,4 +1,4 @@
-//! A small cluster for tests: two nodes, their pods, and a proxy of one node over the kernel in memory.
+//! A small cluster for tests: two nodes, their pods, and the proxy of one node over the in-memory kernel.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -24,7 +24,7 @@ use crate::kernel::{Observed, Op};
 use crate::lower::Touched;
 use crate::state::State;
 
-/// Nodes, pods and clients by name, IPv4; [`six`] gives the same in IPv6.
+/// Nodes, pods and clients by name, in IPv4. [`six`] gives the IPv6 equivalent.
 pub(crate) const HOSTS: [(&str, &str); 8] = [
     ("A", "192.0.2.1"),
     ("B", "192.0.2.2"),
@@ -41,7 +41,7 @@ pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// The IPv6 twin of an address of the tests.
+/// The IPv6 equivalent of a test address.
 pub(crate) fn six(addr: IpAddr) -> IpAddr {
     match addr {
         IpAddr::V4(v4) => {
@@ -89,7 +89,7 @@ pub(crate) fn node(name: &str, third: u8) -> Node {
     }
 }
 
-/// A ClusterIP Service `default/<name>` with no address, port 80, named `http`.
+/// A ClusterIP Service `default/<name>` without an address, with port 80 named `http`.
 pub(crate) fn service(name: &str) -> Service {
     Service {
         key: ObjectKey::new("default", name),
@@ -148,7 +148,7 @@ pub(crate) fn endpoint(host: &str) -> Endpoint {
     }
 }
 
-/// A slice of a Service whose ports 80 are served on 8080.
+/// A slice of a Service that serves its ports 80 on 8080.
 pub(crate) fn slice(service: &Service, endpoints: Vec<Endpoint>) -> EndpointSlice {
     let ports = service.ports.iter().map(|p| EndpointPort {
         name: p.name.clone(),
@@ -212,7 +212,7 @@ impl World {
         world
     }
 
-    /// Takes changes in one batch; returns what was done for them.
+    /// Applies changes in one batch. Returns the resulting operations.
     pub(crate) fn change(&mut self, changes: Vec<Change>) -> Vec<Op> {
         let touched = self.decide(changes);
         self.put(&touched)
@@ -230,14 +230,14 @@ impl World {
             .update(&self.state, &self.config, &dirty, &self.held)
     }
 
-    /// Looks at what is around the node, as its loop does.
+    /// Reads the node's surroundings, as the loop does.
     pub(crate) fn look(&mut self) {
         if let Some(around) = self.kernel.around.clone().filter(|_| self.state.looks()) {
             self.state.see(&around, &self.held.addresses);
         }
     }
 
-    /// Applies what differs; nothing may be refused.
+    /// Applies the difference. Nothing may be refused.
     pub(crate) fn put(&mut self, touched: &Touched) -> Vec<Op> {
         let ops = diff(&self.held, &self.desired, touched);
         let failed = self.kernel.apply(&ops);
@@ -264,7 +264,7 @@ impl World {
         self.put(&touched)
     }
 
-    /// The process ends, another starts on the same kernel with the same objects; returns what it changes.
+    /// The process ends and another starts on the same kernel with the same objects. Returns what it changes.
     pub(crate) fn restart(&mut self) -> Vec<Op> {
         self.held = self.kernel.held.clone();
         self.look();
@@ -279,7 +279,7 @@ impl World {
         self.put(&touched)
     }
 
-    /// A new connection from `src` (a node's own where the source is this node).
+    /// A new connection from `src` (from the node itself if the source is this node).
     pub(crate) fn send(&mut self, src: IpAddr, dst: SocketAddr, protocol: Protocol) -> Outcome {
         self.port += 1;
         let packet = self.packet(src, self.port, dst, protocol);

@@ -1,7 +1,7 @@
-//! The words in which the nftables table is written: sets, chains, statements.
+//! The vocabulary of the nftables table: sets, chains, statements.
 //!
-//! They are as far above netlink as needed to be read, and as far below `nft` as needed to be encoded without a parser. The netlink
-//! encoder lowers them to expressions; the in-memory kernel interprets them. Both work from the same value.
+//! It is far enough above netlink to be readable, and far enough below `nft` to be encoded without a parser. The netlink encoder
+//! lowers it to expressions, and the in-memory kernel interprets it. Both work from the same value.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ pub enum Field {
     Port,
 }
 
-/// What an element of a map maps to.
+/// The value type of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Data {
     /// A verdict.
@@ -36,11 +36,11 @@ pub struct SetDef {
     pub name: &'static str,
     /// Types of the key's parts.
     pub key: &'static [Field],
-    /// `None` for a set, else what the map holds.
+    /// `None` for a set, otherwise the type of the map's values.
     pub data: Option<Data>,
-    /// Keys may be ranges (`flags interval`).
+    /// Whether keys may be ranges (`flags interval`).
     pub interval: bool,
-    /// Comment for those who list it.
+    /// Comment for people who list the table.
     pub comment: &'static str,
 }
 
@@ -58,7 +58,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// The addresses from `first` to `last`; one address alone is always [`Key::Addr`], so that equal keys are equal values.
+    /// The addresses from `first` to `last`. A single address is always [`Key::Addr`], so that equal keys are equal values.
     pub fn range(first: IpAddr, last: IpAddr) -> Self {
         if first == last {
             Self::Addr(first)
@@ -83,7 +83,7 @@ pub enum Value {
     Mark(u32),
 }
 
-/// An element of a set or map; its identity is the key.
+/// An element of a set or map, identified by its key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element {
     /// Parts of the key, in the order of [`SetDef::key`].
@@ -95,19 +95,19 @@ pub struct Element {
 /// A verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// Ends the base chain, the packet goes on.
+    /// Ends the base chain; the packet continues.
     Accept,
-    /// Ends the packet.
+    /// Drops the packet.
     Drop,
-    /// Back to the calling chain.
+    /// Returns to the calling chain.
     Return,
-    /// Call a chain.
+    /// Calls a chain.
     Jump(&'static str),
-    /// Continue in a chain without coming back.
+    /// Continues in a chain without returning.
     Goto(&'static str),
 }
 
-/// What a statement reads from a packet, as a part of a lookup key.
+/// A packet field that a statement reads as part of a lookup key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selector {
     /// Source address; implies the packet's family.
@@ -124,7 +124,7 @@ pub enum Selector {
     OriginalDport,
 }
 
-/// One statement of a rule: a match that must hold for the next to run, or an action.
+/// One statement of a rule: an action, or a match that must hold before the next statement runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
     /// `meta nfproto`.
@@ -155,7 +155,7 @@ pub enum Statement {
     Reject,
     /// `masquerade`.
     Masquerade,
-    /// `dnat ip to ip daddr`: settles the NAT of a flow without changing it.
+    /// `dnat ip to ip daddr`: fixes the NAT of a flow without changing it.
     DnatToSelf(Family),
 }
 
@@ -164,7 +164,7 @@ pub enum Statement {
 pub struct Rule {
     /// Statements.
     pub statements: Vec<Statement>,
-    /// Comment for those who list it.
+    /// Comment for people who list the rules.
     pub comment: &'static str,
 }
 
@@ -175,7 +175,7 @@ pub struct Hook {
     pub point: HookPoint,
     /// Priority.
     pub priority: i32,
-    /// A `nat` chain, else `filter`.
+    /// Whether it is a `nat` chain; otherwise `filter`.
     pub nat: bool,
 }
 
@@ -199,7 +199,7 @@ pub enum HookPoint {
 pub struct Chain {
     /// Name.
     pub name: &'static str,
-    /// Base chain (policy accept) where set.
+    /// The hook of a base chain (policy accept); `None` for other chains.
     pub hook: Option<Hook>,
     /// Rules in order.
     pub rules: Vec<Rule>,

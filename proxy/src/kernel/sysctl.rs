@@ -1,8 +1,8 @@
-//! Sysctls: what the datapath needs of `/proc/sys/net`, and how it was before.
+//! Sysctls: the values that the datapath needs in `/proc/sys/net`, and their previous values.
 //!
-//! A value that is right already is left alone, so that a read-only `/proc/sys` does where somebody else has set it. The first time that
-//! a value is changed, the old one is written to `sysctls.json` in the state directory; a cleanup puts it back, unless somebody has
-//! changed it since. `/proc/sys/net` belongs to the network namespace of the thread that opens a file in it.
+//! A value that is already right is not written, so a read-only `/proc/sys` works if somebody else has set it. The first time
+//! that a value is changed, the old one is written to `sysctls.json` in the state directory. A cleanup restores it, unless
+//! somebody has changed it since. `/proc/sys/net` belongs to the network namespace of the thread that opens a file in it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -16,12 +16,12 @@ use super::KernelError;
 use super::netlink::refused;
 use super::record::{Change, Record};
 
-/// Where sysctls are.
+/// The path of the sysctls.
 pub const NET: &str = "/proc/sys/net";
-/// File in the state directory that remembers old values.
+/// File in the state directory with the old values.
 const FILE: &str = "sysctls.json";
 
-/// Conntrack settings of a KubeProxyConfiguration; `None` and zero leave the kernel's.
+/// Conntrack settings of a KubeProxyConfiguration. `None` and zero keep the kernel's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Conntrack {
     /// `nf_conntrack_max`, only ever raised.
@@ -37,20 +37,21 @@ struct Setting {
     /// Below `/proc/sys/net`.
     path: &'static str,
     value: u64,
-    /// Every value from this one on will do.
+    /// Whether any larger value is accepted too.
     at_least: bool,
-    /// Without it packets do not flow.
+    /// Whether packets cannot flow without it.
     needed: bool,
 }
 
-/// The sysctls under one path, with the record of what was changed.
+/// The sysctls under one path, with the record of changes.
 #[derive(Debug)]
 pub(super) struct Sysctls {
     net: PathBuf,
     record: Record,
 }
 
-/// What the datapath needs; each was tried (IPv6 forwarding only where the node has an IPv6 address: it turns off router advertisements).
+/// The settings that the datapath needs. Each was tested. IPv6 forwarding is set only if the node has an IPv6 address, because it
+/// turns off router advertisements.
 fn settings(v6: bool, conntrack: &Conntrack) -> Vec<Setting> {
     let exact = |path, value| Setting {
         path,
@@ -67,14 +68,14 @@ fn settings(v6: bool, conntrack: &Conntrack) -> Vec<Setting> {
     let mut out = vec![
         // Masquerading and `ct original` depend on it.
         exact("ipv4/vs/conntrack", 1),
-        // A client's reused port is scheduled anew.
+        // A connection from a reused client port is scheduled again.
         exact("ipv4/vs/conn_reuse_mode", 1),
-        // Connections to a removed server are reset, UDP goes to another one.
+        // Connections to a removed server are reset; UDP moves to another server.
         exact("ipv4/vs/expire_nodest_conn", 1),
-        // Affinity to a server of weight 0 ends (as kube-proxy sets it).
+        // Affinity to a server with weight 0 ends, as kube-proxy sets it.
         exact("ipv4/vs/expire_quiescent_template", 1),
         exact("ipv4/ip_forward", 1),
-        // Nobody but the announcing node answers ARP for an address on the dummy.
+        // Only the announcing node answers ARP for an address on the dummy.
         exact("ipv4/conf/all/arp_ignore", 1),
         exact("ipv4/conf/all/arp_announce", 2),
     ];
@@ -111,7 +112,7 @@ impl Sysctls {
         }
     }
 
-    /// Sets what is not yet as it should be.
+    /// Sets the values that are not right yet.
     pub(super) fn prepare(&self, v6: bool, conntrack: &Conntrack) -> Result<(), KernelError> {
         for setting in settings(v6, conntrack) {
             match self.set(&setting) {
@@ -125,7 +126,7 @@ impl Sysctls {
                         self.net.join(setting.path).display(),
                         setting.value
                     );
-                    // A container sees EROFS, a process without rights EACCES.
+                    // A container gets EROFS, an unprivileged process EACCES.
                     return Err(match error.kind() {
                         io::ErrorKind::ReadOnlyFilesystem => KernelError::Permission {
                             what: format!("{what}, its file system is read-only"),
@@ -158,7 +159,7 @@ impl Sysctls {
         write(&path, &set)
     }
 
-    /// Puts old values back and forgets them.
+    /// Restores the old values and clears the record.
     pub(super) fn restore(&self) -> Vec<KernelError> {
         let changes = match self.record.load() {
             Ok(changes) => changes,
@@ -170,7 +171,7 @@ impl Sysctls {
             let path = self.net.join(&name);
             let now = match std::fs::read_to_string(&path) {
                 Ok(now) => now,
-                // The module that had it is gone.
+                // The module that provided it is gone.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => {
                     errors.push(refused(format!("read {}", path.display()), e));
@@ -196,7 +197,7 @@ impl Sysctls {
 }
 
 fn write(path: &Path, value: &str) -> io::Result<()> {
-    // A sysctl is written whole or not at all, and never created.
+    // A sysctl is written completely or not at all, and never created.
     let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
     file.write_all(value.as_bytes())
 }

@@ -1,7 +1,7 @@
-//! The static half of the nftables table `inet ferrolb`: its sets and maps, its chains and rules.
+//! The static part of the nftables table `inet ferrolb`: its sets and maps, its chains and rules.
 //!
-//! Nothing here changes after the start; what changes are the elements, which are made from Services. Every place that needs to
-//! know where a packet goes asks one map: `svc4`/`svc6` give a key's class (a chain), `masq4`/`masq6` its masquerade class.
+//! This part does not change after the start. Only the elements change, which are made from Services. Every rule that needs to
+//! know where a packet goes uses the same maps: `svc4`/`svc6` give a key's class (a chain), `masq4`/`masq6` its masquerade class.
 
 use super::rule::{Data, Family, Field, Selector, SetDef, Table};
 
@@ -14,7 +14,7 @@ pub use names::{class, set};
 /// Name of the table, of family `inet`.
 pub const TABLE: &str = "ferrolb";
 
-/// Selectors and key types that differ by family.
+/// The selectors and key types of one family.
 struct Words {
     family: Family,
     addr: &'static [Field],

@@ -1,8 +1,8 @@
-//! How a front's treatment is written in the table: the class that decides on a new connection, and the masquerade class.
+//! How the table expresses the treatment of a front: the class that decides on a new connection, and the masquerade class.
 //!
-//! The layout keeps affinity and port translation working for clients: under externalTrafficPolicy Local the server on the address
-//! holds the endpoints of this node, and the pods and the node itself are marked on their way to a second server that holds all
-//! (kube-proxy's nftables backend draws the same line).
+//! The layout keeps affinity and port translation working for clients. Under externalTrafficPolicy Local, the server on the
+//! address holds the endpoints of this node. Traffic from the node and its pods is marked and reaches a second server that holds
+//! all endpoints. kube-proxy's nftables backend makes the same distinction.
 
 use crate::kernel::Family;
 use crate::kernel::rule::Verdict;

@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use crate::kernel::{Family, Forwarding, RealServer, VirtualServer, VirtualServerId};
 use crate::plan::{FrontKey, Way};
 
-/// `IP_VS_SVC_F_SCHED1` of `linux/ip_vs.h`: for `sh` and `mh` the fallback flag. Without it a client whose server has
-/// weight 0 is refused.
+/// `IP_VS_SVC_F_SCHED1` of `linux/ip_vs.h`: the fallback flag for `sh` and `mh`. Without it, a client whose server has weight 0
+/// is refused.
 const FALLBACK: u32 = 0x0008;
 
 /// Virtual servers with their real servers.
 pub type Servers = BTreeMap<VirtualServerId, (VirtualServer, BTreeMap<SocketAddr, RealServer>)>;
 
-/// Identity of the server on an address.
+/// Identity of the server on an address, port and protocol.
 pub fn address_id((addr, port, protocol): FrontKey) -> VirtualServerId {
     VirtualServerId::Address {
         addr,
@@ -32,8 +32,8 @@ pub fn ordinary(key: FrontKey, scheduler: &str, persistence: Option<u32>) -> Vir
     }
 }
 
-/// The server behind a firewall mark. A persistent one would not translate ports (measured on Linux 6.1), so that
-/// affinity is kept by hashing the source instead.
+/// The server behind a firewall mark. A persistent one would not translate ports (measured on Linux 6.1), so affinity uses source
+/// hashing instead.
 pub fn marked(mark: u32, family: Family, scheduler: &str, affinity: bool) -> VirtualServer {
     let scheduler = if affinity { "sh" } else { scheduler };
     VirtualServer {

@@ -1,7 +1,7 @@
 //! Firewall marks: one per Service port under a Local policy, the same on all its addresses and in both families.
 //!
-//! A mark outlives a restart, since it is adopted from the kernel's mark map, and is not given away again while a server
-//! in the kernel still answers to it.
+//! A mark survives a restart, because it is adopted from the kernel's mark map. It is not reused while a server in the kernel
+//! still has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::plan::FrontKey;
 /// A port of a Service: its name (empty for an unnamed one), number and protocol.
 pub type PortKey = (ObjectKey, String, u16, Protocol);
 
-/// Who has which mark.
+/// The assigned marks.
 #[derive(Debug, Clone)]
 pub struct Marks {
     range: Range<u32>,
@@ -27,7 +27,7 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// No mark given yet; those of the range will be.
+    /// No mark assigned yet. Marks come from this range.
     pub fn new(range: Range<u32>) -> Self {
         Self {
             range,
@@ -37,7 +37,7 @@ impl Marks {
         }
     }
 
-    /// Remembers which marks the kernel's map has, for ports that ask for one later.
+    /// Remembers the marks in the kernel's map for ports that ask for one later.
     pub fn adopt(&mut self, observed: &Observed) {
         self.found.clear();
         for family in Family::ALL {
@@ -55,8 +55,8 @@ impl Marks {
         }
     }
 
-    /// The mark of a port that is served on `keys`: the one it has, else the one that the kernel has for one of its keys,
-    /// else the lowest that is free here and in the kernel. `None` when the range is used up.
+    /// The mark of a port that is served on `keys`: its current one, else the one that the kernel has for one of its keys, else
+    /// the lowest that is free both here and in the kernel. `None` if the range is used up.
     pub fn give(&mut self, port: PortKey, keys: &[FrontKey], held: &Observed) -> Option<u32> {
         if let Some(mark) = self.given.get(&port) {
             return Some(*mark);
@@ -74,7 +74,7 @@ impl Marks {
         Some(mark)
     }
 
-    /// Takes back the marks of a Service's ports that are not among `kept`.
+    /// Releases the marks of a Service's ports that are not in `kept`.
     pub fn keep(&mut self, service: &ObjectKey, kept: &BTreeSet<PortKey>) {
         let first = (service.clone(), String::new(), 0, Protocol::Tcp);
         let gone: Vec<PortKey> = self
@@ -110,7 +110,7 @@ impl Marks {
             .find(|m| *m != 0 && !self.taken.contains(m) && !found.contains(m) && !in_kernel(*m))
     }
 
-    /// Forgets what was found in the kernel: whoever could adopt a mark has done so.
+    /// Forgets the marks found in the kernel: every port that could adopt one has done so.
     pub fn settled(&mut self) {
         self.found.clear();
     }

@@ -1,8 +1,8 @@
-//! Plans as IPVS virtual servers, addresses on `kube-ipvs0` and nftables elements. Each plan is lowered alone ([`service`]); this is
-//! where they meet: how many need an address or an element.
+//! Plans as IPVS virtual servers, addresses on `kube-ipvs0` and nftables elements. Each plan is lowered separately ([`service`]).
+//! This module combines the results and counts how many Services need an address or an element.
 //!
-//! It decides on nothing that a plan could say. Nothing here knows what is in the kernel, except that a mark still in use there is
-//! not given away.
+//! It makes no decision that a plan could contain. It knows nothing about the kernel's state, except that it does not reuse a
+//! mark that is still in use there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -25,7 +25,7 @@ use marks::Marks;
 use nft::Item;
 use service::LoweredService;
 
-/// What a change may have changed: the only things that a diff looks at.
+/// What a change may have affected. A diff compares only this.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Touched {
     /// Service addresses.
@@ -34,26 +34,26 @@ pub struct Touched {
     pub servers: BTreeSet<VirtualServerId>,
     /// Keys of elements, by set.
     pub elements: BTreeMap<&'static str, BTreeSet<Vec<Key>>>,
-    /// Services that were decided on.
+    /// Services that were recomputed.
     pub services: BTreeSet<ObjectKey>,
 }
 
 impl Touched {
-    /// Takes in everything of a Service.
+    /// Adds everything of a Service.
     fn service(&mut self, service: &LoweredService) {
         self.addresses.extend(&service.addresses);
         self.servers.extend(service.servers.keys());
         self.items(&service.elements);
     }
 
-    /// Takes in some elements.
+    /// Adds some elements.
     fn items<'a>(&mut self, items: impl IntoIterator<Item = &'a Item>) {
         for (set, element) in items {
             self.element(set, element);
         }
     }
 
-    /// Takes in one element.
+    /// Adds one element.
     pub fn element(&mut self, set: &'static str, element: &Element) {
         let keys = self.elements.entry(set).or_default();
         if !keys.contains(&element.key) {
@@ -76,7 +76,7 @@ pub struct Lowered {
 }
 
 impl Lowered {
-    /// Nothing yet; marks come from this range.
+    /// Empty. Marks come from this range.
     pub fn new(marks: Range<u32>) -> Self {
         Self {
             services: BTreeMap::new(),
@@ -89,17 +89,17 @@ impl Lowered {
         }
     }
 
-    /// Remembers the marks that a predecessor gave; call before the first [`Lowered::update`].
+    /// Remembers the marks that a predecessor assigned. Call it before the first [`Lowered::update`].
     pub fn adopt(&mut self, held: &Observed) {
         self.marks.adopt(held);
     }
 
-    /// Whoever had a mark has it back: found ones that nobody asked for are free.
+    /// Every port with an adopted mark has asked for it by now, so the remaining found marks are free.
     pub fn adopted(&mut self) {
         self.marks.settled();
     }
 
-    /// Lowers the plans of these Services anew, and of those that lack a mark where one is free again.
+    /// Lowers the plans of these Services again, and of those that lack a mark if one is free again.
     pub fn update(
         &mut self,
         plans: &Plans,
@@ -111,7 +111,7 @@ impl Lowered {
         if !self.unmarked.is_empty() && self.marks.any_free(held) {
             keys.extend(self.unmarked.iter().cloned());
         }
-        // A port that lost its mark must not keep another from finding its own.
+        // A port that lost its mark must not keep another port from finding its own.
         let mut outputs = Vec::new();
         for key in &keys {
             let output = match plans.get(key) {
@@ -123,7 +123,7 @@ impl Lowered {
             };
             outputs.push((key, output));
         }
-        // All old outputs leave before a new one comes: a key may move from one Service to another.
+        // All old outputs are removed before a new one is added, because a key may move from one Service to another.
         for key in &keys {
             if let Some(old) = self.services.remove(key) {
                 touched.service(&old);
@@ -140,7 +140,7 @@ impl Lowered {
         touched.services.extend(keys);
     }
 
-    /// Takes the ranges that belong to no Service.
+    /// Sets the ranges that belong to no Service.
     pub fn set_ranges(&mut self, ranges: &[FamilyRanges], touched: &mut Touched) {
         let globals: BTreeSet<Item> = ranges.iter().flat_map(nft::globals).collect();
         let old = std::mem::replace(&mut self.globals, globals.clone());
@@ -160,12 +160,12 @@ impl Lowered {
         all
     }
 
-    /// Whether an address should be local here.
+    /// Whether an address should be local on this node.
     pub fn has_address(&self, addr: IpAddr) -> bool {
         self.users.contains_key(&addr)
     }
 
-    /// Services on an address.
+    /// The Services on an address.
     pub fn users(&self, addr: IpAddr) -> impl Iterator<Item = &ObjectKey> {
         self.users.get(&addr).into_iter().flatten()
     }
@@ -178,7 +178,7 @@ impl Lowered {
         self.services.get(self.owners.get(id)?)?.servers.get(id)
     }
 
-    /// The virtual server after another one, in a circle; `None` where there is none at all.
+    /// The virtual server after the given one, in a circle. `None` if there is none.
     pub fn server_after(&self, id: Option<&VirtualServerId>) -> Option<VirtualServerId> {
         let after = id.and_then(|id| {
             let mut rest = self.owners.range((Bound::Excluded(*id), Bound::Unbounded));
@@ -199,7 +199,7 @@ impl Lowered {
         (element.key == key).then_some(element)
     }
 
-    /// What a Service asks for.
+    /// What a Service needs in the kernel.
     pub fn service(&self, key: &ObjectKey) -> Option<&LoweredService> {
         self.services.get(key)
     }

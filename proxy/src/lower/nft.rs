@@ -1,4 +1,4 @@
-//! Elements of the nftables sets and maps, as values: how a key, a class or a range is written.
+//! Elements of the nftables sets and maps, as values: how a key, a class or a range is expressed.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ fn item(set: &'static str, key: Vec<Key>, value: Option<Value>) -> Item {
     (set, Element { key, value })
 }
 
-/// The address counts as a service address.
+/// Makes the address a service address.
 pub fn vip(addr: IpAddr) -> Item {
     item(set::vip(Family::of(addr)), vec![Key::Addr(addr)], None)
 }
@@ -44,13 +44,13 @@ pub fn mark(key: FrontKey, mark: u32) -> Item {
     item(set, server_key(key), Some(Value::Mark(mark)))
 }
 
-/// An endpoint of this node may be its own client.
+/// Allows an endpoint of this node to be its own client.
 pub fn hairpin(addr: IpAddr) -> Item {
     let set = set::hairpin(Family::of(addr));
     item(set, vec![Key::Addr(addr), Key::Addr(addr)], None)
 }
 
-/// Limits a server to ranges of sources of its family, which do not overlap: an interval set refuses that.
+/// Limits a server to source ranges of its family. They must not overlap, because an interval set refuses that.
 pub fn source_ranges(key: FrontKey, ranges: &[IpNet]) -> Vec<Item> {
     let family = Family::of(key.0);
     let limited = item(set::lbsrc(family), server_key(key), None);

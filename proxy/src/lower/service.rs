@@ -15,21 +15,21 @@ use super::nft::{self, Item};
 use crate::kernel::{Family, Observed, RealServer};
 use crate::plan::{Front, FrontKey, Place, PortPlan, Served, ServicePlan, Targets};
 
-/// Everything that one Service asks of the kernel.
+/// Everything that one Service needs in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LoweredService {
-    /// Addresses that must be local here.
+    /// Addresses that must be local on this node.
     pub addresses: BTreeSet<IpAddr>,
     /// Virtual servers with their real servers.
     pub servers: Servers,
     /// Elements of sets and maps.
     pub elements: BTreeSet<Item>,
-    /// Ports that have no firewall mark because all are in use: number and protocol.
+    /// Ports without a firewall mark because all are in use: number and protocol.
     pub unmarked: Vec<(u16, Protocol)>,
 }
 
 impl LoweredService {
-    /// What the Service lacks because the kernel has no more of it.
+    /// What the Service lacks because the kernel's resources are used up.
     pub fn problems(&self, key: &ObjectKey) -> impl Iterator<Item = Problem> {
         let subject = Subject::object_of(Kind::Service, key.clone());
         self.unmarked.iter().map(move |(port, protocol)| {
@@ -43,7 +43,7 @@ impl LoweredService {
     }
 }
 
-/// Lowers the plan of one Service. `held`: what is in the kernel, for marks that must not be used twice.
+/// Lowers the plan of one Service. `held` is the kernel's state, so that no mark is used twice.
 pub(super) fn lower(
     key: &ObjectKey,
     plan: &ServicePlan,
@@ -82,7 +82,7 @@ fn served(port: &PortPlan) -> impl Iterator<Item = (&Front, &Served)> {
 }
 
 impl Job<'_> {
-    /// The mark of the port, where it is served on a marked key.
+    /// The mark of the port, if it is served on a key that needs one.
     fn mark(
         &mut self,
         port: &PortPlan,
@@ -110,7 +110,7 @@ impl Job<'_> {
         mark
     }
 
-    /// What a port has in one family.
+    /// Adds the parts of a port for one family.
     fn family(&mut self, port: &PortPlan, targets: &Targets, mark: Option<u32>) {
         let family = targets.family;
         let mut reals: BTreeMap<TrafficPolicy, BTreeMap<SocketAddr, RealServer>> = BTreeMap::new();
@@ -158,7 +158,8 @@ impl Job<'_> {
     }
 }
 
-/// The real servers under a policy. Only connections of TCP have an end that a server without new connections could wait for.
+/// The real servers under a policy. Only TCP connections have an end, so only there does it make sense to keep a server that
+/// takes no new connections.
 fn real_servers(
     plan: &ServicePlan,
     targets: &Targets,

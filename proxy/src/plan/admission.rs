@@ -1,11 +1,10 @@
-//! Which external addresses a node may take. Any tenant can write any address into `spec.externalIPs`, so whoever else has the
-//! address goes first:
+//! Which external addresses a node may take. Any tenant can write any address into `spec.externalIPs`, so every other owner of
+//! the address has precedence:
 //!
 //! - An address of another node is served there and not here.
-//! - An address of this node stays where it is, and a port of it is taken only where neither the host itself listens nor an API server
-//!   answers.
-//! - An address of an API server, of a pod or in a range of pods, a ClusterIP or in their range, a load-balancer address of another
-//!   Service, a gateway, and a host that is seen on the network and is no member, are never taken.
+//! - An address of this node stays where it is. A port of it is taken only if neither the host nor an API server listens there.
+//! - These are never taken: an address of an API server or a pod, or one in a range of pods; a ClusterIP or an address in their
+//!   range; a load-balancer address of another Service; a gateway; and a host that is seen on the network and is not a member.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,14 +16,14 @@ use super::Cause;
 use crate::config::ExternalIps;
 use crate::state::State;
 
-/// What is to become of an external address.
+/// The decision on an external address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Admission {
     /// It is served here and must be made local.
     Bind,
-    /// It is this node's own: served here where a port is free, and it stays where it is.
+    /// It is this node's own. It stays where it is and is served on free ports.
     Own,
-    /// Another node has it and serves it.
+    /// Another node owns it and serves it.
     Elsewhere,
     /// Nobody serves it.
     Refused(Cause),
@@ -59,7 +58,7 @@ pub(super) fn admit(state: &State, service: &ObjectKey, addr: IpAddr) -> Admissi
     }
 }
 
-/// Why a port of an address of this node cannot be taken.
+/// Why a port on an address of this node cannot be taken.
 pub(super) fn own_port(
     state: &State,
     addr: IpAddr,

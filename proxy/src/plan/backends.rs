@@ -1,4 +1,4 @@
-//! What each endpoint of a Service gets, once for all ports that it serves.
+//! The treatment of each endpoint of a Service, computed once for all ports that it serves.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -9,7 +9,8 @@ use ferrolb_api::view::TrafficPolicy;
 use super::{Backend, Place, Role, Way};
 use crate::state::State;
 
-/// Endpoints times fronts that a node programs for one Service. Whoever has more would fill the kernel's memory, and the node's.
+/// The most endpoints times fronts that a node programs for one Service. More would fill the memory of the kernel and of the
+/// node.
 pub(super) const MOST: usize = 100_000;
 
 /// The endpoints of a selection, ordered by address and port.
@@ -53,8 +54,9 @@ fn role(selection: &Selection<'_>, policy: TrafficPolicy, target: &Target<'_>) -
     }
 }
 
-/// Keeps at most `most` endpoints of a set: those that take new connections before others, this node's before others, and otherwise
-/// a choice that differs from node to node and hardly changes when an endpoint comes or goes. Whether any had to be left out.
+/// Keeps at most `most` endpoints of a set. Those that take new connections come first, then those on this node. Among the rest,
+/// the choice differs from node to node and changes little when an endpoint comes or goes. Returns whether any had to be left
+/// out.
 pub(super) fn limit(backends: &mut [Backend], most: usize, node: &str) -> bool {
     if backends.len() <= most {
         return false;

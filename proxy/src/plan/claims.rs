@@ -1,9 +1,9 @@
-//! Who has a key (address, port, protocol) that several Services want.
+//! Which Service gets a key (address, port, protocol) that several want.
 //!
-//! The strongest kind of address has it: ClusterIP, then load balancer, then node port, then external address. Within a kind it is
-//! who was there first: the lower creation time, then the lower uid. Objects from files may have neither; one without a creation time
-//! comes after those that have one, and between equals the namespace and name decide, which is all that files have to tell them
-//! apart, and which one administrator writes.
+//! The strongest kind of address wins: ClusterIP, then load balancer, then node port, then external address. Within a kind the
+//! oldest Service wins: the lower creation time, then the lower uid. Objects from files may have neither. One without a creation
+//! time comes after those that have one. Between equals, the namespace and name decide; files have nothing else to distinguish
+//! them, and a single administrator writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use ferrolb_api::view::Service;
 use super::fronts::Wish;
 use super::{FrontKey, Reach};
 
-/// Since when there has been a Service. Orders whoever was first before the others.
+/// The age of a Service. Older Services sort first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 struct Age {
     unknown: bool,
@@ -45,7 +45,7 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Whoever has a key, and on which kind of address.
+    /// The Service that has a key, and on which kind of address.
     pub(super) fn holder(&self, key: &FrontKey) -> Option<(&ObjectKey, Reach)> {
         let all = self.keys.get(key)?.iter();
         let ranked = all.filter_map(|name| {
@@ -56,8 +56,8 @@ impl Claims {
         Some((name, reach))
     }
 
-    /// Takes the claims of a Service in place of its old ones. Other Services that win a key by it, or lose one, or that lose it to
-    /// another one now, go into `affected`.
+    /// Replaces the claims of a Service. Other Services that thereby win or lose a key, or now lose it to a different Service, go
+    /// into `affected`.
     pub(super) fn set(
         &mut self,
         key: &ObjectKey,
@@ -111,7 +111,7 @@ impl Claims {
         }
     }
 
-    /// Whoever has a key that a Service other than `than` wants.
+    /// The Service that has a key which a Service other than `than` wants.
     fn contested(&self, front: &FrontKey, than: &ObjectKey) -> Option<ObjectKey> {
         let all = self.keys.get(front)?;
         if all.iter().all(|name| name == than) {

@@ -1,4 +1,4 @@
-//! On which addresses a Service wants to be served, and which of them it may have as far as no other Service wants them too.
+//! On which addresses a Service wants to be served, and which of them it may have if no other Service wants them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use super::admission::{self, Admission};
 use super::{Cause, FrontKey, Reach};
 use crate::state::State;
 
-/// More addresses times ports than any user has; what goes beyond is refused.
+/// More addresses times ports than any user needs. Anything beyond is refused.
 pub(super) const MOST: usize = 10_000;
 
 /// A front that a Service wants.
@@ -20,12 +20,12 @@ pub(super) struct Wish {
     pub(super) reach: Reach,
     /// The address must be made local on this node.
     pub(super) bind: bool,
-    /// Why it cannot be had, whoever else wants it.
+    /// Why it cannot be had, independent of other Services.
     pub(super) refused: Option<Cause>,
 }
 
-/// What a Service wants, for each of its ports, the strongest kind first. No key is twice among what is not refused: the first port
-/// has it.
+/// What a Service wants for each of its ports, the strongest kind first. No key appears twice among the wishes that are not
+/// refused: the first port has it.
 pub(super) fn wishes(state: &State, service: &Service) -> Vec<Vec<Wish>> {
     if !service.is_proxied() {
         return Vec::new();
@@ -68,7 +68,7 @@ impl Wanted<'_> {
         }
         if service.is_load_balancer() {
             for addr in service.vips() {
-                // The node whose address it is serves it; here it would cut that node off.
+                // The node that owns the address serves it. Serving it here would cut that node off.
                 if !self.state.is_foreign_address(addr) {
                     self.add(&mut out, port, (addr, port.port), Reach::LoadBalancer, None);
                 }
@@ -121,7 +121,7 @@ impl Wanted<'_> {
         }
         self.count += 1;
         if self.count > MOST {
-            // One more tells that there were too many.
+            // One more shows that there were too many.
             if self.count > MOST + 1 {
                 return;
             }

@@ -1,4 +1,4 @@
-//! The plans of all Services, kept as what they are made of changes.
+//! The plans of all Services, updated when their inputs change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,8 @@ pub struct Plans {
 }
 
 impl Plans {
-    /// Plans these Services anew, and those that win or lose a key by it. Returns all of them; one that is gone has no plan.
+    /// Computes new plans for these Services, and for those that thereby win or lose a key. Returns all of them. A deleted
+    /// Service has no plan.
     pub fn update(&mut self, state: &State, dirty: &BTreeSet<ObjectKey>) -> BTreeSet<ObjectKey> {
         let mut affected = dirty.clone();
         let mut known: BTreeMap<&ObjectKey, Vec<Vec<Wish>>> = BTreeMap::new();
@@ -47,7 +48,7 @@ impl Plans {
         self.plans.get(key)
     }
 
-    /// Everybody who has a plan.
+    /// The Services that have a plan.
     pub fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
         self.plans.keys()
     }

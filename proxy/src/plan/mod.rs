@@ -1,8 +1,8 @@
-//! What this node does for each Service, decided once: on which addresses it is served, by which endpoints with which weight and in
-//! which way, whose connections are masqueraded, who may come, and why something is refused.
+//! What this node does for each Service, decided in one place: the addresses on which it is served, the endpoints with their
+//! weights and forwarding methods, whose connections are masqueraded, which clients may connect, and why something is refused.
 //!
-//! A plan is a value without a word of the kernel in it. [`crate::lower`] turns plans into virtual servers and nftables elements; a
-//! lowering to something else needs nothing but the plans. The status of the proxy is made of them too.
+//! A plan is a value that is independent of the kernel. [`crate::lower`] turns plans into virtual servers and nftables elements.
+//! Another backend would need nothing but the plans. The status of the proxy is made from them too.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -31,16 +31,16 @@ pub use refusal::Cause;
 /// Address, port and protocol that clients connect to.
 pub type FrontKey = (IpAddr, u16, Protocol);
 
-/// What kind of address a Service is wanted on. Of several Services that want one key, the kind that comes first here has it.
+/// The kind of address. If several Services want the same key, the kind listed first here wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     /// Within the cluster.
     ClusterIp,
-    /// An address of a load balancer; the only one that source ranges apply to.
+    /// An address of a load balancer. Source ranges apply only to this kind.
     LoadBalancer,
     /// A port of a node's own address.
     NodePort,
-    /// An external address that the user routes here.
+    /// An external address that the user routes to the nodes.
     External,
 }
 
@@ -60,24 +60,24 @@ impl fmt::Display for Reach {
 pub struct ServicePlan {
     /// Its ports that are wanted on some address, in order.
     pub ports: Vec<PortPlan>,
-    /// Its endpoints. Ports that the same endpoints serve share a set.
+    /// Its endpoints. Ports with the same endpoints share a set.
     pub backends: Vec<Vec<Backend>>,
-    /// A client stays with one endpoint for so many seconds after its last connection.
+    /// How many seconds after its last connection a client stays with the same endpoint.
     pub affinity: Option<u32>,
-    /// More endpoints than this node can program for it; so many of each set are used.
+    /// Set if the Service has more endpoints than this node can program: how many of each set are used.
     pub limited_to: Option<usize>,
 }
 
 /// The plan for one port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortPlan {
-    /// Name, empty where it has none.
+    /// Name; empty if it has none.
     pub name: String,
     /// Port of the Service.
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
-    /// The addresses that it is wanted on, served or not.
+    /// The addresses on which it is wanted, served or not.
     pub fronts: Vec<Front>,
     /// Its endpoints in the families in which it is served.
     pub targets: Vec<Targets>,
@@ -88,7 +88,7 @@ pub struct PortPlan {
 pub struct Targets {
     /// Family.
     pub family: Family,
-    /// Which set of [`ServicePlan::backends`].
+    /// The index in [`ServicePlan::backends`].
     pub set: usize,
     /// The numbers of their ports.
     pub numbers: Numbers,
@@ -97,24 +97,24 @@ pub struct Targets {
 /// An endpoint, for all ports that it serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
-    /// Its address; the port says something with [`Numbers::Given`] only.
+    /// Its address. The port is meaningful only with [`Numbers::Given`].
     pub addr: SocketAddr,
-    /// Which of the lists of ports holds for it.
+    /// The list of ports that applies to it.
     pub list: usize,
     /// Name of its node.
     pub node: Option<String>,
-    /// Where it is, seen from this node.
+    /// Its location relative to this node.
     pub place: Place,
-    /// How packets get to it.
+    /// How packets reach it.
     pub way: Way,
-    /// What it gets under traffic policy Cluster.
+    /// Its role under traffic policy Cluster.
     pub cluster: Role,
-    /// What it gets under traffic policy Local.
+    /// Its role under traffic policy Local.
     pub local: Role,
 }
 
 impl Backend {
-    /// What it gets under a policy.
+    /// Its role under a policy.
     pub fn role(&self, policy: TrafficPolicy) -> Role {
         match policy {
             TrafficPolicy::Cluster => self.cluster,
@@ -123,34 +123,34 @@ impl Backend {
     }
 }
 
-/// Where an endpoint is.
+/// The location of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// On another node, or nobody knows where.
+    /// On another node, or unknown.
     Elsewhere,
-    /// A pod of this node with an address of its own, so that it may be its own client.
+    /// A pod of this node with its own address, so it may be its own client.
     Here,
-    /// It has the address of this node itself.
+    /// It uses the address of this node.
     Host,
 }
 
-/// How packets get to an endpoint.
+/// How packets reach an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// This node translates destination and port, and the replies come back through it.
+    /// This node translates destination and port, and the replies return through it.
     Translate,
 }
 
-/// What an endpoint gets.
+/// The role of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Role {
-    /// Its share of the new connections. 0: none, but those that live go on. `None`: it does not take part.
+    /// Its share of the new connections. 0: no new ones, but existing ones continue. `None`: it is not used.
     pub weight: Option<u32>,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// An address and port that a Service port is wanted on.
+/// An address and port on which a Service port is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Front {
     /// Address.
@@ -159,7 +159,7 @@ pub struct Front {
     pub port: u16,
     /// Kind of address.
     pub reach: Reach,
-    /// The traffic policy in force there.
+    /// The traffic policy that applies there.
     pub policy: TrafficPolicy,
     /// Whether and how it is served.
     pub standing: Standing,
@@ -170,12 +170,12 @@ pub struct Front {
 pub enum Standing {
     /// This node serves it.
     Served(Served),
-    /// It does not.
+    /// This node does not serve it.
     Refused(Cause),
 }
 
 impl Front {
-    /// How it is served, if it is.
+    /// How it is served; `None` if it is refused.
     pub fn served(&self) -> Option<&Served> {
         match &self.standing {
             Standing::Served(served) => Some(served),
@@ -187,26 +187,26 @@ impl Front {
 /// How a front is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
-    /// The address must be made local on this node. Otherwise it is the node's own and stays where it is.
+    /// Whether the address must be made local on this node. If not, it is the node's own and stays where it is.
     pub bind: bool,
-    /// What becomes of new connections from outside of the node.
+    /// What happens to new connections from outside the node.
     pub clients: Clients,
-    /// Connections of this node and of its pods reach all endpoints, whatever becomes of those from outside.
+    /// Whether connections from this node and its pods reach all endpoints, no matter what happens to those from outside.
     pub inside_reaches_all: bool,
     /// Whose connections get an address of this node as their source.
     pub masquerade: Masquerade,
-    /// The only sources that may connect, without overlaps; `None`: everybody.
+    /// The only sources that may connect, without overlaps. `None`: all.
     pub sources: Option<Arc<[IpNet]>>,
 }
 
-/// What becomes of new connections.
+/// What happens to new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clients {
-    /// They reach the endpoints of the front's policy.
+    /// They reach the endpoints that the front's policy allows.
     Served,
-    /// Other nodes have endpoints, this one has none: they are dropped.
+    /// Only other nodes have endpoints, so they are dropped.
     Dropped,
-    /// Nobody has an endpoint: they are refused.
+    /// No node has an endpoint, so they are refused.
     Rejected,
 }
 

@@ -1,4 +1,4 @@
-//! Which sources are pods, and which addresses are ClusterIPs: ranges that belong to no Service.
+//! Ranges that belong to no Service: which sources are pods, and which addresses are ClusterIPs.
 
 use ferrolb_api::Family;
 use ipnet::IpNet;
@@ -9,21 +9,22 @@ use crate::state::State;
 /// The ranges of one family, without overlaps.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FamilyRanges {
-    /// ClusterIPs come from here; connections to those that no Service has are refused.
+    /// The range of the ClusterIPs. Connections to addresses in it that no Service has are refused.
     pub services: Vec<IpNet>,
     /// Sources that are this node's own pods.
     pub pods: Vec<IpNet>,
     /// Sources that are pods anywhere in the cluster.
     pub cluster: Vec<IpNet>,
-    /// Pods in here hang on one bridge that does not call netfilter: what they say to each other is masqueraded.
+    /// Pods on one bridge whose traffic does not pass netfilter. Service connections between them are masqueraded.
     pub bridged: Vec<IpNet>,
 }
 
 /// The ranges of a family.
 ///
-/// Configured cluster ranges say which sources are pods, as in kube-proxy's detector of that name. Without them the pod ranges of the
-/// Nodes do: those of this node are its own pods, those of all the cluster. Without those too nothing is known about pods:
-/// nobody is masqueraded to ClusterIPs then (kube-proxy's no-op detector), and nobody counts as a pod.
+/// Configured cluster ranges define which sources are pods, as in kube-proxy's detector of that name. Without them the pod ranges
+/// of the Nodes do: this node's ranges are its own pods, and the ranges of all Nodes are the cluster's. Without those either,
+/// nothing is known about pods: no connection to a ClusterIP is masqueraded (kube-proxy's no-op detector), and no source counts
+/// as a pod.
 pub fn ranges(state: &State, config: &Config, family: Family) -> FamilyRanges {
     let configured = merged(state.proxy().cluster_cidrs.iter().copied(), family);
     let own_node = state.own_node().into_iter();

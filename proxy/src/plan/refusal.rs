@@ -1,5 +1,5 @@
-//! Why a front is refused: as a value, as one word of the vocabulary, and as a problem that names object and field and says what
-//! follows and what to do.
+//! Why a front is refused: as a value, as a reason word, and as a problem that names object and field and says what follows and
+//! what to do.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use ferrolb_api::view::{Protocol, Service};
 use super::fronts::MOST;
 use super::{Front, PortPlan, Reach, ServicePlan, Standing};
 
-/// Problems of one Service that are shown; the last one says how many more there are.
+/// The most problems shown for one Service. The last one gives the number of the remaining ones.
 const SHOWN: usize = 8;
 
 /// Why a front is refused.
@@ -22,12 +22,12 @@ const SHOWN: usize = 8;
 pub enum Cause {
     /// Another Service has the key.
     Clash {
-        /// Which one.
+        /// The other Service.
         holder: ObjectKey,
-        /// What kind of address it is for the holder.
+        /// The kind of address that it is for the holder.
         reach: Reach,
     },
-    /// The address belongs to somebody else.
+    /// The address has another owner.
     Owned(Owner),
     /// The host itself listens on this port.
     Listener,
@@ -35,9 +35,9 @@ pub enum Cause {
     Unchecked,
     /// External addresses are switched off.
     Off,
-    /// External addresses must be in a pool, and it is in none.
+    /// External addresses must be in a pool, and this one is not.
     OutsidePools,
-    /// The Service wants more addresses and ports than a node serves for one.
+    /// The Service wants more addresses and ports than a node serves for one Service.
     TooMany,
 }
 
@@ -50,7 +50,7 @@ struct Refusal<'a> {
 }
 
 impl Cause {
-    /// The same in one word.
+    /// The cause as a reason word.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Clash { .. } => Reason::PortClash,
@@ -116,7 +116,7 @@ impl Cause {
 }
 
 impl Refusal<'_> {
-    /// The field that asks for what is refused.
+    /// The field that requests what is refused.
     fn field(&self) -> String {
         let position = |found: Option<usize>| found.unwrap_or_default();
         let ports = &self.service.ports;
@@ -151,7 +151,7 @@ fn about(service: &Service, text: String) -> Problem {
     Problem::new(subject, problem::Cause::Reported { text })
 }
 
-/// What is wrong with the addresses that a Service asks for. What concerns a whole address is said once, not for each port.
+/// The problems with the addresses that a Service requests. A problem of a whole address is reported once, not for each port.
 pub fn problems(service: &Service, plan: &ServicePlan) -> Vec<Problem> {
     let mut found: BTreeMap<(String, String), Problem> = BTreeMap::new();
     for port in &plan.ports {

@@ -1,4 +1,4 @@
-//! The plan for one Service: a pure function of the Service, its endpoints, the addresses of others, and the configuration.
+//! The plan for one Service: a pure function of the Service, its endpoints, the owners of addresses, and the configuration.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::{
 use crate::state::State;
 
 impl Reach {
-    /// The policy that holds for it.
+    /// The policy that applies to it.
     pub fn policy(self, service: &Service) -> TrafficPolicy {
         match self {
             Self::ClusterIp => service.internal_policy,
@@ -27,13 +27,13 @@ impl Reach {
         }
     }
 
-    /// Whether this node and its pods reach all endpoints there, while clients from outside reach this node's alone.
+    /// Whether this node and its pods reach all endpoints there, while clients from outside reach only those on this node.
     fn short_cuts(self, service: &Service) -> bool {
         self != Self::ClusterIp && service.external_policy == TrafficPolicy::Local
     }
 }
 
-/// Plans one Service. `holder` names whoever has a key that several want.
+/// Plans one Service. `holder` returns the Service that has a key which several want.
 pub(super) fn plan<'h>(
     state: &State,
     service: &Service,
@@ -84,7 +84,7 @@ struct Planner<'a, 'o> {
     state: &'a State,
     service: &'a Service,
     families: Vec<FamilyPlan<'a>>,
-    /// Sets of the plan by family and choice: one that no served port uses is not made.
+    /// Sets of the plan by family and choice. A set that no served port uses is not created.
     sets: BTreeMap<(Family, usize), usize>,
     out: &'o mut ServicePlan,
 }
@@ -188,14 +188,14 @@ impl Planner<'_, '_> {
     }
 }
 
-/// The source ranges of a family. Ranges of the other family say nothing about it; none of its own means no limit, as kube-proxy
-/// reads it.
+/// The source ranges of a family. Ranges of the other family do not affect it. No ranges of its own family means no limit, as in
+/// kube-proxy.
 fn sources(service: &Service, family: Family) -> Option<Arc<[IpNet]>> {
     let ranges = merged(service.source_ranges.iter().copied(), family);
     (!ranges.is_empty()).then(|| ranges.into())
 }
 
-/// Bounds endpoints times fronts.
+/// Limits endpoints times fronts.
 fn limit(plan: &mut ServicePlan, node: &str) {
     let mut fronts = vec![0_usize; plan.backends.len()];
     for port in &plan.ports {

@@ -11,7 +11,7 @@ use ferrolb_api::reason::Reason;
 
 use crate::testing::World;
 
-/// Why a Service is refused on each of its addresses and ports, without those that are served.
+/// Why a Service is refused on each of its refused addresses and ports.
 fn refusals(world: &World, name: &str) -> Vec<(String, Reason)> {
     let key = ObjectKey::new("default", name);
     let status = world.desired.status(&world.state, &key).unwrap();
@@ -22,7 +22,7 @@ fn refusals(world: &World, name: &str) -> Vec<(String, Reason)> {
         .collect()
 }
 
-/// What is wrong with a Service.
+/// The problems of a Service.
 fn problems(world: &World, name: &str) -> Vec<Problem> {
     let key = ObjectKey::new("default", name);
     world.desired.status(&world.state, &key).unwrap().problems

@@ -1,4 +1,4 @@
-//! What the loop tells after, and before, it changes the kernel: which addresses are programmed, and the status of each Service.
+//! What the loop reports before and after it changes the kernel: the programmed addresses and the status of each Service.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::lower::Touched;
 use crate::lower::service::LoweredService;
 
 impl<K> Proxy<K> {
-    /// Before a repair: Services whose addresses or servers are gone are missing, others stay what they are.
+    /// Before a repair: marks Services as missing if their addresses or servers are gone. Others keep their status.
     pub(super) fn lose(&mut self, touched: &Touched) {
         for key in &touched.services {
             let gone = |s| self.unprepared || !stands(&self.held, s);
@@ -22,7 +22,7 @@ impl<K> Proxy<K> {
         self.tell(touched);
     }
 
-    /// After a pass: Services of which anything is not in the kernel are missing.
+    /// After a pass: marks Services as missing if any part of them is not in the kernel.
     pub(super) fn count(&mut self, touched: &Touched) {
         for key in &touched.services {
             let service = self.desired.lowered().service(key);

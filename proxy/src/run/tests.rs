@@ -194,7 +194,7 @@ async fn an_audit_repairs_what_somebody_flushed() {
         .expect("repaired in time");
 }
 
-/// A proxy whose audits are an hour apart, on a paused clock.
+/// A proxy with audits an hour apart, on a paused clock.
 async fn watched() -> (MemoryKernel, Running) {
     let kernel = MemoryKernel::new([ip("A")]);
     let mut running = start_with(&kernel, |config| {
@@ -250,7 +250,7 @@ async fn addresses_are_withdrawn_and_told_again_by_a_repair_that_succeeds() {
         let (kernel, mut running) = watched().await;
         running.programmed.mark_unchanged();
         flush(&mut kernel.lock());
-        // Both may come before anybody looks: that something was told is enough.
+        // Both reports may come before the test reads one. One change notification is enough.
         running.programmed.changed().await.unwrap();
         wait(&mut running, &["198.51.100.8"]).await;
     }
@@ -355,7 +355,7 @@ async fn an_operation_without_an_answer_counts_for_nothing_until_the_kernel_is_r
 async fn a_change_that_meets_an_uncertain_record_is_compared_with_a_fresh_one() {
     let (kernel, mut running) = watched().await;
     let web = balanced(service("web"), "198.51.100.8");
-    // The removal of an endpoint is done and not answered, and then taken back before any audit is due.
+    // An endpoint is removed, which is done but not answered. Then the removal is reverted before an audit is due.
     kernel.lock().swallow = Some(|op| matches!(op, Op::DelRealServer(..)));
     running
         .changes
@@ -416,7 +416,7 @@ async fn nobody_looks_around_while_no_service_names_an_external_address() {
         .unwrap();
     wait(&mut running, &["198.51.100.8", "203.0.113.5"]).await;
     assert_eq!(kernel.lock().looks, 1);
-    // Once for each audit, and not for changes that do not matter to it.
+    // Once for each audit, and not for changes that do not affect it.
     tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
     assert_eq!(kernel.lock().looks, 4);
     running.changes.send(first()).await.unwrap();

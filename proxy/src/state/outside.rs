@@ -1,15 +1,15 @@
-//! What is around this node, as far as it concerns external addresses.
+//! The node's surroundings, as they affect external addresses.
 //!
-//! The rule for hosts on the networks of this node: the neighbour table decides when a Service first names an address, and the answer
-//! stands until no Service names it any more.
+//! The rule for hosts on the networks of this node: the neighbour table decides when a Service first names an address. The
+//! decision stands until no Service names the address any more.
 //!
-//! - Where a host that is no member has the address, the address is refused. It stays refused when the host leaves the table, because
-//!   a host that restarts must find its address free.
-//! - Where nobody has it, this node takes it. From then on the kernel looks for nobody there, so that an entry in the table is an old
-//!   one, or comes of this node's own announcement, and says nothing.
-//! - A link-layer address that turns out to be a member's is no stranger's, whenever that is seen.
+//! - If a host that is not a member has the address, it is refused. It stays refused when the host leaves the table, because a
+//!   host that restarts must find its address free.
+//! - If no host has it, this node takes it. From then on the kernel does not resolve the address any more. An entry in the table
+//!   is then old or comes from this node's own announcement, and is ignored.
+//! - A link-layer address that turns out to be a member's is not a stranger's, no matter when that is found out.
 //!
-//! So nothing that happens after this node has taken an address, or has left it alone, makes it change its mind back and forth.
+//! So nothing that happens after this node has taken or refused an address makes the decision flap.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,19 +21,19 @@ use ferrolb_api::view::Service;
 use super::State;
 use crate::surroundings::{Listeners, Surroundings};
 
-/// What was seen.
+/// What was observed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outside {
-    /// `None` before the first look.
+    /// `None` before the first reading.
     listeners: Option<Listeners>,
-    /// Addresses that the neighbour table was asked about.
+    /// Addresses that were looked up in the neighbour table.
     checked: BTreeSet<IpAddr>,
-    /// A Service changed in what depends on it.
+    /// Whether a Service changed in a way that depends on the surroundings.
     stale: bool,
 }
 
 impl Outside {
-    /// A Service is new or another one: whether it names external addresses or ports that have to be looked at.
+    /// Handles a new or changed Service: checks whether it names external addresses or ports that must be looked up.
     pub(super) fn named(&mut self, old: Option<&Service>, new: &Service) {
         let same = old.is_some_and(|old| {
             old.external_ips == new.external_ips
@@ -43,24 +43,24 @@ impl Outside {
         self.stale |= !same && new.is_proxied() && !new.external_ips.is_empty();
     }
 
-    /// The next chance to look has to be taken.
+    /// Requests a new reading at the next opportunity.
     pub(super) fn look_again(&mut self) {
         self.stale = true;
     }
 }
 
 impl State {
-    /// Whether the surroundings have to be looked at before the next decision.
+    /// Whether the surroundings must be read before the next decision.
     pub fn must_look(&self) -> bool {
         self.outside.stale && self.looks()
     }
 
-    /// Whether the surroundings matter at all: a Service names external addresses.
+    /// Whether the surroundings matter at all, because a Service names external addresses.
     pub fn looks(&self) -> bool {
         self.ownership.names_external()
     }
 
-    /// Takes in what is around this node. `taken`: the addresses on `kube-ipvs0`. Services that this concerns become dirty.
+    /// Applies a reading of the surroundings. `taken` holds the addresses on `kube-ipvs0`. Affected Services become dirty.
     pub fn see(&mut self, around: &Surroundings, taken: &BTreeSet<IpAddr>) {
         self.outside.stale = false;
         let mut places = self.ownership.set_interfaces(around.interfaces.clone());
@@ -75,12 +75,12 @@ impl State {
         self.owners_changed(&places);
     }
 
-    /// Whether the neighbour table was asked about an address.
+    /// Whether an address was looked up in the neighbour table.
     pub fn is_checked(&self, addr: IpAddr) -> bool {
         self.outside.checked.contains(&addr)
     }
 
-    /// Sockets that listen on this node; `None` where nobody knows.
+    /// Sockets that listen on this node. `None`: unknown.
     pub fn listeners(&self) -> Option<&Listeners> {
         self.outside.listeners.as_ref()
     }
@@ -111,7 +111,7 @@ impl State {
         places
     }
 
-    /// Forgets what was found out about the addresses that a Service named and that nobody names any more.
+    /// Forgets the findings about addresses that a Service named and that no Service names any more.
     pub(super) fn forget_hosts(&mut self, old: Option<&Service>) {
         for addr in old.into_iter().flat_map(|s| s.external_ips.clone()) {
             if self.ownership.external(addr).next().is_none() {

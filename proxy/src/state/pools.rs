@@ -1,4 +1,4 @@
-//! The address pools, as far as it is asked whether one of them holds an address.
+//! The address pools, for the single question of whether one of them contains an address.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ pub(super) struct Pools {
 }
 
 impl Pools {
-    /// A pool is new, another one, or gone. Returns where addresses came or went.
+    /// Handles a new, changed or removed pool. Returns where addresses were added or removed.
     pub(super) fn set(&mut self, key: ObjectKey, new: Option<&[AddressRange]>) -> Vec<Place> {
         let old = match new {
             Some(ranges) => self.pools.insert(key, ranges.to_vec()),
@@ -30,7 +30,7 @@ impl Pools {
         ranges.flat_map(places).collect()
     }
 
-    /// MetalLB's older configuration is new, another one, or gone. What is broken in it stays what it was.
+    /// Handles MetalLB's older configuration when it is new, changed or removed. Invalid parts keep their previous value.
     pub(super) fn set_legacy(&mut self, mut new: Option<LegacyConfig>) -> Vec<Place> {
         if let (Some(new), Some(old)) = (&mut new, &self.legacy) {
             new.inherit(old);
@@ -43,7 +43,7 @@ impl Pools {
         pools.flat_map(|p| &p.ranges).flat_map(places).collect()
     }
 
-    /// Whether a pool holds an address.
+    /// Whether a pool contains an address.
     pub(super) fn hold(&self, addr: IpAddr) -> bool {
         let legacy = self.legacy.iter().flat_map(|c| &c.pools);
         let legacy = legacy.flat_map(|p| &p.ranges);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
-/// A folder of its own under the temporary directory, removed at the end.
+/// A separate folder in the temporary directory, removed at the end.
 struct Dir(PathBuf);
 
 impl Dir {

@@ -1,7 +1,7 @@
-//! The chains of the table and their rules: the classes of a key, the chains that ask for them, and where those hook in.
+//! The chains of the table and their rules: the classes of a key, the chains that look the class up, and their hooks.
 //!
-//! Priorities follow from where IPVS sits (Linux 6.1, `ip_vs_core.c`): LOCAL_IN at 98 and 99, LOCAL_OUT at -99 and -98. A
-//! request that IPVS forwards runs through LOCAL_OUT again with the endpoint as its destination; it never crosses FORWARD.
+//! The priorities follow from the position of IPVS (Linux 6.1, `ip_vs_core.c`): LOCAL_IN at 98 and 99, LOCAL_OUT at -99 and -98.
+//! A request that IPVS forwards passes LOCAL_OUT again with the endpoint as its destination, and never passes FORWARD.
 
 use ferrolb_api::view::Protocol;
 
@@ -13,7 +13,7 @@ use Statement::{
 };
 use Verdict::{Accept, Drop, Goto, Jump, Return};
 
-/// ICMP types that a service address lets pass: echo request, unreachable (path MTU), time exceeded, parameter problem.
+/// ICMP types that may reach a service address: echo request, unreachable (path MTU), time exceeded, parameter problem.
 const ICMP_TYPES: &[u8] = &[8, 3, 11, 12];
 /// The same for ICMPv6, with packet too big and neighbour discovery.
 const ICMPV6_TYPES: &[u8] = &[128, 1, 2, 3, 4, 135, 136];
@@ -154,7 +154,7 @@ pub(super) fn family_chains(w: &Words) -> Vec<Chain> {
     ]
 }
 
-/// The two chains that decide from a packet's destination.
+/// The two chains that decide by a packet's destination.
 pub(super) fn dispatch() -> Vec<Chain> {
     let ranges = |w: &Words| {
         let f = w.family;
@@ -216,7 +216,7 @@ pub(super) fn base_chains() -> Vec<Chain> {
     let masquerade = WORDS
         .iter()
         .flat_map(|w| {
-            // One rule per protocol: nft lists `ct original proto-dst` only where the protocol is known.
+            // One rule per protocol, because nft lists `ct original proto-dst` correctly only if the protocol is known.
             [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|protocol| {
                 let lookup = VerdictMap(w.original, set::masq(w.family));
                 rule(

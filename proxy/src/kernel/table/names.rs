@@ -17,7 +17,7 @@ pub mod set {
     names! {
         /// All service addresses: ClusterIPs, external and load-balancer addresses.
         vip = "vip4", "vip6";
-        /// Ranges that ClusterIPs come from.
+        /// Ranges of the ClusterIPs.
         svccidr = "svccidr4", "svccidr6";
         /// Sources that count as pods of this cluster.
         localsrc = "localsrc4", "localsrc6";
@@ -29,13 +29,13 @@ pub mod set {
         mark = "mark4", "mark6";
         /// Virtual servers with loadBalancerSourceRanges.
         lbsrc = "lbsrc4", "lbsrc6";
-        /// What those ranges allow.
+        /// The sources that those ranges allow.
         lballow = "lballow4", "lballow6";
         /// Masquerade class by original destination.
         masq = "masq4", "masq6";
-        /// Endpoints of this node, each with itself.
+        /// Endpoints of this node, each paired with itself.
         hairpin = "hairpin4", "hairpin6";
-        /// Pod ranges behind one bridge, each with itself.
+        /// Pod ranges on one bridge, each paired with itself.
         l2pod = "l2pod4", "l2pod6";
     }
 }
@@ -44,12 +44,12 @@ pub mod set {
 pub mod class {
     use super::Family;
 
-    /// No endpoints anywhere: refuse new connections.
+    /// No endpoints on any node: refuse new connections.
     pub const REJECT: &str = "svc_reject";
     /// Endpoints on other nodes only: drop new connections.
     pub const DROP: &str = "svc_drop";
 
-    /// Own pods and the node reach all endpoints, others those of this node.
+    /// This node and its pods reach all endpoints; other clients reach those of this node.
     pub const fn int_mark(family: Family) -> &'static str {
         match family {
             Family::V4 => "int_mark4",
@@ -57,7 +57,7 @@ pub mod class {
         }
     }
 
-    /// As [`int_mark`], but there is none on this node: new connections of others are dropped.
+    /// Like [`int_mark`], but this node has no endpoint: new connections of other clients are dropped.
     pub const fn int_only(family: Family) -> &'static str {
         match family {
             Family::V4 => "int_only4",
@@ -73,7 +73,7 @@ pub mod class {
         }
     }
 
-    /// Masquerade who comes from outside of the cluster, and hairpins.
+    /// Masquerade sources outside the cluster, and hairpins.
     pub const fn masq_off(family: Family) -> &'static str {
         match family {
             Family::V4 => "masq_off4",

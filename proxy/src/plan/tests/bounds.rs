@@ -1,4 +1,4 @@
-//! Which external addresses a node takes: each owner that goes before, and what the setting allows.
+//! Which external addresses a node takes: every owner with precedence, and what the setting allows.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ fn tenant() -> Service {
     s
 }
 
-/// A world that was started with another configuration.
+/// A world with another configuration.
 fn world(set: impl FnOnce(&mut crate::config::Config)) -> World {
     let mut world = World::on("A");
     set(&mut world.config);
@@ -48,7 +48,7 @@ fn at(name: &str, addr: IpAddr) -> EndpointSlice {
     slice(&owner, vec![endpoint])
 }
 
-/// What makes somebody own the address in both families, and the words that the problem has for it.
+/// The changes that make each owner own the address in both families, and the words for it in the problem.
 fn owners() -> Vec<(&'static str, Vec<Change>, &'static str)> {
     let both = [ip(ADDR), six(ip(ADDR))];
     let mut victim = service("victim");
@@ -96,7 +96,7 @@ fn owners() -> Vec<(&'static str, Vec<Change>, &'static str)> {
 }
 
 fn is_refused(world: &World, case: &str, words: &str) {
-    // The port of the tenant; the victim has another one.
+    // The port of the tenant; the victim uses another one.
     let stolen = |id: &&VirtualServerId| match **id {
         VirtualServerId::Address { addr, port, .. } => {
             port == 80 && [ip(ADDR), six(ip(ADDR))].contains(&addr)
@@ -138,7 +138,7 @@ fn an_address_of_somebody_else_is_not_taken_whoever_comes_first() {
         before.change(served(&tenant(), &["a1"]));
         is_refused(&before, case, words);
 
-        // The owner comes later: the address is given up.
+        // The owner appears later, so the address is given up.
         let mut after = World::on("A");
         after.change(served(&tenant(), &["a1"]));
         assert_eq!(refusals(&after, "tenant"), [], "{case}");
@@ -237,13 +237,13 @@ fn on_a_nodes_own_address_only_ports_without_a_listener_are_served_and_on_that_n
         "{}",
         told[0]
     );
-    // It is the business of node A.
+    // Node A is responsible for it.
     assert_eq!(
         (refusals(&b, "tenant"), problems(&b, "tenant")),
         (vec![], vec![])
     );
 
-    // Audits notice who begins to listen, and who ends.
+    // Audits notice sockets that start or stop listening.
     listen(&mut a, &["192.0.2.1:80"]);
     a.audit();
     assert_eq!(ports_on(&a, "A"), [22]);
@@ -294,7 +294,7 @@ fn an_address_of_an_interface_that_no_node_object_names_is_served_and_stays_wher
     world.change(served(&s, &["a1"]));
     assert!(world.kernel.held.addresses.is_empty());
     assert_eq!(ports_on(&world, ADDR), [80]);
-    // It floats to another node: here it is an ordinary external address then.
+    // It moves to another node, so it is now an ordinary external address here.
     world.kernel.around.as_mut().unwrap().interfaces.clear();
     world.audit();
     assert!(world.kernel.held.addresses.contains(&ip(ADDR)));

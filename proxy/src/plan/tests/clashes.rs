@@ -1,4 +1,4 @@
-//! Who has a key that two Services want.
+//! Which Service gets a key that two Services want.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::testing::{World, balanced, ip, served, service, upsert_service};
 
 const KINDS: [Reach; 4] = [ClusterIp, LoadBalancer, NodePort, External];
 
-/// A Service that wants port 80 of an address as this kind.
+/// A Service that wants port 80 of an address of this kind.
 fn wanting(name: &str, kind: Reach, addr: &str) -> Service {
     let mut s = service(name);
     match kind {
@@ -23,9 +23,9 @@ fn wanting(name: &str, kind: Reach, addr: &str) -> Service {
         External => s.external_ips = vec![ip(addr)],
         NodePort => {
             s.service_type = ServiceType::NodePort;
-            // One family, as the address has.
+            // One family, that of the address.
             s.cluster_ips = vec![ip(&format!("10.96.0.{}", name.as_bytes()[0]))];
-            // Its Service port is another one: only the node port is on the node's address.
+            // Its Service port differs, so only the node port is on the node's address.
             s.ports[0].port = 81;
             s.ports[0].node_port = Some(80);
         }
@@ -33,7 +33,7 @@ fn wanting(name: &str, kind: Reach, addr: &str) -> Service {
     s
 }
 
-/// The pods behind it: `a1` for the first, `a2` for the second.
+/// The pods that answer: `a1` for the first Service, `a2` for the second.
 fn reached(world: &mut World, addr: &str) -> String {
     let mut seen = Vec::new();
     for _ in 0..4 {
@@ -96,7 +96,7 @@ fn the_stronger_kind_of_address_has_a_key_whatever_names_ages_and_order() {
                 );
                 assert!(problems(&world, names[0]).is_empty(), "{case}");
 
-                // The winner goes: the loser has the key. It comes back: the loser gives it up again.
+                // The winner is removed and the loser gets the key. The winner returns and the loser gives it up again.
                 world.change(vec![Change::Remove(Kind::Service, winner.key.clone())]);
                 assert_eq!(reached(&mut world, addr), "a2", "{case}");
                 assert!(refusals(&world, names[1]).is_empty(), "{case}");
@@ -110,7 +110,7 @@ fn the_stronger_kind_of_address_has_a_key_whatever_names_ages_and_order() {
 #[test]
 fn within_a_kind_whoever_was_first_has_a_key_and_the_name_says_nothing() {
     type Age = (Option<i64>, &'static str);
-    // (creation time, uid) of `app` and of `web`, and who has it.
+    // (creation time, uid) of `app` and of `web`, and the winner.
     let cases: [(Age, Age, &str); 7] = [
         ((Some(1), "b"), (Some(2), "a"), "app"),
         ((Some(2), "a"), (Some(1), "b"), "web"),
@@ -197,7 +197,7 @@ fn a_newcomer_that_gets_nothing_makes_nobody_else_decide_anew() {
         assert_eq!(touched.services.len(), 1, "{}", s.key);
         world.put(&touched);
     }
-    // Whoever had it goes: the next one has it, and all others are told so.
+    // The holder is removed. The next one gets the key, and all others are recomputed.
     let touched = world.decide(vec![Change::Remove(Kind::Service, all[0].key.clone())]);
     assert_eq!(touched.services.len(), 5);
 }

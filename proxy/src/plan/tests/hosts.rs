@@ -1,4 +1,4 @@
-//! Hosts on the networks of a node: who is a stranger, and that nobody changes their mind back and forth.
+//! Hosts on the networks of a node: which are strangers, and that the decision does not flap.
 
 use ferrolb_api::change::Change;
 use ferrolb_api::object::Kind;
@@ -17,7 +17,7 @@ fn tenant() -> Service {
     s
 }
 
-/// Names with the last byte of the link-layer address that the neighbour table has for them.
+/// Sets the neighbour table: names with the last byte of their link-layer address.
 fn table(world: &mut World, entries: &[(&str, u8)]) {
     let around = world.kernel.around.as_mut().unwrap();
     let entry = |(addr, last): &(&str, u8)| (ip(addr), LinkAddress(vec![2, 0, 0, 0, 0, *last]));
@@ -41,12 +41,12 @@ fn the_address_of_a_host_that_is_seen_is_not_taken_and_stays_free_for_it() {
     let [problem] = problems(&world, "tenant").try_into().unwrap();
     assert_eq!(problem.field, "spec.externalIPs[0]");
     assert!(problem.message().contains("02:00:00:00:00:09"), "{problem}");
-    // The host restarts: its address waits for it.
+    // The host restarts and finds its address free.
     table(&mut world, &[("B", 1)]);
     world.audit();
     world.change(served(&tenant(), &["a1", "a2"]));
     assert!(!taken(&world));
-    // Nobody names the address any more, then somebody does again.
+    // No Service names the address any more, then one does again.
     let mut without = tenant();
     without.external_ips.clear();
     world.change(vec![upsert_service(&without)]);
@@ -63,7 +63,7 @@ fn an_address_that_was_taken_stays_whatever_the_neighbour_table_says_later() {
     assert_eq!(world.audit(), []);
     assert_eq!(world.restart(), []);
     assert!(taken(&world));
-    // The next one that names it finds the host.
+    // The next Service that names it finds the host.
     world.change(vec![Change::Remove(Kind::Service, tenant().key)]);
     world.change(vec![upsert_service(&tenant())]);
     assert!(!taken(&world));
@@ -75,7 +75,7 @@ fn an_address_that_another_member_answers_for_is_no_strangers() {
     table(&mut world, &[("B", 1), (ADDR, 1)]);
     world.change(served(&tenant(), &["a1"]));
     assert!(taken(&world));
-    // Whose link-layer address it is may be seen later.
+    // The owner of a link-layer address may become known later.
     let mut world = World::on("A");
     table(&mut world, &[(ADDR, 1)]);
     world.change(served(&tenant(), &["a1"]));

@@ -1,4 +1,4 @@
-//! Services of any size: what is shared, and what is bounded.
+//! Services of any size: what is shared and what is limited.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -69,7 +69,7 @@ fn a_thousand_ports_share_one_set_of_five_thousand_endpoints() {
             .iter()
             .all(|p| p.targets.len() == 1 && p.targets[0].family == Family::V4)
     );
-    // What a node programs is bounded, and its own endpoints go first.
+    // The number of programmed endpoints is limited, and the node's own come first.
     let used = |b: &&super::super::Backend| b.cluster.weight.is_some();
     let used: Vec<_> = plan.backends[0].iter().filter(used).collect();
     assert_eq!(used.len(), backends::MOST / 1000);
@@ -97,7 +97,7 @@ fn a_limited_service_keeps_what_it_has_when_an_endpoint_comes() {
     let [problem] = problems(&world, "big").try_into().unwrap();
     assert!(problem.message().contains("100 endpoints"), "{problem}");
     let ops = world.change(slices(&service, 301));
-    // The newcomer displaces one endpoint of each port, or none; both may have a hairpin.
+    // The newcomer displaces at most one endpoint of each port. Both may have a hairpin element.
     assert!(ops.len() <= 2002, "{}", ops.len());
     assert_eq!(reals(&world), backends::MOST);
 }
