@@ -11,8 +11,8 @@
 //! 6. remove real servers, and servers behind marks that no packet gets any more;
 //! 7. add new addresses, and remove hairpin elements of endpoints that are gone.
 //!
-//! If a key changes from masquerading everybody to keeping the client's address, its remote real servers are removed before step
-//! 4. In the opposite case they are added after it.
+//! If a key changes from masquerading everybody to keeping the client's address, its remote real servers are removed
+//! before the elements change (step 4). In the opposite case they are added after that.
 
 use std::net::SocketAddr;
 use std::ops::Range;

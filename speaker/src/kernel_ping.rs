@@ -1,5 +1,5 @@
-//! Sends ICMP echo requests to nodes whose agent is briefly away. While the kernel answers, the node is alive (RFC 792, RFC
-//! 4443).
+//! Sends ICMP echo requests (RFC 792, RFC 4443) to nodes whose agent is briefly away. While the kernel answers, the node is
+//! alive.
 //!
 //! Uses a raw socket, because the unprivileged kind depends on a sysctl. A raw socket receives every ICMP message of the host, so
 //! an answer counts only with our identifier and our random cookie.

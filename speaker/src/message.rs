@@ -284,7 +284,7 @@ impl EligibleChange {
 }
 
 impl State {
-    /// Bytes of an empty `State`: incarnation, flags, multiplier, company, `you`, seq, part, parts, and the lengths of the five lists.
+    /// Bytes of an empty `State`: incarnation, flags, multiplier, company, `you`, seq, part, parts, and the five list lengths.
     pub const EMPTY: usize = 8 + 1 + 3 + 14 + 8 + 4 + 10;
 
     /// Upper bound of the encoded size in bytes. Entries refer to names by one octet, and each name appears once in a table (one

@@ -56,7 +56,7 @@ impl Claims {
         Some((name, reach))
     }
 
-    /// Replaces the claims of a Service. Other Services that thereby win or lose a key, or now lose it to a different Service, go
+    /// Replaces the claims of a Service. Other Services that win or lose a key as a result, or now lose it to another one, go
     /// into `affected`.
     pub(super) fn set(
         &mut self,

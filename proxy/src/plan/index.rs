@@ -19,7 +19,7 @@ pub struct Plans {
 }
 
 impl Plans {
-    /// Computes new plans for these Services, and for those that thereby win or lose a key. Returns all of them. A deleted
+    /// Computes new plans for these Services, and for those that win or lose a key as a result. Returns all of them. A deleted
     /// Service has no plan.
     pub fn update(&mut self, state: &State, dirty: &BTreeSet<ObjectKey>) -> BTreeSet<ObjectKey> {
         let mut affected = dirty.clone();

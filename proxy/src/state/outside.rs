@@ -3,8 +3,8 @@
 //! The rule for hosts on the networks of this node: the neighbour table decides when a Service first names an address. The
 //! decision stands until no Service names the address any more.
 //!
-//! - If a host that is not a member has the address, it is refused. It stays refused when the host leaves the table, because a
-//!   host that restarts must find its address free.
+//! - If a host that is not a member has the address, the address is refused. It stays refused when the host leaves the table,
+//!   because a host that restarts must find its address free.
 //! - If no host has it, this node takes it. From then on the kernel does not resolve the address any more. An entry in the table
 //!   is then old or comes from this node's own announcement, and is ignored.
 //! - A link-layer address that turns out to be a member's is not a stranger's, no matter when that is found out.

@@ -38,7 +38,7 @@ pub(crate) struct Conflict {
 pub(crate) struct Defence {
     /// Address and interface to send one gratuitous ARP for.
     pub place: Place,
-    /// Against whom.
+    /// The other station.
     pub mac: Mac,
     /// Whether to log it.
     pub report: bool,
