@@ -20,7 +20,7 @@ pub(crate) const LATEST: u64 = 1 << 43;
 /// How long a leap is reported after it was last heard.
 const STANDS: Duration = Duration::from_secs(120);
 
-/// A clock reading, limited to [`LATEST`].
+/// A clock reading, limited to the range from 1 to [`LATEST`].
 pub(crate) fn sane(wall: u64) -> u64 {
     wall.clamp(1, LATEST)
 }

@@ -318,8 +318,8 @@ impl Machine {
         self.send_full(from, false, out);
     }
 
-    /// My status in another member's view. If it sees my current life, or a life that I can't remember, as dead or held, I begin
-    /// a new one (rule 8).
+    /// My status in another member's view. If it reports my current life as dead or held, or knows a later life that I can't
+    /// remember, I begin a new one (rule 8).
     pub(super) fn told(
         &mut self,
         from: &NodeName,
