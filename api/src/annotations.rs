@@ -1,27 +1,28 @@
-//! The annotations of a Service that concern ferrolb, under both prefixes of MetalLB.
+//! The annotations of a Service that ferrolb uses, under both of MetalLB's prefixes.
 //!
-//! `metallb.io/` wins over the older `metallb.universe.tf/`.
+//! If both are set, `metallb.io/` wins over the older `metallb.universe.tf/`.
 
 use std::net::IpAddr;
 
-/// The prefixes, the one that wins first.
+/// The prefixes in order of precedence.
 pub const PREFIXES: [&str; 2] = ["metallb.io/", "metallb.universe.tf/"];
-/// Name, after a prefix, of the annotation that a controller writes beside the addresses: the pool that they come from.
+/// The annotation, without its prefix, in which a controller records the pool that the Service's addresses come from.
 pub const ALLOCATED_FROM: &str = "ip-allocated-from-pool";
 
-/// What the annotations of a Service ask for, and what a controller noted there.
+/// What a Service requests in its annotations, and what a controller recorded there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServiceAnnotations {
-    /// `address-pool`: take addresses from this pool only.
+    /// `address-pool`: allocate from this pool only.
     pub pool: Option<String>,
-    /// `loadBalancerIPs`: take exactly these, at most one per family.
+    /// `loadBalancerIPs`: allocate exactly these addresses, at most one per family.
     pub requested: Vec<IpAddr>,
     /// `allow-shared-ip`: Services with an equal key may share an address on disjoint ports.
     pub sharing_key: Option<String>,
-    /// What is wrong with the request for addresses (in the annotations, or between them and `spec.loadBalancerIP`), in
-    /// one sentence. Such a Service gets no new address ([`Reason::InvalidRequest`](crate::reason::Reason::InvalidRequest)),
-    /// keeps what it has, and all else about it works; `pool`, `requested` and `sharing_key` hold what could be read.
+    /// What is wrong with the request for addresses (in the annotations, or between them and `spec.loadBalancerIP`), in one
+    /// sentence. A Service with an invalid request gets no new address
+    /// ([`Reason::InvalidRequest`](crate::reason::Reason::InvalidRequest)) but keeps those it has, and everything else about it
+    /// works. `pool`, `requested` and `sharing_key` hold what could be read.
     pub invalid: Option<String>,
-    /// `ip-allocated-from-pool`: the pool that its addresses were taken from, as the controller wrote it.
+    /// `ip-allocated-from-pool`: the pool that the addresses came from, as the controller recorded it.
     pub allocated_from: Option<String>,
 }

@@ -1,13 +1,13 @@
-//! How long to wait before something that failed is tried again: a little at first, more each time, up to a limit.
+//! How long to wait before a retry: briefly at first, then longer after each failure, up to a limit.
 //!
-//! Pure: chance is an argument, and nothing here sleeps.
+//! Pure: the random number is an argument, and nothing here sleeps.
 
 use std::time::Duration;
 
-/// The waits between attempts, and how many attempts have failed in a row.
+/// Computes the waits between attempts and counts consecutive failures.
 ///
-/// The first wait is `base`; each further one is `factor` times as long, up to `cap`. Up to a quarter more is added by chance, so that
-/// those who failed together do not come back together.
+/// The first wait is `base`; each later one is `factor` times as long, up to `cap`. Random jitter adds up to a quarter, so that
+/// clients that failed together do not retry together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     base: Duration,
@@ -17,7 +17,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits that double from `base` to `cap`.
+    /// Creates waits that double from `base` to `cap`.
     pub const fn new(base: Duration, cap: Duration) -> Self {
         Self {
             base,
@@ -27,14 +27,14 @@ impl Backoff {
         }
     }
 
-    /// The same with another factor; 1 (and 0) keeps the wait as it is.
+    /// Sets a different factor. With 1 (or 0), the wait stays the same.
     #[must_use]
     pub const fn with_factor(mut self, factor: u32) -> Self {
         self.factor = if factor == 0 { 1 } else { factor };
         self
     }
 
-    /// The wait after so many failures in a row; none before the first. `chance` is a random number, of which 0 adds nothing.
+    /// The wait after this many consecutive failures; zero if there were none. `chance` is a random number; 0 adds no jitter.
     pub fn after(&self, failures: u32, chance: u64) -> Duration {
         let Some(steps) = failures.checked_sub(1) else {
             return Duration::ZERO;
@@ -47,18 +47,18 @@ impl Backoff {
         wait.saturating_add(Duration::from_nanos(more))
     }
 
-    /// Counts a failure and says how long to wait after it: see [`Backoff::after`].
+    /// Counts a failure and returns the wait that follows it: see [`Backoff::after`].
     pub fn next(&mut self, chance: u64) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.after(self.failures, chance)
     }
 
-    /// Failures in a row.
+    /// The number of consecutive failures.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// It succeeded: the next wait is the first again.
+    /// Records a success: the next wait is the first one again.
     pub fn reset(&mut self) {
         self.failures = 0;
     }

@@ -1,23 +1,23 @@
-//! What a source says and what every daemon takes in: objects that are new, changed or gone.
+//! What a source delivers and every daemon consumes: objects that are new, changed or deleted.
 
 use crate::ObjectKey;
 use crate::object::{Kind, Object};
 use crate::problem::Problem;
 
-/// One step: an object is new or changed, or it is gone.
-// A change lives from its source to the state that takes it in: a box would be one allocation for each, for nothing.
+/// One step: an object is new or changed, or it is deleted.
+// Changes are short-lived, so boxing the large variant would only add an allocation to each.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// New or changed.
     Upsert(Object),
-    /// Gone.
+    /// Deleted.
     Remove(Kind, ObjectKey),
 }
 
 impl Change {
-    /// Its place in a batch: nodes and configuration before endpoints, endpoints before their Services; removals last and the
-    /// other way round.
+    /// The position in a batch: nodes and configuration before endpoints, endpoints before their Services. Removals come last, in
+    /// the reverse order.
     pub fn rank(&self) -> (bool, u8) {
         let rank = |kind: Kind| match kind {
             Kind::ProxyConfig => 0,
@@ -35,13 +35,13 @@ impl Change {
     }
 }
 
-/// Changes that take effect together; unchanged objects are never in it.
+/// Changes that take effect together. Unchanged objects are never included.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Batch {
-    /// In an order in which they can be applied one by one.
+    /// The changes, in an order in which they can be applied one by one.
     pub changes: Vec<Change>,
-    /// All problems with the input that stand now, when they changed; the objects that they concern keep their last good state.
+    /// If the set of problems changed: all current problems with the input. The objects concerned keep their last good state.
     pub problems: Option<Vec<Problem>>,
-    /// Where objects stand (`pools.yaml:12`), of those that are new or stand elsewhere now: for messages about them.
+    /// Where objects are defined (`pools.yaml:12`), for messages. Lists only objects that are new or have moved.
     pub origins: Vec<((Kind, ObjectKey), String)>,
 }

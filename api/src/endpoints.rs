@@ -1,4 +1,4 @@
-//! An index of the endpoints of every Service, kept from EndpointSlices, that says which Services a change concerns.
+//! An index of every Service's endpoints, built from EndpointSlices. It reports which Services a change affects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub struct EndpointIndex {
 }
 
 impl EndpointIndex {
-    /// Takes a new or changed slice; returns the Services that it concerns (two where it changed its owner).
+    /// Adds or replaces a slice. Returns the affected Services (two if the slice moved to another Service).
     pub fn upsert(&mut self, slice: Arc<EndpointSlice>) -> Vec<ObjectKey> {
         let service = slice.service_key();
         let mut dirty = vec![service.clone()];
@@ -31,7 +31,7 @@ impl EndpointIndex {
         dirty
     }
 
-    /// Forgets a slice; returns the Service that it belonged to.
+    /// Removes a slice. Returns the Service that it belonged to.
     pub fn remove(&mut self, slice: &ObjectKey) -> Option<ObjectKey> {
         let service = self.owners.remove(slice)?;
         self.forget(&service, slice);

@@ -1,7 +1,7 @@
-//! What Kubernetes says, in ferrolb's words: the kinds, the slim views of them that the daemons use, who may use which
-//! endpoint, the vocabulary of reasons, and the changes that a source delivers.
+//! The data model that all crates share: the Kubernetes kinds, the slim views of them that the daemons use, the choice of
+//! endpoints, the ownership of addresses, the vocabulary of reasons, and the changes that a source delivers.
 //!
-//! Nothing here decides on an address, a node or a packet.
+//! Nothing here chooses an address or a node, or programs the kernel.
 
 pub mod annotations;
 pub mod backoff;

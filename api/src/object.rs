@@ -50,7 +50,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// An object of any kind that ferrolb reads. The kinds of which there are many are shared: whoever keeps one keeps the one copy.
+/// An object of any kind that ferrolb reads. Kinds with many objects are reference-counted, so that all users share one copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
     /// A Service.
@@ -72,7 +72,7 @@ pub enum Object {
 }
 
 impl Object {
-    /// Its kind.
+    /// The kind of the object.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Service(_) => Kind::Service,
@@ -86,7 +86,7 @@ impl Object {
         }
     }
 
-    /// Its identity within its kind.
+    /// The identity of the object within its kind.
     pub fn key(&self) -> ObjectKey {
         match self {
             Self::Service(o) => o.key.clone(),

@@ -1,7 +1,7 @@
-//! What is wrong, as values: where, what about, why, and what follows. The sentence is made in one place, here.
+//! Problems as values: where, about what, why, and with what consequence. Their text is built here and nowhere else.
 //!
-//! Nothing decides by the sentence. `status -o json` shows both: the fields `origin`, `object`, `field` and `message` are
-//! text for people, `subject`, `cause` and `consequence` are for programs.
+//! No decision depends on the text. `status -o json` shows both: the fields `origin`, `object`, `field` and `message` are for
+//! people; `subject`, `cause` and `consequence` are for programs.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,15 +17,15 @@ use crate::refusal::Refusal;
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// File, relative to the manifests folder, with the line where known (`pools.yaml:12`); empty for a cluster's object.
+    /// File, relative to the manifests folder, with the line if known (`pools.yaml:12`). Empty for an object of a cluster.
     pub origin: String,
     /// What it is about.
     pub subject: Subject,
-    /// Path of the field (`spec.ports[0].port`), empty where none is to blame.
+    /// Path of the field (`spec.ports[0].port`); empty if no single field is to blame.
     pub field: String,
     /// Why, and what to do.
     pub cause: Cause,
-    /// What follows.
+    /// The consequence.
     pub consequence: Consequence,
 }
 
@@ -33,7 +33,7 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum Subject {
-    /// The file or folder that the origin names, or all of the input.
+    /// The file or folder that the origin names, or the input as a whole.
     Input,
     /// An object.
     Object {
@@ -48,28 +48,28 @@ pub enum Subject {
         /// Which.
         kind: Kind,
     },
-    /// An object, or a kind, that is none of those that ferrolb decides by; or one whose name cannot be right.
+    /// An object or kind that ferrolb does not act on, or one whose name is invalid.
     Other {
-        /// What it is called, fit to be shown.
+        /// Its name, safe to display.
         title: String,
     },
     /// A part of this program.
     Part {
         /// Which.
         part: Part,
-        /// The interface, node or member that it is about; empty: the part as a whole.
+        /// The interface, node or member concerned; empty for the part as a whole.
         of: String,
     },
     /// An address.
     Address {
-        /// The part that has trouble with it.
+        /// The part that reports the problem.
         part: Part,
         /// Which.
         address: IpAddr,
     },
 }
 
-/// The parts of a node that have problems of their own.
+/// The parts of a node that report problems of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Part {
     /// Programs the kernel.
@@ -78,23 +78,23 @@ pub enum Part {
     /// Announces addresses.
     #[serde(rename = "speaker")]
     Speaker,
-    /// Keeps what the members agree on.
+    /// Maintains the members' agreement.
     #[serde(rename = "agreement")]
     Agreement,
 }
 
-/// What of the input cannot be read.
+/// Which part of the input cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Unreadable {
     /// The folder of manifests as a whole.
     Manifests,
-    /// A folder in it.
+    /// A folder within it.
     Folder,
     /// A file.
     File,
 }
 
-/// What there is too much of.
+/// What exceeds its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Excess {
     /// Files in the folder.
@@ -103,80 +103,80 @@ pub enum Excess {
     Objects,
 }
 
-/// Why something is wrong, and what to do.
+/// Why something is wrong, and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum Cause {
-    /// A field, or the object as a whole, cannot be used as it is.
+    /// A field, or the whole object, is invalid.
     Invalid {
-        /// What is wrong with it and what to do.
+        /// What is wrong with it and how to fix it.
         text: String,
     },
-    /// The same object stands in two places.
+    /// The same object is defined in two places.
     Duplicate {
-        /// The one that is used.
+        /// The definition that is used.
         first: String,
     },
-    /// It cannot be read.
+    /// It could not be read.
     Unreadable {
         /// What.
         what: Unreadable,
         /// Why.
         error: String,
     },
-    /// A text that is not YAML.
+    /// The text is not valid YAML.
     NotYaml {
-        /// Why not.
+        /// The parse error.
         error: String,
     },
-    /// There is more than is read.
+    /// There is more of something than ferrolb reads.
     TooMany {
         /// Of what.
         what: Excess,
-        /// As many are read.
+        /// The limit: only this many are read.
         most: usize,
     },
     /// A folder that is not read because of what it is.
     Misplaced {
-        /// What it is and what to do.
+        /// What it is and how to fix it.
         text: String,
     },
-    /// A pool that clashes with another one, or whose addresses make no sense.
+    /// A pool that conflicts with another one, or whose addresses are invalid.
     Pool {
         /// How, and what to do.
         text: String,
     },
-    /// A Service cannot have what it asks for.
+    /// A Service cannot have what it requests.
     Request {
         /// Why, in one word.
         reason: Reason,
         /// In a sentence.
         text: String,
     },
-    /// The API server does not say what it was asked.
+    /// The API server did not deliver what it was asked for.
     Api {
         /// Why not.
         refusal: Refusal,
     },
-    /// What a part of this program reports of itself.
+    /// A problem that a part of this program reports about itself.
     Reported {
         /// In a sentence.
         text: String,
     },
 }
 
-/// What follows from a problem.
+/// The consequence of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Consequence {
-    /// Nothing beyond what the cause says.
+    /// None beyond what the cause says.
     Nothing,
-    /// What it said before stays in force.
+    /// The previous state of the subject stays in force.
     Kept,
-    /// All of the input stays as it was.
+    /// The whole input keeps its previous state.
     Frozen,
     /// It is not used.
     Unused,
-    /// All but the field is used.
+    /// Everything except the field is used.
     Partial,
     /// It is not known who announces what.
     UnknownAnnouncers,
@@ -185,7 +185,7 @@ pub enum Consequence {
 }
 
 impl Problem {
-    /// A problem of which only subject and cause are known.
+    /// A problem with a subject and a cause only.
     pub fn new(subject: Subject, cause: Cause) -> Self {
         Self {
             origin: String::new(),
@@ -196,33 +196,33 @@ impl Problem {
         }
     }
 
-    /// The same at this place.
+    /// Sets the place.
     #[must_use]
     pub fn at(mut self, origin: impl Into<String>) -> Self {
         self.origin = origin.into();
         self
     }
 
-    /// The same in this field.
+    /// Sets the field.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = field.into();
         self
     }
 
-    /// The same with what follows.
+    /// Sets the consequence.
     #[must_use]
     pub fn so(mut self, consequence: Consequence) -> Self {
         self.consequence = consequence;
         self
     }
 
-    /// Whether it is about this object.
+    /// Whether the problem is about this object.
     pub fn is_about(&self, kind: Kind, key: &ObjectKey) -> bool {
         self.subject.object() == Some((kind, key))
     }
 
-    /// Cause and consequence in a sentence.
+    /// Cause and consequence as one sentence.
     pub fn message(&self) -> String {
         match self.consequence.text() {
             Some(text) => format!("{}; {text}", self.cause),
@@ -230,7 +230,7 @@ impl Problem {
         }
     }
 
-    /// The place in front of a message: a file, or the part of this program that reports it.
+    /// The prefix of a message: a file, or the part of this program that reports it.
     fn place(&self) -> String {
         match &self.subject {
             Subject::Part { part, .. } | Subject::Address { part, .. }
@@ -255,13 +255,13 @@ impl Subject {
         Self::Part { part, of }
     }
 
-    /// Something by the name that somebody else gave it: control characters and what is too long are quoted.
+    /// A subject named by an outside source. Control characters and overlong names are quoted.
     pub fn titled(name: &str) -> Self {
         let title = shown(name);
         Self::Other { title }
     }
 
-    /// The object that it is about.
+    /// The object that the problem is about.
     pub fn object(&self) -> Option<(Kind, &ObjectKey)> {
         match self {
             Self::Object { kind, key } => Some((*kind, key)),
@@ -269,7 +269,7 @@ impl Subject {
         }
     }
 
-    /// The kind that it is about, as a whole or by one object.
+    /// The kind that the problem is about, either as a whole or through one object.
     pub fn kind(&self) -> Option<Kind> {
         match self {
             Self::Object { kind, .. } | Self::Kind { kind } => Some(*kind),
@@ -278,7 +278,7 @@ impl Subject {
     }
 }
 
-/// A name as it is where it does no harm, else quoted.
+/// The name unchanged if it is safe to display, otherwise quoted.
 pub fn shown(name: &str) -> String {
     const LONGEST: usize = 253;
     let harmless = |c: char| c.is_ascii_graphic() || c == ' ';
@@ -290,7 +290,7 @@ pub fn shown(name: &str) -> String {
 }
 
 impl Consequence {
-    /// In words, where the cause does not say it already.
+    /// The text, unless the cause already says it.
     fn text(self) -> Option<&'static str> {
         match self {
             Self::Nothing | Self::Partial => None,
@@ -314,7 +314,7 @@ impl fmt::Display for Part {
 }
 
 impl fmt::Display for Subject {
-    /// `Kind namespace/name`; empty where the place says it all.
+    /// `Kind namespace/name`; empty if the place says everything.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Input => Ok(()),
@@ -387,7 +387,7 @@ struct Shown<'a> {
     consequence: Consequence,
 }
 
-/// What of it is read again.
+/// The fields that are read back.
 #[derive(Deserialize)]
 struct Read {
     origin: String,

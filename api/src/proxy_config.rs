@@ -1,4 +1,4 @@
-//! KubeProxyConfiguration v1alpha1: the fields that a proxy in IPVS mode acts on, with kube-proxy's defaults.
+//! KubeProxyConfiguration v1alpha1: the fields that matter to a proxy in IPVS mode, with kube-proxy's defaults.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -8,19 +8,19 @@ use ipnet::IpNet;
 /// What the proxy takes from a KubeProxyConfiguration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyConfig {
-    /// `clusterCIDR`: ranges of the pods, at most one per family; empty where unset.
+    /// `clusterCIDR`: the pod ranges, at most one per family; empty if unset.
     pub cluster_cidrs: Vec<IpNet>,
-    /// `ipvs.scheduler`, `rr` where unset.
+    /// `ipvs.scheduler`; `rr` if unset.
     pub scheduler: String,
-    /// `ipvs.excludeCIDRs`: virtual servers in there are never touched.
+    /// `ipvs.excludeCIDRs`: virtual servers in these ranges are never touched.
     pub exclude_cidrs: Vec<IpNet>,
     /// `iptables.masqueradeAll`.
     pub masquerade_all: bool,
-    /// `ipvs.tcpTimeout`, `tcpFinTimeout`, `udpTimeout`; zero leaves the kernel's.
+    /// `ipvs.tcpTimeout`, `tcpFinTimeout`, `udpTimeout`; zero keeps the kernel's value.
     pub ipvs_timeouts: [Duration; 3],
-    /// `conntrack`: (`maxPerCore`, `min`); a zero `maxPerCore` leaves the limit alone.
+    /// `conntrack`: (`maxPerCore`, `min`); if `maxPerCore` is zero, the limit is not changed.
     pub conntrack_max: (u32, u32),
-    /// `conntrack.tcpEstablishedTimeout`, `tcpCloseWaitTimeout`; zero leaves the kernel's.
+    /// `conntrack.tcpEstablishedTimeout`, `tcpCloseWaitTimeout`; zero keeps the kernel's value.
     pub conntrack_timeouts: [Duration; 2],
     /// `bindAddress`.
     pub bind_address: IpAddr,
@@ -28,12 +28,12 @@ pub struct ProxyConfig {
     pub hostname_override: Option<String>,
     /// `clientConnection.kubeconfig`.
     pub kubeconfig: Option<String>,
-    /// `mode` as written; anything but `ipvs` deserves a warning.
+    /// `mode` as written; any value other than `ipvs` calls for a warning.
     pub mode: String,
 }
 
 impl Default for ProxyConfig {
-    /// kube-proxy's defaults, with the scheduler that it takes in IPVS mode.
+    /// kube-proxy's defaults, with its scheduler for IPVS mode.
     fn default() -> Self {
         Self {
             cluster_cidrs: Vec::new(),

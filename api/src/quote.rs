@@ -1,8 +1,8 @@
-//! Text of somebody else's in a message: quoted, so that control characters do nothing, and bounded.
+//! Foreign text in messages: quoted, so that control characters have no effect, and bounded in length.
 
 use std::borrow::Cow;
 
-/// A text of which nothing acts on a terminal: control characters, and those that turn the direction of writing, are escaped.
+/// Makes a text safe for a terminal: escapes control characters and those that change the direction of writing.
 pub fn harmless(text: &str) -> Cow<'_, str> {
     let acts = |c: char| {
         c.is_control()
@@ -18,7 +18,7 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(escape).collect())
 }
 
-/// Input for a message: in quotes, bounded, on one line.
+/// Quotes input for a message: in quotation marks, bounded, on one line.
 pub fn quoted(text: &str) -> String {
     const SHOWN: usize = 80;
     let short: String = text.chars().take(SHOWN).collect();

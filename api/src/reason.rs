@@ -1,12 +1,14 @@
-//! The one vocabulary of reasons: why an address was not allocated, a node not elected, a VIP not announced, an endpoint not used.
+//! The shared vocabulary of reasons: why an address was not allocated, a node not elected, a VIP not announced, an endpoint not
+//! used.
 //!
-//! Logs, status, events, metrics and tests speak it. A reason is a stable CamelCase word; the sentence beside it names the objects.
+//! Logs, status, events, metrics and tests use it. A reason is a stable CamelCase word; the accompanying sentence names the
+//! objects.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why something is as it is.
+/// Why something is in its current state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reason {
     // Allocation
@@ -14,46 +16,46 @@ pub enum Reason {
     Allocated,
     /// Not of type LoadBalancer: it gets no external address.
     NotLoadBalancer,
-    /// Headless, an alias, or left to another proxy by its label: nothing is programmed for it.
+    /// Headless, an alias, or assigned to another proxy by its label: nothing is programmed for it.
     NotProxied,
-    /// Another load balancer's class.
+    /// It has the class of another load balancer.
     OtherClass,
     /// There is no pool at all.
     NoPool,
     /// No pool has a free or shareable address for it.
     PoolExhausted,
-    /// The pool that it asks for does not exist.
+    /// The requested pool does not exist.
     UnknownPool,
-    /// The address that it asks for is in no pool (that it may use).
+    /// The requested address is in no pool (that the Service may use).
     OutsidePools,
-    /// The address that it asks for is used by a Service with which it does not share.
+    /// The requested address is in use by a Service that it cannot share with.
     AddressInUse,
-    /// Another Service has the same port and protocol on the address.
+    /// Another Service uses the same port and protocol on the address.
     PortClash,
-    /// The address belongs to somebody else: a node, a pod, another Service, a host.
+    /// The address belongs to something else: a node, a pod, another Service, a host.
     AddressOwned,
     /// The host itself listens on this port of its address.
     HostListens,
-    /// Nobody knows yet whether the address belongs to somebody else.
+    /// It is not yet known whether the address belongs to something else.
     AddressUnchecked,
     /// External addresses are switched off.
     ExternalIpsOff,
-    /// The Service has more addresses, ports or endpoints than one node serves for it.
+    /// The Service has more addresses, ports or endpoints than one node will serve.
     OverLimit,
-    /// It may not share: the traffic policies or selectors differ.
+    /// It may not share the address: the traffic policies or selectors differ.
     SharingMismatch,
-    /// The requested addresses do not fit the Service's families.
+    /// The requested addresses do not match the Service's families.
     FamilyMismatch,
-    /// Addresses asked for in two places, or more than one per family.
+    /// Addresses are requested in two places, or more than one per family.
     InvalidRequest,
-    /// Fewer than half of the known nodes are heard: nothing new is allocated.
+    /// Fewer than half of the known nodes are reachable: nothing new is allocated.
     NoMajority,
     /// No range for ClusterIPs is configured, or it is full.
     NoClusterIp,
     // Election and announcement
     /// This address is announced.
     Announced,
-    /// The address waits for an owner.
+    /// The address has no owner yet.
     NoOwner,
     /// No advertisement covers the pool.
     NoAdvertisement,
@@ -75,7 +77,7 @@ pub enum Reason {
     Programmed,
     /// No usable interface.
     NoInterface,
-    /// The node has not settled its view of the others yet.
+    /// The node's view of the others has not settled yet.
     NotSettled,
     // Endpoints
     /// The endpoint is used.
@@ -86,7 +88,7 @@ pub enum Reason {
     EndpointTerminating,
     /// Policy Local, and it runs on another node.
     EndpointNotLocal,
-    /// Its hints prefer it for another node or zone.
+    /// Its topology hints assign it to another node or zone.
     EndpointElsewhere,
     /// The slice has no port of that name.
     PortNotFound,

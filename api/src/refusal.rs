@@ -1,67 +1,67 @@
-//! Why an API server does not do what it is asked, as a value, and the one place for the sentences about it.
+//! Why an API server does not do what it is asked, as a value. Its text is built here and nowhere else.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum Refusal {
-    /// There is no answer, or not all of one.
+    /// There is no answer, or only part of one.
     Unanswered {
-        /// What was seen instead.
+        /// What happened instead.
         why: String,
     },
-    /// It answers that it cannot at the moment (HTTP 429 and 5xx).
+    /// It answers that it cannot serve the request at the moment (HTTP 429 and 5xx).
     Busy {
-        /// What it says.
+        /// The server's message.
         said: String,
     },
-    /// Something in front of it, a load balancer for one, answers in its place.
+    /// Something in front of it, such as a load balancer, answers in its place.
     Gateway {
         /// HTTP status.
         code: u16,
     },
-    /// What answers is no Kubernetes API server.
+    /// What answers is not a Kubernetes API server.
     NotKubernetes,
-    /// It does not accept the credentials (HTTP 401).
+    /// It rejects the credentials (HTTP 401).
     Credentials,
-    /// It does not allow it (HTTP 403).
+    /// It denies access (HTTP 403).
     Forbidden {
-        /// What needs to be allowed: `list and watch nodes`.
+        /// The permission that is needed: `list and watch nodes`.
         right: String,
-        /// What it says. A quota or a namespace that ends has the same code as a missing right.
+        /// The server's message. A quota or a terminating namespace has the same code as a missing permission.
         said: String,
     },
-    /// The object is not there (HTTP 404).
+    /// The object does not exist (HTTP 404).
     NotFound {
-        /// What it says.
+        /// The server's message.
         said: String,
     },
     /// It does not know the kind (HTTP 404).
     UnknownKind {
-        /// `ipaddresspools.metallb.io`.
+        /// For example `ipaddresspools.metallb.io`.
         kind: String,
     },
-    /// An object of that name is there already (HTTP 409).
+    /// An object of that name already exists (HTTP 409).
     AlreadyExists,
-    /// The object changed, or is another one than was meant (HTTP 409, or 422 for its uid).
+    /// The object changed, or is not the intended one (HTTP 409, or 422 for its uid).
     Conflict {
-        /// What it says.
+        /// The server's message.
         said: String,
     },
-    /// The changes since the last list are forgotten (HTTP 410).
+    /// The server has discarded the changes since the last list (HTTP 410).
     Expired,
-    /// Anything else that it does not accept.
+    /// Any other rejection.
     Rejected {
-        /// What it says.
+        /// The server's message.
         said: String,
     },
 }
 
 impl Refusal {
-    /// The same about a request that names no object: what is not found is the kind then.
+    /// Converts the refusal for a request that names no object: not found then means that the kind is unknown.
     #[must_use]
     pub fn of_kind(self, kind: &str) -> Self {
         match self {
@@ -72,7 +72,7 @@ impl Refusal {
         }
     }
 
-    /// Whether it may pass by itself: nobody has to do anything but wait.
+    /// Whether the failure may resolve itself, so that waiting is enough.
     pub fn passes(&self) -> bool {
         matches!(
             self,
@@ -80,7 +80,7 @@ impl Refusal {
         )
     }
 
-    /// Whether the object is not the one that was meant any more: what a watch says next decides.
+    /// Whether the request was based on an outdated state of the object. What the watch delivers next decides.
     pub fn is_stale(&self) -> bool {
         matches!(
             self,
@@ -88,7 +88,7 @@ impl Refusal {
         )
     }
 
-    /// Whether it is the same trouble as another one, perhaps with another object.
+    /// Whether this is the same kind of failure as another, perhaps for another object.
     pub fn is_like(&self, other: &Self) -> bool {
         match self {
             Self::Rejected { .. } | Self::NotFound { .. } | Self::Conflict { .. } => self == other,
@@ -96,14 +96,14 @@ impl Refusal {
         }
     }
 
-    /// Whether somebody has to give a right or credentials.
+    /// Whether someone has to grant a permission or supply credentials.
     pub fn lacks_right(&self) -> bool {
         matches!(self, Self::Credentials | Self::Forbidden { .. })
     }
 }
 
 impl fmt::Display for Refusal {
-    /// What is wrong and what to do, in a sentence.
+    /// What is wrong and how to fix it, in a sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unanswered { why } => write!(f, "the API server does not answer ({why})"),

@@ -1,4 +1,4 @@
-//! L2Advertisement v1beta1: which pools are announced, from which nodes and interfaces.
+//! L2Advertisement v1beta1: which pools are announced, and from which nodes and interfaces.
 
 use crate::ObjectKey;
 use crate::crd::LabelSelector;
@@ -8,14 +8,14 @@ use crate::crd::LabelSelector;
 pub struct L2Advertisement {
     /// Namespace and name.
     pub key: ObjectKey,
-    /// Pools by name; empty together with `pool_selectors`: all pools.
+    /// Pools by name. If this and `pool_selectors` are both empty, all pools.
     pub pools: Vec<String>,
     /// Pools by label.
     pub pool_selectors: Vec<LabelSelector>,
-    /// Nodes that may announce; empty: all.
+    /// Nodes that may announce; if empty, all nodes.
     pub node_selectors: Vec<LabelSelector>,
-    /// Interfaces to announce on; empty: all.
+    /// Interfaces to announce on; if empty, all interfaces.
     pub interfaces: Vec<String>,
-    /// Services by label; empty: all.
+    /// Services by label; if empty, all Services.
     pub service_selectors: Vec<LabelSelector>,
 }

@@ -1,7 +1,7 @@
-//! The definitions of the kinds, for clusters that MetalLB has not been installed in.
+//! The CustomResourceDefinitions, for clusters without a MetalLB installation.
 //!
-//! Names, versions and columns are MetalLB's, so that its objects apply unmodified and either program reads them. The schema
-//! says what is read and written; what MetalLB has besides is kept as it is.
+//! Names, versions and columns are MetalLB's, so its objects apply unmodified and both programs can read them. The schema covers
+//! the fields that ferrolb reads and writes; MetalLB's other fields are preserved.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! `ServiceL2Status` (metallb.io/v1beta1): which node announces a Service. The one kind that is written and not read by the daemons; it
-//! is there for those who ask the API.
+//! `ServiceL2Status` (metallb.io/v1beta1): which node announces a Service. It is the only kind that the daemons write but do not
+//! read; it is for users of the API.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,17 +14,17 @@ pub const SERVICE_NAME: &str = "metallb.io/service-name";
 /// Label with the namespace of the Service.
 pub const SERVICE_NAMESPACE: &str = "metallb.io/service-namespace";
 
-/// Its status.
+/// The status of a ServiceL2Status.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct L2Status {
-    /// The node that announces.
+    /// The node that announces the Service.
     pub node: String,
     /// Name of the Service.
     pub service_name: String,
     /// Namespace of the Service.
     pub service_namespace: String,
-    /// The interfaces that it is announced on.
+    /// The interfaces that the Service is announced on.
     pub interfaces: Vec<Interface>,
 }
 
@@ -37,18 +37,19 @@ pub struct Interface {
 }
 
 impl L2Status {
-    /// What an object (its fields beside the metadata) says; `None` where it has no status that can be read.
+    /// Reads the status from an object's fields (those other than the metadata); `None` if there is no readable status.
     pub fn of(object: &Value) -> Option<Self> {
         serde_json::from_value(object.get("status")?.clone()).ok()
     }
 
-    /// Which Service.
+    /// The Service that the status is about.
     pub fn service(&self) -> ObjectKey {
         ObjectKey::new(self.service_namespace.clone(), self.service_name.clone())
     }
 }
 
-/// The name of the object about a Service (by its uid) in a family: the same on every node, so that the next announcer finds it.
+/// The name of the object for a Service (by uid) and a family. It is the same on every node, so the next announcer finds the
+/// object.
 pub fn name(uid: &str, family: Family) -> String {
     match family {
         Family::V4 => format!("l2-{uid}"),

@@ -1,4 +1,4 @@
-//! The `metallb.io/v1beta1` kinds of layer 2: those that configure it, as users own them, and the one that shows it.
+//! The layer 2 kinds of `metallb.io/v1beta1`: those with which users configure it, and the one that shows its status.
 
 pub mod advertisement;
 pub mod definition;

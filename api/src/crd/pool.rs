@@ -20,7 +20,7 @@ pub struct AddressRange {
 /// `spec.serviceAllocation`: which Services may use the pool.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServiceAllocation {
-    /// Lower goes first; 0 or unset goes last.
+    /// Pools with a lower number are tried first; those with 0 or no number are tried last.
     pub priority: u32,
     /// Namespaces by name.
     pub namespaces: Vec<String>,
@@ -30,19 +30,19 @@ pub struct ServiceAllocation {
     pub service_selectors: Vec<LabelSelector>,
 }
 
-/// A pool, from the kind or from the legacy ConfigMap.
+/// A pool, from an IPAddressPool or from the legacy ConfigMap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IpAddressPool {
     /// Namespace and name.
     pub key: ObjectKey,
     /// `metadata.labels`, which advertisements select pools by; empty for legacy pools.
     pub labels: BTreeMap<String, String>,
-    /// `spec.addresses`, parsed, in order. Never overlapping within the pool.
+    /// `spec.addresses`, parsed, in order. The ranges of a pool never overlap.
     pub ranges: Vec<AddressRange>,
-    /// Whether Services that name no pool get addresses of it.
+    /// Whether Services that name no pool get addresses from this one.
     pub auto_assign: bool,
-    /// Leave out addresses that end in .0 and .255.
+    /// Skip addresses that end in .0 or .255.
     pub avoid_buggy_ips: bool,
-    /// Who may use it; `None`: everybody.
+    /// Who may use the pool; `None`: everyone.
     pub allocation: Option<ServiceAllocation>,
 }

@@ -1,4 +1,4 @@
-//! Ranges of addresses: reading them as MetalLB writes them (`192.0.2.0/28`, `192.0.2.10-192.0.2.20`), and counting in them.
+//! Ranges of addresses: parses MetalLB's notation (`192.0.2.0/28`, `192.0.2.10-192.0.2.20`) and indexes the addresses in a range.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,7 +12,7 @@ use crate::quote::quoted;
 /// Why a text is not a range of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
-    /// It has neither form.
+    /// It is neither a CIDR nor a range.
     #[error("{0} is neither a CIDR (192.0.2.0/28) nor a range (192.0.2.10-192.0.2.20)")]
     Form(String),
     /// A single address.
@@ -20,10 +20,10 @@ pub enum RangeError {
     Single {
         /// The text.
         text: String,
-        /// The same as a CIDR.
+        /// The same address as a CIDR.
         cidr: String,
     },
-    /// The prefix length is no number or too long.
+    /// The prefix length is not a number or is too long.
     #[error("{0} has no usable prefix length: use /0 to /32 for IPv4, /0 to /128 for IPv6")]
     Prefix(String),
     /// The first address comes after the last.
@@ -39,17 +39,17 @@ pub enum RangeError {
     /// One end is IPv4, the other IPv6.
     #[error("{0} mixes IPv4 and IPv6: write one range per family")]
     MixedFamilies(String),
-    /// Loopback, multicast or unspecified addresses are in it.
+    /// It contains loopback, multicast or unspecified addresses.
     #[error("{text} holds {address}, which no Service can have: leave it out")]
     Unusable {
         /// The text.
         text: String,
-        /// The first such address.
+        /// The first of these addresses.
         address: IpAddr,
     },
 }
 
-/// Addresses that can never be announced to a LAN.
+/// Addresses that must never be announced on a LAN.
 const UNUSABLE: [AddressRange; 6] = [
     v4([0, 0, 0, 0], [0, 255, 255, 255]),
     v4([127, 0, 0, 0], [127, 255, 255, 255]),
@@ -83,7 +83,7 @@ fn number(ip: IpAddr) -> u128 {
 }
 
 impl AddressRange {
-    /// Reads a CIDR (bits beyond the prefix are cut off) or a range.
+    /// Parses a CIDR (bits beyond the prefix are cleared) or a range.
     pub fn parse(text: &str) -> Result<Self, RangeError> {
         let trimmed = text.trim();
         let form = || RangeError::Form(quoted(text));
@@ -110,7 +110,7 @@ impl AddressRange {
             let net: IpNet = trimmed
                 .parse()
                 .map_err(|_| RangeError::Prefix(quoted(text)))?;
-            // ipnet's `network` and `broadcast` are the lowest and highest address in both families.
+            // In both families, ipnet's `network` and `broadcast` are the lowest and the highest address.
             Self {
                 first: net.network(),
                 last: net.broadcast(),
@@ -132,29 +132,29 @@ impl AddressRange {
         }
     }
 
-    /// The family of its addresses.
+    /// The family of the addresses.
     pub fn family(&self) -> Family {
         Family::of(self.first)
     }
 
-    /// Whether the address is in it.
+    /// Whether the range contains the address.
     pub fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.first.is_ipv4() && self.first <= address && address <= self.last
     }
 
-    /// How many addresses it has; all of IPv6 counts one less than it is.
+    /// The number of addresses. For all of IPv6 it is one too low, because the true number does not fit.
     pub fn len(&self) -> u128 {
         number(self.last)
             .saturating_sub(number(self.first))
             .saturating_add(1)
     }
 
-    /// Never: a range has at least one address.
+    /// Always false: a range has at least one address.
     pub fn is_empty(&self) -> bool {
         false
     }
 
-    /// The address at this distance from the first.
+    /// The address at this offset from the first.
     pub fn nth(&self, index: u128) -> Option<IpAddr> {
         let at = number(self.first).checked_add(index)?;
         if at > number(self.last) {
@@ -168,13 +168,13 @@ impl AddressRange {
         }
     }
 
-    /// Its addresses, lowest first; nothing is built ahead.
+    /// The addresses, lowest first, generated lazily.
     pub fn iter(&self) -> impl Iterator<Item = IpAddr> + use<> {
         let range = *self;
         (0..=u128::MAX).map_while(move |i| range.nth(i))
     }
 
-    /// Whether some address is in both.
+    /// Whether the two ranges have an address in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.family() == other.family() && self.first <= other.last && other.first <= self.last
     }

@@ -1,11 +1,11 @@
-//! The label selector of Kubernetes (`matchLabels`, `matchExpressions`).
+//! The Kubernetes label selector (`matchLabels`, `matchExpressions`).
 
 use std::collections::BTreeMap;
 
-/// A label selector; all requirements must hold, an empty one matches everything.
+/// A label selector. All requirements must hold; an empty selector matches everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LabelSelector {
-    /// Labels that must be there with this value.
+    /// Labels that must be present with this value.
     pub match_labels: BTreeMap<String, String>,
     /// Further requirements.
     pub match_expressions: Vec<Requirement>,
@@ -25,13 +25,13 @@ pub struct Requirement {
 /// Operators of `matchExpressions`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
-    /// The label is there and has one of the values.
+    /// The label is present and has one of the values.
     In,
-    /// The label is not there or has none of the values.
+    /// The label is absent or has none of the values.
     NotIn,
-    /// The label is there.
+    /// The label is present.
     Exists,
-    /// The label is not there.
+    /// The label is absent.
     DoesNotExist,
 }
 

@@ -1,8 +1,8 @@
-//! Whose address is this? The one place that answers it, for everybody who is about to use an address: the proxy before it takes
-//! an external address, an allocator before it gives one, a speaker before it announces one.
+//! Who owns an address? This is the only place that answers the question. Every component asks it before it uses an address: the
+//! proxy before it takes an external address, an allocator before it assigns one, a speaker before it announces one.
 //!
-//! It is pure. Objects and facts come in as values, and each change returns the places whose owners it may have changed, so that a
-//! change costs what it concerns and no more. Which owner keeps whom from using an address is for the caller to decide.
+//! The module is pure. Objects and facts come in as values. Each change returns the places whose owners it may have changed, so
+//! the work is proportional to the change. The caller decides which owners keep it from using an address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -25,7 +25,7 @@ use ranges::Ranges;
 /// The Service whose endpoints are the API servers.
 const API_SERVICE: (&str, &str) = ("default", "kubernetes");
 
-/// What a Service has an address for.
+/// What a Service uses an address for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     ClusterIp,
@@ -33,7 +33,7 @@ enum Use {
     External,
 }
 
-/// Everything that is known about addresses.
+/// Everything known about addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ownership {
     services: BTreeMap<IpAddr, BTreeSet<(Use, ObjectKey)>>,
@@ -46,12 +46,12 @@ pub struct Ownership {
     gateways: BTreeSet<IpAddr>,
     interfaces: BTreeSet<IpAddr>,
     hosts: BTreeMap<IpAddr, LinkAddress>,
-    /// Addresses that some Service names in `spec.externalIPs`.
+    /// Addresses listed in any Service's `spec.externalIPs`.
     externals: BTreeSet<IpAddr>,
 }
 
 impl Ownership {
-    /// Nothing known but where the API servers answer and where ClusterIPs come from.
+    /// Starts with only the addresses of the API servers and the ranges of ClusterIPs.
     pub fn new(api_servers: &[SocketAddr], service_ranges: &[IpNet]) -> Self {
         let mut new = Self::default();
         for server in api_servers {
@@ -104,33 +104,33 @@ impl Ownership {
         self.nodes.contains_key(&addr)
     }
 
-    /// The ports on which API servers answer at an address.
+    /// The ports on which API servers listen at an address.
     pub fn api_ports(&self, addr: IpAddr) -> impl Iterator<Item = u16> + '_ {
         let ports = self.api_servers.range((addr, 0)..=(addr, u16::MAX));
         ports.map(|((_, port), _)| *port)
     }
 
-    /// The Services that name an address in `spec.externalIPs`.
+    /// The Services that list an address in `spec.externalIPs`.
     pub fn external(&self, addr: IpAddr) -> impl Iterator<Item = &ObjectKey> {
         self.users(addr, Use::External)
     }
 
-    /// The addresses that Services name in `spec.externalIPs`.
+    /// All addresses listed in `spec.externalIPs`.
     pub fn externals(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.externals.iter().copied()
     }
 
-    /// Whether any Service names an address in `spec.externalIPs`.
+    /// Whether any Service lists an address in `spec.externalIPs`.
     pub fn names_external(&self) -> bool {
         !self.externals.is_empty()
     }
 
-    /// The host that has an address, as it was said.
+    /// The host that has an address, as last set with [`Ownership::set_host`].
     pub fn host(&self, addr: IpAddr) -> Option<&LinkAddress> {
         self.hosts.get(&addr)
     }
 
-    /// All addresses that Services name in `spec.externalIPs`, or have from a load balancer, within a place; each with its Services.
+    /// All addresses within a place that are listed in `spec.externalIPs` or assigned by a load balancer, each with its Services.
     pub fn outside(&self, place: Place) -> impl Iterator<Item = (IpAddr, &ObjectKey)> {
         let (first, last) = match place {
             Place::Address(addr) => (addr, addr),
@@ -143,7 +143,8 @@ impl Ownership {
         })
     }
 
-    /// A Service is new, another one, or gone. External addresses are not among the places: whoever names one displaces nobody.
+    /// Records that a Service was added, changed or deleted. The result does not include external addresses: listing one there
+    /// displaces no owner.
     pub fn set_service(&mut self, old: Option<&Service>, new: Option<&Service>) -> Vec<Place> {
         let (before, after) = (uses(old), uses(new));
         let (gone, come) = (before.difference(&after), after.difference(&before));
@@ -171,7 +172,7 @@ impl Ownership {
         places
     }
 
-    /// A Node is new, another one, or gone.
+    /// Records that a Node was added, changed or deleted.
     pub fn set_node(&mut self, old: Option<&Node>, new: Option<&Node>) -> Vec<Place> {
         let mut places = Vec::new();
         let (before, after) = (addresses(old), addresses(new));
@@ -210,8 +211,8 @@ impl Ownership {
         places
     }
 
-    /// An EndpointSlice is new, another one, or gone. Its endpoints that name a node are pods; those of the Service
-    /// `default/kubernetes` are API servers. All other endpoints are hosts outside of the cluster, of which it says nothing.
+    /// Records that an EndpointSlice was added, changed or deleted. Endpoints that name a node are pods; those of the Service
+    /// `default/kubernetes` are API servers. All other endpoints are hosts outside of the cluster and are ignored.
     pub fn set_slice(
         &mut self,
         old: Option<&EndpointSlice>,
@@ -243,7 +244,7 @@ impl Ownership {
         changed.into_iter().map(Place::Address).collect()
     }
 
-    /// The ranges of all pods, where somebody configured them.
+    /// Sets the ranges of all pods, if they are configured.
     pub fn set_cluster_ranges(&mut self, nets: &[IpNet]) -> Vec<Place> {
         let mut new = Ranges::default();
         nets.iter().for_each(|net| new.add(*net));
@@ -256,17 +257,17 @@ impl Ownership {
             .collect()
     }
 
-    /// The gateways in the routes of this machine.
+    /// Sets the gateways in this machine's routes.
     pub fn set_gateways(&mut self, gateways: BTreeSet<IpAddr>) -> Vec<Place> {
         replace(&mut self.gateways, gateways)
     }
 
-    /// The addresses on the interfaces of this machine.
+    /// Sets the addresses on this machine's interfaces.
     pub fn set_interfaces(&mut self, addresses: BTreeSet<IpAddr>) -> Vec<Place> {
         replace(&mut self.interfaces, addresses)
     }
 
-    /// A host has this address, or none has.
+    /// Records that a host has this address, or that none does.
     pub fn set_host(&mut self, addr: IpAddr, host: Option<LinkAddress>) -> Vec<Place> {
         let old = match host.clone() {
             Some(link) => self.hosts.insert(addr, link),
@@ -341,14 +342,14 @@ fn api_servers(slice: Option<&EndpointSlice>) -> BTreeSet<(IpAddr, u16)> {
         .collect()
 }
 
-/// Counts one more; whether it is the first.
+/// Adds one to the count; returns whether it was the first.
 fn count<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) -> bool {
     let n = counts.entry(key).or_default();
     *n += 1;
     *n == 1
 }
 
-/// Counts one less; whether it was the last.
+/// Subtracts one from the count; returns whether it was the last.
 fn uncount<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) -> bool {
     match counts.get_mut(key) {
         Some(n) if *n > 1 => {

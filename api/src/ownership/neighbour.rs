@@ -1,14 +1,14 @@
-//! Hosts on the links of a machine, as its neighbour tables (ARP, NDP) show them, and which of them are strangers.
+//! Hosts on a machine's links, as its neighbour tables (ARP, NDP) show them, and which of them are not members of the cluster.
 //!
-//! A neighbour table holds more than other people's hosts: members of the cluster, and addresses that a member answers for because
-//! somebody announces them there (a load balancer, keepalived). So a link-layer address that belongs to a member says nothing about a
-//! stranger, whichever address is behind it.
+//! A neighbour table holds more than foreign hosts. It also lists members of the cluster, and addresses that a member answers for
+//! because something announces them there (a load balancer, keepalived). So if the link-layer address belongs to a member, the
+//! entry is not a foreign host, whatever its IP address is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-/// A link-layer address, on Ethernet six bytes.
+/// A link-layer address; six bytes on Ethernet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkAddress(pub Vec<u8>);
 
@@ -22,7 +22,7 @@ impl fmt::Display for LinkAddress {
     }
 }
 
-/// The entries of the neighbour tables that name a link-layer address, by address.
+/// The neighbour table entries that have a link-layer address, by IP address.
 pub type Neighbours = BTreeMap<IpAddr, LinkAddress>;
 
 /// The link-layer addresses of the members.
@@ -34,7 +34,7 @@ pub fn members(
     members.map(|(_, link)| link).collect()
 }
 
-/// The host that has an address and is no member. `members`: see [`members`].
+/// The host that has the address, if it is not a member. For `members`, see [`members`].
 pub fn stranger<'n>(
     neighbours: &'n Neighbours,
     members: &BTreeSet<&LinkAddress>,

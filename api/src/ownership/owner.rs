@@ -1,4 +1,4 @@
-//! An owner of an address, and the places where owners change.
+//! The owner of an address, and the places where owners change.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -25,13 +25,13 @@ pub enum Owner {
     Pod,
     /// It is in this range of pods.
     PodRange(IpNet),
-    /// A route of this machine leads through it.
+    /// It is a next hop in a route of this machine.
     Gateway,
     /// An interface of this machine has it.
     Interface,
     /// A host on a network of this machine has it.
     Host(LinkAddress),
-    /// This Service names it in `spec.externalIPs`. Several Services may share such an address.
+    /// This Service lists it in `spec.externalIPs`. Several Services may share an external address.
     External(ObjectKey),
 }
 

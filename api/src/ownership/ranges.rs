@@ -1,12 +1,12 @@
-//! A set of address ranges that answers which of them holds an address, in time that grows with the number of different prefix
-//! lengths and not with the number of ranges.
+//! A set of address ranges. It finds the range that contains an address in time that grows with the number of distinct prefix
+//! lengths, not with the number of ranges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Ranges, each as often as it was added.
+/// The ranges, with the number of times that each was added.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ranges {
     /// By family and prefix length.
@@ -14,14 +14,14 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// Adds a range; bits beyond its prefix are cut off.
+    /// Adds a range; bits beyond its prefix are cleared.
     pub fn add(&mut self, net: IpNet) {
         let net = net.trunc();
         let nets = self.lengths.entry(class(&net)).or_default();
         *nets.entry(net).or_default() += 1;
     }
 
-    /// Takes back one [`Ranges::add`].
+    /// Undoes one [`Ranges::add`].
     pub fn remove(&mut self, net: IpNet) {
         let net = net.trunc();
         let Some(nets) = self.lengths.get_mut(&class(&net)) else {
@@ -38,7 +38,7 @@ impl Ranges {
         }
     }
 
-    /// The widest range that holds an address.
+    /// The widest range that contains the address.
     pub fn containing(&self, addr: IpAddr) -> Option<IpNet> {
         let six = addr.is_ipv6();
         let lengths = self.lengths.range((six, 0)..=(six, u8::MAX));

@@ -145,7 +145,7 @@ fn endpoints_are_pods_where_they_name_a_node_and_api_servers_where_they_serve_ku
     assert_eq!(owners(&all, "192.0.2.9"), [Owner::ApiServer]);
     assert_eq!(all.api_ports(ip("192.0.2.9")).collect::<Vec<_>>(), [6443]);
 
-    // A pod in two slices is a pod until it is in none.
+    // A pod in two slices remains a pod until it is in neither.
     let mut again = web.clone();
     again.key = key("other");
     assert_eq!(all.set_slice(None, Some(&again)), []);

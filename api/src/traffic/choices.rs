@@ -1,8 +1,8 @@
-//! The endpoints of all ports of a Service, chosen at once.
+//! Chooses the endpoints of all ports of a Service at once.
 //!
-//! Which endpoints a node may use depends on the endpoints and not on the port, so ports that the same slices serve share one choice,
-//! and only the number of the target port differs. The work is ports + endpoints, where [`select`] for each port would be
-//! ports x endpoints: 1,000 ports with 5,000 endpoints take milliseconds instead of seconds.
+//! Which endpoints a node may use depends on the endpoints, not on the port. So ports that are served by the same slices share
+//! one choice and differ only in the number of the target port. The work is ports + endpoints, whereas [`select`] for each port
+//! would take ports x endpoints: 1,000 ports with 5,000 endpoints take milliseconds instead of seconds.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,25 +24,25 @@ pub struct Choices<'a> {
 /// The endpoints of one port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen {
-    /// Which of [`Choices::shared`] it is.
+    /// The index into [`Choices::shared`].
     pub choice: usize,
-    /// The numbers of its target ports.
+    /// The target port numbers.
     pub numbers: Numbers,
 }
 
-/// The target port of each endpoint of a choice.
+/// The target port of each endpoint in a choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Numbers {
-    /// The same for all of them.
+    /// The same number for all of them.
     One(u16),
-    /// The lists of ports in the slices give it different numbers; by the number of the list.
+    /// The port lists in the slices assign different numbers; indexed by port list.
     ByList(Vec<u16>),
-    /// The targets of the choice, which is this port's alone, have it already.
+    /// The targets already include the port. Only this port uses the choice.
     Given,
 }
 
 impl Numbers {
-    /// The address and port of a target of the choice: its own address and [`Target::list`].
+    /// The address and port of a target, from its own address and [`Target::list`].
     pub fn resolve(&self, addr: SocketAddr, list: usize) -> SocketAddr {
         let port = match self {
             Self::One(number) => *number,
@@ -54,7 +54,7 @@ impl Numbers {
 }
 
 impl<'a> Choices<'a> {
-    /// Chooses for all ports of a Service what [`select`] chooses for each of them.
+    /// For every port of a Service, chooses what [`select`] would choose for it.
     pub fn new(
         slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
         service: &Service,
@@ -73,7 +73,7 @@ impl<'a> Choices<'a> {
                     let choice = out.shared.len() - 1;
                     Shared { choice, twice }
                 });
-                // An address with several numbers is several targets.
+                // An address with several port numbers counts as several targets.
                 let fits = !shared.twice || matches!(numbers, Numbers::One(_));
                 fits.then_some(Chosen {
                     choice: shared.choice,
@@ -94,12 +94,12 @@ impl<'a> Choices<'a> {
         out
     }
 
-    /// The different choices. The ports in their targets mean something only with [`Numbers::Given`].
+    /// The distinct choices. The ports in their targets are meaningful only with [`Numbers::Given`].
     pub fn shared(&self) -> &[Selection<'a>] {
         &self.shared
     }
 
-    /// What each port of the Service uses, in the order of its ports.
+    /// What each port of the Service uses, in port order.
     pub fn ports(&self) -> &[Chosen] {
         &self.ports
     }
@@ -108,15 +108,15 @@ impl<'a> Choices<'a> {
 /// A choice that several ports may use.
 struct Shared {
     choice: usize,
-    /// An address stands under several lists of ports.
+    /// An address appears under several port lists.
     twice: bool,
 }
 
-/// The slices of a Service, sorted by their lists of ports.
+/// The slices of a Service, grouped by port list.
 struct Lists<'a> {
-    /// For each list, the numbers of its ports by name and protocol; `None` where it has several under one name.
+    /// For each list, its port numbers by name and protocol; `None` if one name has several.
     numbers: Vec<HashMap<(&'a str, Protocol), Option<u16>>>,
-    /// All endpoints in the order of the slices; their list is in them.
+    /// All endpoints in slice order, each with its port list.
     targets: Vec<Target<'a>>,
 }
 
@@ -154,7 +154,7 @@ impl<'a> Lists<'a> {
         lists
     }
 
-    /// The lists that have a port, and its numbers there; `None` where one of them has several numbers for it.
+    /// The lists that contain the port, and its number in each; `None` if one of them has several numbers for it.
     fn numbers(&self, port: &ServicePort) -> Option<(Vec<usize>, Numbers)> {
         let mut which = Vec::new();
         let mut numbers = vec![0; self.numbers.len()];
@@ -178,13 +178,13 @@ impl<'a> Lists<'a> {
         Some((which, numbers))
     }
 
-    /// The targets under these lists, each address once, in order; and whether an address stands under several lists.
+    /// The targets under these lists, each address once, in order; and whether an address appears under several lists.
     fn targets(&self, which: &[usize]) -> (Vec<Target<'a>>, bool) {
         let all = which.len() == self.numbers.len();
         let mine = self.targets.iter();
         let mine = mine.filter(|t| all || which.binary_search(&t.list).is_ok());
         let mut targets: Vec<Target<'a>> = mine.copied().collect();
-        // The first of equal addresses counts, unless a later one is local.
+        // The first of equal addresses wins, unless a later one is local.
         targets.sort_by_key(|t| (t.addr.ip(), !t.local));
         let twice = targets
             .windows(2)

@@ -1,13 +1,13 @@
-//! Who may use which endpoint: the endpoint choice of Kubernetes (kube-proxy's topology.go) as pure functions.
+//! Which endpoints a node may use: Kubernetes' endpoint selection (kube-proxy's topology.go) as pure functions.
 //!
 //! | policy | endpoints |
 //! |---|---|
-//! | Cluster | ready ones that match the topology; if none is ready, those serving while they terminate |
-//! | Local | ready ones of this node; if none, its serving and terminating ones; topology is not asked |
+//! | Cluster | ready ones that match the topology; if none is ready, those that are serving and terminating |
+//! | Local | ready ones on this node; if none, its serving and terminating ones; topology is ignored |
 //!
-//! Topology is all or nothing and looks at ready endpoints only: where all of them have node hints and one names this
-//! node, those are preferred; else where all have zone hints and one names this zone, those; else hints are ignored.
-//! `publishNotReadyAddresses` is not asked here: whoever writes the slices makes such endpoints ready.
+//! Topology is all or nothing and considers only ready endpoints. If all of them have node hints and one names this node, those
+//! for this node are used. Otherwise, if all have zone hints and one names this zone, those for this zone are used. Otherwise
+//! hints are ignored. `publishNotReadyAddresses` is not considered here: the writer of the slices marks the endpoints as ready.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,33 +27,33 @@ pub struct Target<'a> {
     pub addr: SocketAddr,
     /// The endpoint as Kubernetes describes it.
     pub endpoint: &'a Endpoint,
-    /// It runs on the node that asks.
+    /// Whether it runs on the node that asks.
     pub local: bool,
-    /// Which of the different lists of ports in the slices holds for it (see [`choices`]).
+    /// Which of the distinct port lists in the slices applies to it (see [`choices`]).
     list: usize,
 }
 
 impl Target<'_> {
-    /// Which of the different lists of ports in the slices holds for it: what [`choices::Numbers`] are asked with.
+    /// Which of the distinct port lists in the slices applies to it; pass it to [`choices::Numbers`].
     pub fn list(&self) -> usize {
         self.list
     }
 }
 
-/// The endpoints of a Service port that a node may use. All lists are ordered by address and port.
+/// The endpoints that a node may use for a Service port. All lists are ordered by address and port.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selection<'a> {
-    /// Under policy Cluster. Empty exactly when no endpoint anywhere is usable, whatever the policies of the Service.
+    /// Under policy Cluster. It is empty exactly when no endpoint is usable anywhere, whatever the Service's policies are.
     pub cluster: Vec<Target<'a>>,
-    /// Under policy Local; empty for a Service that has no Local traffic.
+    /// Under policy Local; empty for a Service without Local traffic.
     pub local: Vec<Target<'a>>,
-    /// Present in the slices but in neither list: not ready, terminating beside ready ones, or preferred for another node
-    /// or zone. Their live connections go on.
+    /// Present in the slices but in neither list: not ready, terminating while others are ready, or preferred for another node or
+    /// zone. Their existing connections continue.
     pub draining: Vec<Target<'a>>,
 }
 
 impl<'a> Selection<'a> {
-    /// Whether [`Selection::drained`] has a target of this selection.
+    /// Whether [`Selection::drained`] includes a target of this selection.
     pub fn is_drained(&self, policy: TrafficPolicy, target: &Target<'_>) -> bool {
         let has = |list: &[Target<'a>]| list.binary_search_by_key(&target.addr, |t| t.addr).is_ok();
         match policy {
@@ -62,8 +62,8 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// What a virtual server under this policy keeps without giving it new connections: all that is present but not
-    /// chosen; under Local, this node's alone. (Unlike `draining` it holds what the *other* policy still uses.)
+    /// The targets that a virtual server under this policy keeps but sends no new connections to: all that are present but not
+    /// chosen; under Local, only this node's. (Unlike `draining`, this includes targets that the *other* policy still uses.)
     pub fn drained(&self, policy: TrafficPolicy) -> impl Iterator<Item = &Target<'a>> {
         let chosen = reachable(self, policy);
         let other = match policy {
@@ -83,8 +83,8 @@ impl<'a> Selection<'a> {
 
 /// The endpoints that `node` (in `zone`) may use for one port of a Service in one family.
 ///
-/// `slices` are those of the Service, any order; ports match by name and protocol. An address and port that stand in
-/// several slices count once: the first, unless a later one is local (endpointslicecache.go does the same).
+/// `slices` are those of the Service, in any order; ports match by name and protocol. An address and port that appear in several
+/// slices count once: the first wins, unless a later one is local (as in endpointslicecache.go).
 pub fn select<'a>(
     slices: impl Iterator<Item = &'a EndpointSlice>,
     service: &Service,
@@ -163,7 +163,7 @@ fn choose<'a>(
     }
 }
 
-/// What the hints of the ready endpoints, taken together, ask for.
+/// What the hints of all ready endpoints together require.
 enum Topology<'n> {
     SameNode(&'n str),
     SameZone(&'n str),
@@ -195,7 +195,7 @@ fn topology<'n>(all: &[Target<'_>], node: &'n str, zone: Option<&'n str>) -> Top
     }
 }
 
-/// The endpoints that new connections go to under a policy.
+/// The endpoints that receive new connections under a policy.
 pub fn reachable<'s, 'a>(selection: &'s Selection<'a>, policy: TrafficPolicy) -> &'s [Target<'a>] {
     match policy {
         TrafficPolicy::Cluster => &selection.cluster,
@@ -203,7 +203,7 @@ pub fn reachable<'s, 'a>(selection: &'s Selection<'a>, policy: TrafficPolicy) ->
     }
 }
 
-/// Why one endpoint is or is not used under a policy.
+/// Why an endpoint is or is not used under a policy.
 pub fn endpoint_reason(
     selection: &Selection<'_>,
     policy: TrafficPolicy,
@@ -226,8 +226,8 @@ pub fn endpoint_reason(
     }
 }
 
-/// Why a Service port has no endpoint to send new connections to: [`Reason::NoEndpoints`] (to be rejected),
-/// [`Reason::NoLocalEndpoint`] (to be dropped: others serve it), or `None` where it has some.
+/// Why a Service port has no endpoint for new connections: [`Reason::NoEndpoints`] (reject), [`Reason::NoLocalEndpoint`] (drop,
+/// because other nodes serve it), or `None` if it has some.
 pub fn refusal(selection: &Selection<'_>, policy: TrafficPolicy) -> Option<Reason> {
     if !reachable(selection, policy).is_empty() {
         None

@@ -373,7 +373,7 @@ fn an_endpoint_in_two_slices_counts_once_and_the_local_one_wins() {
 
 #[test]
 fn a_virtual_server_keeps_what_the_other_policy_still_uses() {
-    // n1's only endpoint terminates: Local still uses it, the server for pods must not cut its connections.
+    // n1's only endpoint is terminating: Local still uses it, and the server for pods must not cut its connections.
     let slices = [slice(vec![
         endpoint(1, "n1", "st", &[], &[]),
         endpoint(2, "n2", "rs", &[], &[]),

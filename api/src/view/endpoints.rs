@@ -1,14 +1,14 @@
-//! The EndpointSlice: which addresses serve a Service, where they run and in which condition they are.
+//! The EndpointSlice: which addresses serve a Service, on which nodes, and in which condition.
 
 use std::net::IpAddr;
 
 use crate::ObjectKey;
 use crate::view::Protocol;
 
-/// One port of an EndpointSlice; it holds for every endpoint of the slice.
+/// One port of an EndpointSlice; it applies to every endpoint of the slice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EndpointPort {
-    /// Name of the Service's port that it serves; empty for an unnamed one.
+    /// Name of the Service port that it serves; empty for an unnamed port.
     pub name: String,
     /// Protocol.
     pub protocol: Protocol,
@@ -19,13 +19,13 @@ pub struct EndpointPort {
 /// One endpoint of an EndpointSlice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The address; of several equivalent ones, the first, as kube-proxy does it.
+    /// The address; if there are several equivalent ones, the first, as in kube-proxy.
     pub address: IpAddr,
     /// Name of the node that it runs on.
     pub node: Option<String>,
-    /// `conditions.ready`, true where unset.
+    /// `conditions.ready`; true if unset.
     pub ready: bool,
-    /// `conditions.serving`, `ready` where unset.
+    /// `conditions.serving`; same as `ready` if unset.
     pub serving: bool,
     /// `conditions.terminating`.
     pub terminating: bool,

@@ -1,6 +1,6 @@
-//! Slim views of Kubernetes objects: only the fields that are used, already in the types that the rooms work with.
+//! Slim views of Kubernetes objects: only the fields that are used, already in the types that the daemons work with.
 //!
-//! A view is what an object *says*; what follows from it is decided in the daemons.
+//! A view states what an object says. What follows from it is decided in the daemons.
 
 pub mod endpoints;
 pub mod node;

@@ -1,4 +1,4 @@
-//! The Node: addresses, pod ranges, labels, and what excludes it from load balancing.
+//! The Node: its addresses, pod ranges and labels, and what excludes it from load balancing.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 pub struct Node {
     /// Name.
     pub name: String,
-    /// `metadata.uid`; empty where nobody gave one.
+    /// `metadata.uid`; empty if it has none.
     pub uid: String,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,

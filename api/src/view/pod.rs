@@ -1,4 +1,4 @@
-//! The Pod: only what makes an endpoint of it.
+//! The Pod: only the fields that make it an endpoint.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use crate::view::Protocol;
 /// A named or numbered port of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerPort {
-    /// Name; empty where none.
+    /// Name; empty if it has none.
     pub name: String,
     /// Protocol.
     pub protocol: Protocol,
@@ -30,7 +30,7 @@ pub struct Pod {
     pub node: Option<String>,
     /// Ports of all containers, in order.
     pub ports: Vec<ContainerPort>,
-    /// Condition `Ready`; a pod that carries no such condition (no kubelet writes files) is ready.
+    /// Condition `Ready`. A pod without this condition is ready (no kubelet sets it on manifests in files).
     pub ready: bool,
     /// `metadata.deletionTimestamp` is set.
     pub terminating: bool,

@@ -1,4 +1,4 @@
-//! The Service: ports, addresses, traffic policies, affinity, and the annotations that concern ferrolb.
+//! The Service: ports, addresses, traffic policies, affinity, and the annotations that ferrolb uses.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,7 +54,7 @@ pub enum ServiceType {
     ClusterIP,
     /// A port on every node.
     NodePort,
-    /// An external address too.
+    /// Also an external address.
     LoadBalancer,
     /// A DNS alias: nothing to program.
     ExternalName,
@@ -66,7 +66,7 @@ pub enum TrafficPolicy {
     /// All endpoints of the cluster.
     #[default]
     Cluster,
-    /// Endpoints of the node that handles the packet.
+    /// Endpoints on the node that handles the packet.
     Local,
 }
 
@@ -76,14 +76,14 @@ pub enum TrafficPolicy {
 pub enum TargetPort {
     /// A port number, 1 to 65535.
     Number(u16),
-    /// A container port's name, looked up in each pod.
+    /// The name of a container port, resolved in each pod.
     Name(String),
 }
 
 /// One port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {
-    /// Name; empty where the only port has none. EndpointSlice ports refer to it.
+    /// Name; empty if it has none, which only a single port may do. EndpointSlice ports refer to it.
     pub name: String,
     /// Protocol.
     pub protocol: Protocol,
@@ -91,7 +91,7 @@ pub struct ServicePort {
     pub port: u16,
     /// Port on the pods.
     pub target_port: TargetPort,
-    /// Port on the nodes; `None` where not allocated.
+    /// Port on the nodes; `None` if not allocated.
     pub node_port: Option<u16>,
 }
 
@@ -109,23 +109,23 @@ pub struct IngressAddress {
 pub struct Service {
     /// Namespace and name.
     pub key: ObjectKey,
-    /// `metadata.uid`: tells a Service from an earlier one of its name. Empty where no API server gave one.
+    /// `metadata.uid`: distinguishes a Service from an earlier one of the same name. Empty if no API server assigned one.
     pub uid: String,
-    /// `metadata.creationTimestamp` in seconds since 1970 UTC. `None` where no API server gave one.
+    /// `metadata.creationTimestamp` in seconds since 1970 UTC. `None` if no API server set it.
     pub created: Option<i64>,
     /// `spec.type`.
     pub service_type: ServiceType,
     /// `spec.clusterIP: None`: DNS only, nothing to program.
     pub headless: bool,
-    /// `spec.clusterIPs` (or `clusterIP`), empty where none is given yet.
+    /// `spec.clusterIPs` (or `clusterIP`); empty if none is assigned yet.
     pub cluster_ips: Vec<IpAddr>,
     /// `spec.externalIPs`.
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress[].ip`.
     pub ingress: Vec<IngressAddress>,
-    /// `status.loadBalancer.ingress` has entries without an address besides (host names).
+    /// `status.loadBalancer.ingress` also has entries without an address (host names).
     pub ingress_is_mixed: bool,
-    /// `spec.loadBalancerIP`: requested address (deprecated field, still used).
+    /// `spec.loadBalancerIP`: the requested address (a deprecated field that is still in use).
     pub load_balancer_ip: Option<IpAddr>,
     /// `spec.loadBalancerClass`.
     pub load_balancer_class: Option<String>,
@@ -133,7 +133,7 @@ pub struct Service {
     pub source_ranges: Vec<IpNet>,
     /// `spec.ports`, in order.
     pub ports: Vec<ServicePort>,
-    /// `spec.selector`; empty selects nothing.
+    /// `spec.selector`; an empty one selects nothing.
     pub selector: BTreeMap<String, String>,
     /// `spec.externalTrafficPolicy`.
     pub external_policy: TrafficPolicy,
@@ -147,11 +147,11 @@ pub struct Service {
     pub health_check_node_port: Option<u16>,
     /// `spec.publishNotReadyAddresses`.
     pub publish_not_ready: bool,
-    /// Label `service.kubernetes.io/service-proxy-name` or `.../headless`: another proxy's Service.
+    /// Label `service.kubernetes.io/service-proxy-name` or `.../headless`: the Service belongs to another proxy.
     pub foreign_proxy: bool,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
-    /// `metadata.annotations` that concern ferrolb (see [`crate::annotations`]).
+    /// The `metadata.annotations` that ferrolb uses (see [`crate::annotations`]).
     pub annotations: crate::annotations::ServiceAnnotations,
 }
 
@@ -170,30 +170,30 @@ pub enum DualStack {
     Require,
 }
 
-/// Who gives a Service its load-balancer addresses, and announces them.
+/// Which load balancer assigns and announces the Service's load-balancer addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Balancer {
-    /// Nobody: it asks for none.
+    /// None: the Service requests no address.
     None,
-    /// The load balancer that asks.
+    /// The one that asks.
     Ours,
     /// One of another class.
     Other,
 }
 
 impl Service {
-    /// Whether a proxy has anything to program for it: not headless, not an alias, not another proxy's.
+    /// Whether a proxy programs anything for the Service: it is not headless, not an alias, not another proxy's.
     pub fn is_proxied(&self) -> bool {
         !self.headless && self.service_type != ServiceType::ExternalName && !self.foreign_proxy
     }
 
-    /// Whether it asks for load-balancer addresses.
+    /// Whether it requests load-balancer addresses.
     pub fn is_load_balancer(&self) -> bool {
         self.service_type == ServiceType::LoadBalancer && !self.headless
     }
 
-    /// Whose load balancer it is for a load balancer of this class; `None` is the default one, which serves those without a
-    /// class. The one rule about `spec.loadBalancerClass`.
+    /// Which load balancer serves the Service, from the point of view of one with this class. `None` is the default load
+    /// balancer, which serves Services without a class. This is the only place that interprets `spec.loadBalancerClass`.
     pub fn balancer(&self, class: Option<&str>) -> Balancer {
         if !self.is_load_balancer() {
             Balancer::None
@@ -204,7 +204,7 @@ impl Service {
         }
     }
 
-    /// Whether traffic from outside the cluster can reach it: node ports, external or load-balancer addresses.
+    /// Whether traffic from outside the cluster can reach it through node ports, external addresses or load-balancer addresses.
     pub fn is_externally_accessible(&self) -> bool {
         matches!(
             self.service_type,
@@ -213,19 +213,20 @@ impl Service {
             || !self.ingress.is_empty()
     }
 
-    /// Whether any traffic goes by policy Cluster. External traffic always needs it: pods and the node that use an
-    /// external address of a Local Service are short-circuited to all endpoints.
+    /// Whether any traffic uses policy Cluster. External traffic always needs it: for a Local Service, pods and the node itself
+    /// are short-circuited from an external address to all endpoints.
     pub fn uses_cluster_endpoints(&self) -> bool {
         self.internal_policy == TrafficPolicy::Cluster || self.is_externally_accessible()
     }
 
-    /// Whether any traffic goes by policy Local.
+    /// Whether any traffic uses policy Local.
     pub fn uses_local_endpoints(&self) -> bool {
         self.internal_policy == TrafficPolicy::Local
             || (self.external_policy == TrafficPolicy::Local && self.is_externally_accessible())
     }
 
-    /// Whether it is served in this family: it has an address of it inside or outside; both while it has none.
+    /// Whether the Service is served in this family: it has a ClusterIP or load-balancer address of it. While it has no address at
+    /// all, both families count.
     pub fn has_family(&self, family: Family) -> bool {
         let mut addresses = self
             .cluster_ips

@@ -24,7 +24,7 @@ fn port(name: u8, protocol: Protocol) -> ServicePort {
 
 fn a_slice() -> impl Strategy<Value = EndpointSlice> {
     let protocol = prop_oneof![4 => Just(Protocol::Tcp), 1 => Just(Protocol::Udp)];
-    // Number 0 is a port that nobody can connect to; it must not be used.
+    // Nobody can connect to port 0, so it must not be used.
     let number = prop_oneof![6 => Just(8080_u16), 2 => 8081..8084_u16, 1 => Just(0)];
     let ports = proptest::collection::vec((0..4_u8, protocol, number), 0..5);
     let endpoint = (0..6_u8, 0..3_u8, any::<[bool; 4]>(), 0..3_u8, any::<bool>());
@@ -72,7 +72,7 @@ fn a_slice() -> impl Strategy<Value = EndpointSlice> {
     })
 }
 
-/// The lists of a selection, each target with its address and what is known of it.
+/// The lists of a selection; each target with its address and attributes.
 fn flat<'a>(
     selection: &Selection<'a>,
     resolve: impl Fn(&Target<'a>) -> SocketAddr,
@@ -136,7 +136,7 @@ fn ports_that_the_same_slices_serve_share_one_choice() {
         ports: (0..100).map(|n| port(n, Protocol::Tcp)).collect(),
         ..Service::default()
     };
-    // Two versions of a pod, whose ports have the same names and different numbers.
+    // Two versions of a pod whose ports have the same names but different numbers.
     let slice = |version: u8| EndpointSlice {
         key: ObjectKey::new("default", format!("web-{version}")),
         service: "web".to_owned(),
