@@ -1,5 +1,5 @@
-//! What a Service was given, and how that shows on the Service: the part of the API server (ClusterIPs) and of the
-//! controller (`status.loadBalancer`) that standalone mode plays.
+//! The addresses assigned to a Service, and how they appear on the Service. Standalone mode takes the role of the API server
+//! (ClusterIPs) and of the controller (`status.loadBalancer`).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The addresses of one Service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Assignment {
-    /// ClusterIPs, at most one per family; those that the Service names itself too, once they are granted.
+    /// ClusterIPs, at most one per family. Includes those that the Service names itself, once they are granted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cluster_ips: Vec<IpAddr>,
     /// Load-balancer addresses, at most one per family.
@@ -21,8 +21,8 @@ pub struct Assignment {
     /// The pool that `addresses` come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
-    /// Fingerprint of the terms under which `addresses` were given ([`crate::pool::sharing::Terms::fingerprint`]), 0 without
-    /// addresses. Of two Services that clash on a shared address, the one whose terms changed since is the one to go.
+    /// Fingerprint of the terms under which `addresses` were assigned ([`crate::pool::sharing::Terms::fingerprint`]); 0 if there
+    /// are no addresses. If two Services clash on a shared address, the one whose terms have changed since has to move.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub terms: u64,
 }
@@ -35,11 +35,12 @@ fn is_zero(n: &u64) -> bool {
 /// Assignments by Service.
 pub type Assignments = BTreeMap<ObjectKey, Assignment>;
 
-/// The Service as a cluster's API would show it under this assignment.
+/// The Service as a cluster's API would show it with this assignment.
 ///
-/// With an assignment, its ClusterIPs are the Service's: one that the Service names but that was refused (another Service
-/// has it) is not there. Without one, the ClusterIPs that the Service names stand. `status.loadBalancer` in a file is an old
-/// copy of what some controller wrote, so it is replaced, except for a Service of another class than `class`, which is not ours.
+/// With an assignment, its ClusterIPs replace those of the Service: a ClusterIP that the Service names but that was refused
+/// (another Service has it) is not shown. Without an assignment, the ClusterIPs that the Service names remain.
+/// `status.loadBalancer` in a file is an old copy of what some controller wrote, so it is replaced, except on a Service whose
+/// class is not `class`, which belongs to another load balancer.
 pub fn overlay(service: &Service, assignment: Option<&Assignment>, class: Option<&str>) -> Service {
     let mut view = service.clone();
     if service.headless || service.service_type == ServiceType::ExternalName {

@@ -1,8 +1,8 @@
-//! Who should have which address: a pure function of what is known and of what was given before.
+//! Which Service should have which address: a pure function of what is known and of the earlier assignments.
 //!
-//! What is given stays given: an assignment is dropped only when its Service is gone or asks for no address any more, and
-//! moved only when the Service can have what it asks for elsewhere. A request that cannot be met leaves the Service with
-//! what it has, and says so.
+//! Assignments are stable. An assignment is dropped only when its Service is deleted or requests no address any more. It is moved
+//! only when the Service can have what it requests elsewhere. If a request cannot be met, the Service keeps what it has and the
+//! outcome says so.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ use crate::allocator::Allocator;
 use crate::assignment::Assignments;
 use crate::state::{Dirty, State};
 
-/// How it went for one Service.
+/// The outcome for one Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Why it has the addresses that it has, or has none.
+    /// Why it has its addresses, or has none.
     pub reason: Reason,
-    /// One sentence that names what it has, or the field that asks for what it cannot have and what to do.
+    /// One sentence. It names what the Service has; or, if the request cannot be met, the field that makes it and how to fix it.
     pub message: String,
-    /// The field to blame, empty where none is.
+    /// The field to blame; empty if there is none.
     pub field: &'static str,
 }
 
@@ -35,7 +35,7 @@ impl Outcome {
         }
     }
 
-    /// Whether somebody has to do something about it.
+    /// Whether someone has to fix something.
     pub fn is_problem(&self) -> bool {
         !matches!(
             self.reason,
@@ -43,7 +43,7 @@ impl Outcome {
         )
     }
 
-    /// The same as a problem with the Service.
+    /// The outcome as a problem of the Service.
     pub fn problem(&self, service: &ObjectKey) -> Option<Problem> {
         self.is_problem().then(|| {
             let cause = Cause::Request {
@@ -56,18 +56,18 @@ impl Outcome {
     }
 }
 
-/// What should be.
+/// The result of a full pass.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired {
-    /// Who has what.
+    /// The assignments of all Services.
     pub assignments: Assignments,
-    /// How it went, for every Service.
+    /// The outcome for every Service.
     pub outcomes: BTreeMap<ObjectKey, Outcome>,
-    /// What is wrong with pools and Services.
+    /// Problems with pools and Services.
     pub problems: Vec<Problem>,
 }
 
-/// The full pass: decides every Service, starting from the assignments that exist.
+/// The full pass: decides every Service, starting from the existing assignments.
 pub fn desired(state: &State, existing: &Assignments) -> Desired {
     let mut allocator = Allocator::new(existing.clone());
     allocator.decide(state, &Dirty::everything());

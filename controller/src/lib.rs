@@ -1,8 +1,8 @@
-//! Which address a Service gets: pools, requests, sharing, ClusterIPs.
+//! Decides which address a Service gets: pools, requests, sharing, ClusterIPs.
 //!
-//! Decisions are pure: [`state::State`] is what is known, [`desired::desired`] (or [`allocator::Allocator`], step by step)
-//! says who gets what. In a cluster [`cluster`] writes it on the Services; without an API server the node makes the members agree on it.
-//! Who announces an address, and where its packets go, is decided elsewhere.
+//! Decisions are pure: [`state::State`] is what is known; [`desired::desired`] (or [`allocator::Allocator`], incrementally)
+//! computes the assignments. In a cluster, [`cluster`] writes them to the Services. Without an API server, the node makes the
+//! members agree on them. This crate does not decide which node announces an address, or where its packets go.
 
 pub mod allocator;
 pub mod assignment;

@@ -1,4 +1,5 @@
-//! What is known: Services and pools, and which Services a change concerns. It decides nothing but which pools are in force.
+//! What is known (Services and pools), and which Services a change affects. The only decision made here is which pools are in
+//! force.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -13,26 +14,26 @@ use ipnet::IpNet;
 
 use crate::pool::{Offer, Pools};
 
-/// What is configured beside the objects.
+/// Configuration that does not come from objects.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
-    /// Handle Services of this `loadBalancerClass` only; `None`: those without one.
+    /// Handle only Services of this `loadBalancerClass`; `None`: only those without a class.
     pub class: Option<String>,
-    /// Ranges for ClusterIPs, the first one's family being the primary. Empty: ClusterIPs are none of our business.
+    /// Ranges for ClusterIPs; the family of the first one is the primary family. If empty, ClusterIPs are not managed here.
     pub service_cidrs: Vec<IpNet>,
 }
 
 /// Which Services must be decided again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dirty {
-    /// Everything: pools changed.
+    /// All Services: pools changed.
     pub all: bool,
-    /// These.
+    /// These Services.
     pub services: BTreeSet<ObjectKey>,
 }
 
 impl Dirty {
-    /// Everything.
+    /// All Services.
     pub fn everything() -> Self {
         Self {
             all: true,
@@ -56,13 +57,13 @@ pub struct State {
     problems: Vec<Problem>,
     doubtful: bool,
     keep_absent: bool,
-    /// Services that were seen going, while absent ones are kept.
+    /// Services whose removal was seen while absent ones are kept.
     removed: BTreeSet<ObjectKey>,
     dirty: Dirty,
 }
 
 impl State {
-    /// Nothing known yet.
+    /// Starts with nothing known.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -70,13 +71,13 @@ impl State {
         }
     }
 
-    /// Takes in one change. Kinds that do not matter here are ignored.
+    /// Applies one change. Kinds that are not relevant here are ignored.
     pub fn apply(&mut self, change: &Change) {
         self.apply_all([change]);
     }
 
-    /// Takes in changes that take effect together: which pools are in force is decided once, so that of two new ones that
-    /// overlap the same one is refused in whatever order they come.
+    /// Applies changes that take effect together. Which pools are in force is decided once, so that of two new overlapping pools
+    /// the same one is refused regardless of their order.
     pub fn apply_all<'a>(&mut self, changes: impl IntoIterator<Item = &'a Change>) {
         let mut offers_changed = false;
         for change in changes {
@@ -87,7 +88,7 @@ impl State {
         }
     }
 
-    /// Whether it concerned the pools.
+    /// Records a change; returns whether it affected the pools.
     fn note(&mut self, change: &Change) -> bool {
         match change {
             Change::Upsert(Object::Service(service)) => {
@@ -122,7 +123,7 @@ impl State {
                 });
                 let mut offers: Vec<Offer> = offers.collect();
                 let source = (Kind::LegacyConfig, config.key.clone());
-                // What could not be read stays what it was, unless the source kept it already.
+                // Pools that could not be read keep their earlier form, unless the source already kept it.
                 let before = self.offers.get(&source).into_iter().flatten();
                 let lost = |o: &&Offer| {
                     let name = &o.pool.key.name;
@@ -143,13 +144,13 @@ impl State {
     fn renew_pools(&mut self) {
         let offers: Vec<Offer> = self.offers.values().flatten().cloned().collect();
         let (pools, problems) = self.pools.renew(&offers);
-        // The problems count too: while there are any, addresses outside the pools are left alone.
+        // Problems count too: while there are any, addresses outside the pools are left alone.
         self.dirty.all |= pools != self.pools || problems != self.problems;
         self.pools = pools;
         self.problems = problems;
     }
 
-    /// Whether a pool may be there that could not be read: then addresses outside the known pools are left alone.
+    /// Says whether a pool may exist that could not be read. Addresses outside the known pools are then left alone.
     pub fn doubt_pools(&mut self, doubtful: bool) {
         if self.doubtful != doubtful {
             self.doubtful = doubtful;
@@ -162,10 +163,10 @@ impl State {
         self.doubtful || !self.problems.is_empty()
     }
 
-    /// Whether assignments of Services that were never seen here stay (`true`), or are freed like those of deleted ones.
+    /// Chooses whether assignments of Services never seen here are kept (`true`), or freed like those of deleted Services.
     ///
-    /// Copies of the manifests reach the nodes at different times. A newly elected allocator may be the last to see a
-    /// Service that has its address already; it keeps such assignments for a while before it takes them for deleted ones.
+    /// Copies of the manifests reach the nodes at different times. A newly elected allocator may be the last node to see a
+    /// Service that already has its address. It keeps such assignments for a while before it treats the Services as deleted.
     pub fn keep_absent(&mut self, keep: bool) {
         if self.keep_absent != keep {
             self.keep_absent = keep;
@@ -174,7 +175,7 @@ impl State {
         }
     }
 
-    /// Whether the assignment of a Service that is not here stays.
+    /// Whether the assignment of an absent Service is kept.
     pub(crate) fn keeps(&self, absent: &ObjectKey) -> bool {
         self.keep_absent && !self.removed.contains(absent)
     }
@@ -194,7 +195,7 @@ impl State {
         &self.pools
     }
 
-    /// What is wrong with pools that were refused.
+    /// Problems of the pools that were refused.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }

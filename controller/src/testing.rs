@@ -1,4 +1,4 @@
-//! Builders for tests, of this crate and of those above it.
+//! Builders for the tests of this crate and of the crates that use it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;

@@ -1,7 +1,9 @@
-//! ClusterIPs in standalone mode, the part of the API server: from `--service-cidr`, never moved once given.
+//! ClusterIPs in standalone mode, where ferrolb takes the API server's role. They come from `--service-cidr` and never move once
+//! assigned.
 //!
-//! Like the API server it grants what a Service names, inside the ranges or outside; unlike it, it gives the lowest free
-//! address. The network address and the first after it (the Service `kubernetes`) are never given unasked.
+//! Like the API server, it grants any address that a Service names, inside or outside the ranges. Unlike the API server, it
+//! assigns the lowest free address. It assigns the network address and the first address after it (the Service `kubernetes`) only
+//! on request.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,12 +20,12 @@ use crate::pool::range::{Runs, next, previous};
 
 const FIELD: &str = "spec.clusterIP";
 
-/// Whether a Service has ClusterIPs at all.
+/// Whether a Service uses ClusterIPs at all.
 pub(super) fn has_any(service: &Service) -> bool {
     !service.headless && service.service_type != ServiceType::ExternalName
 }
 
-/// Who holds which ClusterIP.
+/// Which Service holds which ClusterIP.
 #[derive(Debug, Default)]
 pub(super) struct ClusterIps {
     holders: BTreeMap<IpAddr, ObjectKey>,
@@ -51,7 +53,7 @@ impl ClusterIps {
         self.holders.get(&ip).filter(|holder| *holder != key)
     }
 
-    /// Takes over what the Service has, less what another holds already.
+    /// Adopts the Service's existing addresses, except those that another Service already holds.
     pub(super) fn adopt(&mut self, service: &Service, old: &[IpAddr]) -> Vec<IpAddr> {
         if !has_any(service) {
             return Vec::new();
@@ -69,7 +71,7 @@ impl ClusterIps {
         kept
     }
 
-    /// Gives the Service the ClusterIPs that it names; `held` is what it has, and keeps where it can't have them.
+    /// Grants the ClusterIPs that the Service names. `held` is what it has, and keeps if it cannot have those.
     pub(super) fn grant(
         &mut self,
         service: &Service,
@@ -91,7 +93,7 @@ impl ClusterIps {
         Ok(())
     }
 
-    /// Adds the lowest free ClusterIP of each family that the Service lacks.
+    /// Adds the lowest free ClusterIP of each family that the Service still needs.
     pub(super) fn fill(
         &mut self,
         service: &Service,
@@ -100,7 +102,7 @@ impl ClusterIps {
     ) -> Result<(), Outcome> {
         let single = service.dual_stack == DualStack::Single;
         if cidrs.is_empty() {
-            // A load balancer needs no ClusterIP to be announced; for a plain Service there is nothing else.
+            // A load balancer can be announced without a ClusterIP; a plain Service has no other address.
             if held.is_empty() && service.service_type != ServiceType::LoadBalancer {
                 return Err(Outcome::new(
                     Reason::NoClusterIp,

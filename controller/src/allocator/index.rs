@@ -1,4 +1,4 @@
-//! Who holds which load-balancer address, and where the next free or shareable one is.
+//! Which Services hold which load-balancer address, and where the next free or shareable address is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,8 +12,8 @@ use super::request::Family;
 use crate::pool::range::{Runs, is_buggy};
 use crate::pool::sharing::Terms;
 
-/// The terms of a holder: `None` for a Service that is known by its assignment alone, or is another load balancer's; nobody new
-/// shares with those.
+/// The terms of a holder. `None` for a Service that is known only from its assignment or belongs to another load balancer; no new
+/// Service shares with it.
 type Holder = Option<Arc<Terms>>;
 
 /// Holders by address.
@@ -21,9 +21,9 @@ type Holder = Option<Arc<Terms>>;
 pub(super) struct Index {
     holders: BTreeMap<IpAddr, BTreeMap<ObjectKey, Holder>>,
     taken: Runs,
-    /// Sharing key -> addresses with a holder of that key.
+    /// Sharing key -> addresses that have a holder with this key.
     shared: BTreeMap<String, BTreeSet<IpAddr>>,
-    /// Addresses that Services ask for by name and do not have; others get them only where nothing else is left.
+    /// Addresses that Services request by name but do not have. Other Services get them only if nothing else is left.
     pub(super) wanted: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
 }
 
@@ -94,8 +94,8 @@ impl Index {
             })
     }
 
-    /// The same among assignments that exist already: those of Services that are not known yet were agreed on together
-    /// with this one, and what another load balancer shows was there beside it, so they are no obstacle.
+    /// The same check among existing assignments. Services that are not known yet are no obstacle: their assignments were agreed
+    /// on together with this one. Neither is what another load balancer shows: it was already there beside it.
     pub(super) fn clash_of(
         &self,
         ips: &[IpAddr],
@@ -108,8 +108,8 @@ impl Index {
             .find_map(|(holder, theirs)| Some((terms.clash(theirs.as_ref()?)?, holder)))
     }
 
-    /// The lowest address of a family in the pool that is free or that the Service may share, ranges in their order.
-    /// `spare`: leave out addresses that others ask for by name.
+    /// The lowest address of a family in the pool that is free or that the Service may share; ranges are searched in order.
+    /// `spare`: skip addresses that others request by name.
     pub(super) fn find(
         &self,
         pool: &IpAddressPool,

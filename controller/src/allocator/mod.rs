@@ -1,14 +1,17 @@
-//! The allocator: decides Services one batch of changes at a time, with an index of who holds what.
+//! The allocator: decides Services incrementally, one batch of changes at a time, using an index of the holders of addresses.
 //!
-//! One batch runs in the same order as a full pass, for the Services that it concerns and for those that could not be
-//! served before:
+//! A batch runs in the same order as a full pass, but only for the affected Services and for those that could not be served
+//! before:
 //!
-//! 1. What is gone is freed. 2. ClusterIPs. 3. What exists is adopted, Services with unchanged terms first, so that who
-//!    changes their ports to clash with another is the one to go. 4. Those that lack something, or whose request or pools
-//!    changed, are placed: requested addresses, then requested pools, then the rest, each by key; again while that frees
-//!    something. Who can't have what it asks for keeps what it has.
+//! 1. Free the addresses of deleted Services.
+//! 2. Assign ClusterIPs.
+//! 3. Adopt existing assignments, Services with unchanged terms first: if a Service changes its ports so that it clashes with
+//!    another, the changed one has to move.
+//! 4. Place the Services that lack something, or whose request or pools changed: requested addresses first, then requested
+//!    pools, then the rest, each ordered by key. Repeat while this frees something. A Service whose request cannot be met keeps
+//!    what it has.
 //!
-//! Nothing free is found by walking a pool, and unchanged Services are not looked at; a change of pools decides all anew.
+//! No search walks a pool, and unchanged Services are not visited. A change of pools triggers a full pass.
 
 mod cluster;
 mod index;
@@ -31,18 +34,18 @@ use crate::assignment::{Assignment, Assignments};
 use crate::desired::{Desired, Outcome};
 use crate::state::{Dirty, State};
 
-/// Assignments with the index that keeps deciding them cheap.
+/// Assignments, with the index that makes incremental decisions cheap.
 #[derive(Debug)]
 pub struct Allocator {
     assignments: Assignments,
     outcomes: BTreeMap<ObjectKey, Outcome>,
     index: Index,
     cluster: ClusterIps,
-    /// The index does not hold the assignments yet.
+    /// The index does not contain the assignments yet.
     fresh: bool,
-    /// Unserved Services that are looked at in every batch: they ask for addresses by name, or lack a ClusterIP.
+    /// Unserved Services that are retried in every batch: they request addresses by name, or lack a ClusterIP.
     retry: BTreeSet<ObjectKey>,
-    /// Unserved Services for which any address would do: looked at when one is freed.
+    /// Unserved Services that would accept any address; retried when one is freed.
     retry_when_freed: BTreeSet<ObjectKey>,
     /// An address was freed since the last pass.
     freed: bool,
@@ -63,7 +66,7 @@ impl Allocator {
         }
     }
 
-    /// Goes on from these assignments, those that the members agreed on. Where they differ from its own, the next
+    /// Continues from these assignments, on which the members agreed. If they differ from the allocator's own, the next
     /// [`Allocator::decide`] is a full pass.
     pub fn rebase(&mut self, agreed: &Assignments) {
         if *agreed != self.assignments {
@@ -97,12 +100,12 @@ impl Allocator {
         &self.assignments
     }
 
-    /// How it went, for every Service.
+    /// The outcome for every Service.
     pub fn outcomes(&self) -> &BTreeMap<ObjectKey, Outcome> {
         &self.outcomes
     }
 
-    /// All of it, with the problems.
+    /// Assignments and outcomes, with the problems.
     pub fn desired(&self, state: &State) -> Desired {
         let of_services = self.outcomes.iter().filter_map(|(k, o)| o.problem(k));
         Desired {
@@ -117,7 +120,7 @@ impl Allocator {
         }
     }
 
-    /// Decides what is dirty. Returns the Services whose assignment or outcome changed.
+    /// Decides everything that is dirty. Returns the Services whose assignment or outcome changed.
     pub fn decide(&mut self, state: &State, dirty: &Dirty) -> BTreeSet<ObjectKey> {
         let all = dirty.all || self.fresh;
         let scope: BTreeSet<ObjectKey> = if all {
@@ -155,7 +158,7 @@ impl Allocator {
         changed
     }
 
-    /// Takes the Services in scope out of the index. Those gone are done with; says whether that freed something.
+    /// Takes the Services in scope out of the index and finishes those that are deleted. Returns whether this freed something.
     fn open(
         &mut self,
         state: &State,
@@ -192,12 +195,12 @@ impl Allocator {
         (work, freed)
     }
 
-    /// Decides the ClusterIPs.
+    /// Assigns the ClusterIPs.
     fn cluster_ips(&mut self, state: &State, work: &mut BTreeMap<ObjectKey, Work>) {
         for w in work.values_mut() {
             w.cluster_ips = self.cluster.adopt(&w.service, &w.old.cluster_ips);
         }
-        // Granting one named address can free another that is named elsewhere.
+        // Granting one requested address can free another that a different Service requests.
         let mut progress = true;
         while progress {
             progress = false;
@@ -220,13 +223,13 @@ impl Allocator {
         }
     }
 
-    /// Adopts what exists and finds who has to look for something else. Says whether that made room for others.
+    /// Adopts existing assignments and finds the Services that need other addresses. Returns whether this made room for others.
     fn adopt(&mut self, state: &State, work: &mut BTreeMap<ObjectKey, Work>) -> bool {
         let mut freed = false;
         let mut order: Vec<(bool, ObjectKey)> = Vec::new();
         for (key, w) in work.iter_mut() {
             if w.is_anothers(state) {
-                // What another load balancer shows is in use, whether it comes from these pools or not.
+                // An address that another load balancer shows is in use, whether or not it comes from these pools.
                 w.addresses = w.service.vips().collect();
                 self.index.insert(&w.addresses, key, None);
                 freed |= w.old.addresses != w.addresses;
@@ -250,14 +253,14 @@ impl Allocator {
                 freed = true;
                 continue;
             }
-            // Other terms may let somebody in who waits.
+            // A waiting Service may be compatible with the changed terms.
             freed |= changed;
             self.index
                 .insert(&w.old.addresses, &key, Some(w.terms.clone()));
             w.addresses.clone_from(&w.old.addresses);
             w.pool.clone_from(&w.old.pool);
         }
-        // Who clashes now was there before: to take the address from either would be a guess.
+        // Services that clash at this point both had the address before. To take it from either would be a guess.
         for (key, w) in work.iter_mut() {
             if !w.is_anothers(state) {
                 let clash = self.index.clash_of(&w.addresses, key, &w.terms);
@@ -270,7 +273,7 @@ impl Allocator {
         freed
     }
 
-    /// Writes down how it ended. Says whether anything changed.
+    /// Records the result. Returns whether anything changed.
     fn close(&mut self, key: &ObjectKey, w: Work) -> bool {
         if w.clash.is_some() {
             self.retry.insert(key.clone());

@@ -1,5 +1,5 @@
-//! Finding addresses for one request, in MetalLB's order: the requested addresses, the requested pool, the pools pinned to
-//! the Service, the open pools.
+//! Finds addresses for one request, in MetalLB's order: the requested addresses, the requested pool, the pools pinned to the
+//! Service, the open pools.
 
 use std::net::IpAddr;
 
@@ -16,18 +16,18 @@ use crate::pool::eligible::{automatic, may_use};
 use crate::pool::range::is_buggy;
 use crate::pool::sharing::Terms;
 
-/// One Service looking for addresses.
+/// A Service that needs addresses.
 pub(super) struct Seeker<'a> {
     pub(super) key: &'a ObjectKey,
     pub(super) service: &'a Service,
     pub(super) terms: &'a Terms,
     pub(super) request: &'a Request,
-    /// What it has: preferred where it fits.
+    /// Its current addresses: preferred if they fit.
     pub(super) old: &'a [IpAddr],
 }
 
 impl Seeker<'_> {
-    /// Addresses and their pool, or why there are none.
+    /// The chosen addresses and their pool, or why there are none.
     pub(super) fn place(
         &self,
         index: &Index,
@@ -223,7 +223,7 @@ fn why(reason: Reason, holder: &ObjectKey) -> String {
     }
 }
 
-/// Whether what the Service has satisfies its request and the pools as they are.
+/// Whether the Service's addresses satisfy its request and the current pools.
 pub(super) fn satisfied(
     request: &Request,
     service: &Service,
@@ -248,7 +248,7 @@ pub(super) fn satisfied(
     one_home && asked_for && !buggy && request.families.fit(old) && may_use(home, service)
 }
 
-/// For messages about what a Service keeps.
+/// Adds to a message which addresses the Service keeps.
 pub(super) fn keeps(outcome: Outcome, old: &[IpAddr]) -> Outcome {
     if old.is_empty() {
         return outcome;

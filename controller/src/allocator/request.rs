@@ -1,4 +1,4 @@
-//! What a Service asks for, read from its fields and annotations.
+//! What a Service requests, read from its fields and annotations.
 
 use std::net::IpAddr;
 
@@ -11,29 +11,29 @@ use crate::desired::Outcome;
 
 /// The field of a requested address.
 pub(super) const SPEC_FIELD: &str = "spec.loadBalancerIP";
-/// The annotation of requested addresses (the older prefix `metallb.universe.tf/` means the same).
+/// The annotation of requested addresses (the older prefix `metallb.universe.tf/` is equivalent).
 pub(super) const ANNOTATION_FIELD: &str = "metadata.annotations[metallb.io/loadBalancerIPs]";
 /// The annotation of a requested pool.
 pub(super) const POOL_FIELD: &str = "metadata.annotations[metallb.io/address-pool]";
-/// The field that decides on families.
+/// The field that determines the families.
 pub(super) const FAMILY_FIELD: &str = "spec.ipFamilyPolicy";
 
 pub(super) const V4: Family = Family::V4;
 pub(super) const V6: Family = Family::V6;
 
-/// The families that a Service must have an address of.
+/// The address families that a Service needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Families {
     /// This one.
     One(Family),
     /// Both, from one pool.
     Both,
-    /// Both from one pool where there is one, else one, this one first.
+    /// Both from one pool if possible, else one of them, preferably this one.
     Prefer(Family),
 }
 
 impl Families {
-    /// From the ClusterIPs; where there are none, from the request, else IPv4.
+    /// Derives the families from the ClusterIPs; if there are none, from the request; otherwise IPv4.
     fn of(policy: DualStack, cluster_ips: &[IpAddr], asked: &[IpAddr]) -> Self {
         let first = cluster_ips
             .first()
@@ -49,7 +49,7 @@ impl Families {
         }
     }
 
-    /// Whether these addresses (at most one per family) satisfy it.
+    /// Whether these addresses (at most one per family) satisfy the requirement.
     pub(super) fn fit(self, ips: &[IpAddr]) -> bool {
         match self {
             Self::One(f) => matches!(ips, [ip] if Family::of(*ip) == f),
@@ -67,14 +67,14 @@ impl Families {
     }
 }
 
-/// Where the addresses shall come from.
+/// Where the addresses must come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Exactly these, from this pool where one is named.
+    /// Exactly these, from this pool if one is named.
     Addresses(Vec<IpAddr>, Option<String>),
-    /// Any of this pool.
+    /// Any address of this pool.
     Pool(String),
-    /// Any.
+    /// Any address.
     Any,
 }
 
@@ -83,12 +83,12 @@ pub(super) enum Source {
 pub(super) struct Request {
     pub(super) source: Source,
     pub(super) families: Families,
-    /// The field that asks.
+    /// The field that holds the request.
     pub(super) field: &'static str,
 }
 
 impl Request {
-    /// Who is served first: those with few choices before those with many.
+    /// The order of service: Services with few choices come before those with many.
     pub(super) fn rank(&self) -> u8 {
         match self.source {
             Source::Addresses(..) => 0,
@@ -97,11 +97,11 @@ impl Request {
         }
     }
 
-    /// Reads the request of a Service that has these ClusterIPs.
+    /// Reads the request of a Service with these ClusterIPs.
     pub(super) fn of(service: &Service, cluster_ips: &[IpAddr]) -> Result<Self, Outcome> {
         let notes = &service.annotations;
         if let Some(what) = &notes.invalid {
-            // It names its field itself.
+            // The text already names the field.
             return Err(Outcome::new(Reason::InvalidRequest, "", what.clone()));
         }
         let (asked, field): (Vec<IpAddr>, _) = match service.load_balancer_ip {
@@ -158,7 +158,7 @@ impl Request {
     }
 }
 
-/// Addresses for a message.
+/// Formats addresses for a message.
 pub(super) fn list(ips: &[IpAddr]) -> String {
     let texts: Vec<String> = ips.iter().map(ToString::to_string).collect();
     texts.join(" and ")

@@ -1,5 +1,5 @@
-//! The Services of a batch that look for addresses, one after another: who is asked first, and who is asked again when
-//! somebody's move made room. Where one of them finds an address is the concern of `place`.
+//! Places the Services of a batch that need addresses: in which order, and which ones are retried when another Service's move
+//! made room. `place` decides where a single Service finds an address.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::pool::Pools;
 use crate::state::State;
 
 impl Allocator {
-    /// Adds the Services that wait for any address. They are in the index with what they have.
+    /// Adds the Services that wait for any address. They are in the index with their current addresses.
     pub(super) fn reopen_waiting(&mut self, state: &State, work: &mut BTreeMap<ObjectKey, Work>) {
         for key in std::mem::take(&mut self.retry_when_freed) {
             let Some(service) = state.services().get(&key) else {
@@ -28,7 +28,7 @@ impl Allocator {
         }
     }
 
-    /// Places those who look for addresses, until nothing more is freed by it.
+    /// Places the Services that need addresses until this frees nothing more.
     pub(super) fn place_all(&mut self, pools: &Pools, work: &mut BTreeMap<ObjectKey, Work>) {
         let mut order = Vec::new();
         self.index.wanted.clear();
@@ -76,7 +76,7 @@ impl Allocator {
                 }
             }
         }
-        // Others may have joined who is named in a message since.
+        // Since a message was written, further Services may have joined the holders that it names.
         for (_, key) in order.iter().filter(|(rank, _)| *rank == 0) {
             let Some(w) = work.get_mut(key) else { continue };
             let Some(seeker) = w.seeker(key) else {

@@ -1,4 +1,4 @@
-//! One Service while it is being decided: what it has, what it asks for, and how the two compare.
+//! One Service while it is being decided: what it has, what it requests, and how the two compare.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,20 +25,20 @@ pub(super) struct Work {
     pub(super) cluster_problem: Option<Outcome>,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) pool: Option<String>,
-    /// Who has one of its addresses too, and why they may not share it.
+    /// Another Service that has one of its addresses, and why the two may not share it.
     pub(super) clash: Option<(Reason, ObjectKey)>,
     pub(super) stand: Stand,
 }
 
-/// How the load-balancer side of a Service stands.
+/// The state of a Service's load-balancer addresses.
 pub(super) enum Stand {
     /// It gets none, for this reason.
     None(Outcome),
     /// It has what it should have.
     Good,
-    /// It looks for addresses; why it has not found any so far.
+    /// It needs addresses. If it has found none so far, the reason.
     Seeking(Request, Option<Outcome>),
-    /// It has what it has (perhaps nothing) until its request or the pools change.
+    /// It keeps its current addresses (possibly none) until its request or the pools change.
     Refused(Outcome),
 }
 
@@ -57,7 +57,7 @@ impl Work {
         }
     }
 
-    /// Who looks for an address, if it does.
+    /// The seeker for this Service, if it needs an address.
     pub(super) fn seeker<'a>(&'a self, key: &'a ObjectKey) -> Option<Seeker<'a>> {
         let Stand::Seeking(request, _) = &self.stand else {
             return None;
@@ -71,7 +71,7 @@ impl Work {
         })
     }
 
-    /// Notes why it has not found any.
+    /// Records why it has found none.
     pub(super) fn still_seeks(&mut self, outcome: Option<Outcome>) {
         if let Stand::Seeking(_, why) = &mut self.stand {
             *why = outcome;
@@ -87,7 +87,7 @@ impl Work {
         self.balancer(state) == Balancer::Other
     }
 
-    /// Why the Service gets no load-balancer address at all, by its kind.
+    /// Why a Service of this type or class gets no load-balancer address at all.
     pub(super) fn refusal_of_type(&self, state: &State) -> Option<Outcome> {
         match self.balancer(state) {
             Balancer::Ours => None,
@@ -113,7 +113,7 @@ impl Work {
         }
     }
 
-    /// Compares what it has with what it asks for.
+    /// Compares what the Service has with what it requests.
     pub(super) fn judge(&mut self, state: &State) {
         if let Some(refusal) = self.refusal_of_type(state) {
             self.stand = Stand::None(refusal);
@@ -154,7 +154,7 @@ impl Work {
         };
     }
 
-    /// Whether what it has came from a pool that is refused now, and it asks for nothing else.
+    /// Whether its addresses came from a pool that is now refused, and it requests nothing else.
     fn pool_is_refused(&self, request: &Request, pools: &Pools) -> bool {
         let Some(name) = self.pool.as_deref() else {
             return false;
@@ -171,8 +171,8 @@ impl Work {
         !other && !self.addresses.is_empty() && addresses.all(|ip| pools.refused(name, *ip))
     }
 
-    /// An address outside all pools is left alone while no pool is there, or one is wrong: the pool that it came from may
-    /// be the one that somebody is just correcting.
+    /// Leaves an address outside all pools alone while there is no pool, or a pool is invalid: the address may come from a pool
+    /// that an administrator is just correcting.
     fn left_alone(&self, request: &Request, state: &State) -> Option<Outcome> {
         let pools = state.pools();
         let outside = self

@@ -1,4 +1,4 @@
-//! What was given before, read from the Services themselves: pure. MetalLB adopts the same way, and its statuses with it.
+//! Reads earlier assignments from the Services themselves. Pure. MetalLB adopts in the same way, so its statuses are adopted too.
 
 use std::net::IpAddr;
 
@@ -8,9 +8,9 @@ use ferrolb_api::view::service::Balancer;
 use crate::assignment::{Assignment, Assignments};
 use crate::pool::sharing::Terms;
 
-/// The assignments that these Services show, of those that are load balancers of this class.
+/// The assignments that these Services show; only load balancers of this class count.
 ///
-/// Ports and sharing keys count as those under which the addresses were given: what else they may have been is not known.
+/// The current ports and sharing keys are taken as the terms under which the addresses were assigned: earlier ones are not known.
 pub fn adopt<'s>(
     services: impl IntoIterator<Item = &'s Service>,
     class: Option<&str>,

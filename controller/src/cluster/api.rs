@@ -1,8 +1,8 @@
-//! The real writer.
+//! The real writer, which writes to an API server.
 //!
-//! Addresses and annotation go in one merge patch of the subresource `status`: for Services it takes changes of annotations
-//! too, so the right to change the rest of a Service is not needed. The uid in the patch makes the API server refuse it for
-//! a Service that was made anew. Events are written by [`events`].
+//! One merge patch of the subresource `status` carries both addresses and annotation. For Services this subresource also accepts
+//! changes of annotations, so the controller needs no permission to change the rest of a Service. The patch contains the uid, so
+//! the API server refuses it if the Service was recreated. [`events`] writes the events.
 
 pub mod events;
 
@@ -20,7 +20,7 @@ use super::diff::Write;
 use super::event::Event;
 use super::writer::Writer;
 
-/// Who writes, in managed fields and events.
+/// The name of the writer in managed fields and events.
 pub const NAME: &str = "ferrolb-controller";
 
 /// Writes to a cluster's API.
@@ -30,7 +30,7 @@ pub struct KubeWriter {
 }
 
 impl KubeWriter {
-    /// `instance`: which of all controllers this is, for events: the name of the pod or host.
+    /// `instance` identifies this controller in events: the name of the pod or host.
     pub fn new(client: Client, instance: &str) -> Self {
         Self {
             events: Events::new(client.clone(), NAME, instance),
@@ -69,7 +69,7 @@ impl Writer for KubeWriter {
     }
 }
 
-/// The merge patch: what is absent is removed, and of the two annotations only the newer one is left.
+/// The merge patch: absent values are removed, and of the two annotations only the newer one remains.
 fn patch(write: &Write) -> Value {
     let mut annotations = Map::new();
     for (i, prefix) in PREFIXES.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! State, allocator and queue of the controller in one: what the source says goes in, writes and events come out. Pure, but
+//! Combines the controller's state, allocator and queue: changes from the source go in, writes and events come out. Pure, except
 //! for the log.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use crate::assignment::Assignments;
 use crate::desired::Outcome;
 use crate::state::{Settings, State};
 
-/// The controller without its edges.
+/// The controller without its I/O.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) state: State,
@@ -30,9 +30,9 @@ pub(super) struct Core {
     pub(super) queue: Queue,
     limiter: Limiter,
     began: bool,
-    /// What is wrong with the input.
+    /// Problems with the input.
     problems: Vec<Problem>,
-    /// Services that cannot have what they ask for, as it was told.
+    /// Services whose request cannot be met, with the outcome that was last reported.
     told: BTreeMap<ObjectKey, Outcome>,
 }
 
@@ -53,13 +53,14 @@ impl Core {
         self.state.settings().class.as_deref()
     }
 
-    /// Takes in what the source says. The first batch is complete; what it shows was given before.
+    /// Processes a batch. The first batch is complete; what its Services show is adopted.
     pub(super) fn batch(&mut self, batch: Batch, now: Instant) -> Vec<Event> {
         if let Some(problems) = batch.problems {
             for problem in problems.iter().filter(|p| !self.problems.contains(p)) {
                 warn!("{problem}");
             }
-            // A kind that cannot be asked about is none of them: what was known of it stays, and where it never was there is none.
+            // Only problems with a single object count. If a whole kind cannot be listed, its known pools stay; if it was never
+            // listed, there are none.
             let of_pools = |p: &Problem| {
                 let object = p.subject.object();
                 object.is_some_and(|(kind, _)| {
@@ -110,8 +111,8 @@ impl Core {
         events
     }
 
-    /// The event about how the allocation went for one Service, if it went wrong otherwise than was told. `touched`: the
-    /// Service itself is another one; a pool more or less is no news to all that wait for the same reason.
+    /// The event for a Service whose allocation failed, if the outcome differs from the one last reported. `touched`: the Service
+    /// itself changed. A change of pools is not news for every Service that waits for the same reason.
     fn outcome(&mut self, key: &ObjectKey, touched: bool) -> Option<Event> {
         let service = self.state.services().get(key);
         let ours = service.filter(|s| s.balancer(self.class()) == Balancer::Ours);
@@ -128,7 +129,7 @@ impl Core {
         if self.told.get(key).is_some_and(known) {
             return None;
         }
-        // A request that makes no sense was told by the source that read it, with its field.
+        // The source that read an invalid request has already reported it, with its field.
         let known = outcome.reason == Reason::InvalidRequest
             && self.problems.iter().any(|p| p.is_about(Kind::Service, key));
         if let Some(problem) = outcome.problem(key).filter(|_| !known) {
@@ -139,22 +140,22 @@ impl Core {
         Some(event)
     }
 
-    /// The next write to begin now, if any.
+    /// The next write that is due now, if any.
     pub(super) fn begin(&mut self, now: Instant) -> Option<Write> {
         self.queue.begin(now)
     }
 
-    /// When the next write is to begin.
+    /// When the next write is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.queue.due()
     }
 
-    /// How many writes are under way, and how many wait.
+    /// The number of writes in progress and of those waiting.
     pub(super) fn left(&self) -> (usize, usize) {
         self.queue.left()
     }
 
-    /// A write ended.
+    /// Handles the end of a write.
     pub(super) fn done(
         &mut self,
         key: &ObjectKey,

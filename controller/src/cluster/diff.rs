@@ -1,10 +1,10 @@
-//! What must be written on one Service so that it shows its assignment: pure.
+//! What must be written to a Service so that it shows its assignment. Pure.
 //!
-//! | the Service | what it should show |
+//! | Service | what it should show |
 //! |---|---|
-//! | a load balancer of our class | its assignment, perhaps none |
-//! | no load balancer, with our annotation | nothing: it was one |
-//! | anything else, above all one of another class | is left alone, whatever it shows |
+//! | load balancer of our class | its assignment, possibly none |
+//! | not a load balancer, but has our annotation | nothing: it used to be one |
+//! | anything else, in particular another class | left alone, whatever it shows |
 
 use std::net::IpAddr;
 
@@ -14,29 +14,29 @@ use ferrolb_api::view::service::Balancer;
 
 use crate::assignment::Assignment;
 
-/// One write: the whole of what a controller says on a Service.
+/// One write: everything that a controller sets on a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// Which Service.
     pub key: ObjectKey,
-    /// `metadata.uid` of the Service that was decided on; one that was made anew under its name is not meant.
+    /// `metadata.uid` of the Service that was decided on. The write does not apply to a recreated Service of the same name.
     pub uid: String,
-    /// `status.loadBalancer.ingress`, all of it.
+    /// `status.loadBalancer.ingress`, the complete list.
     pub addresses: Vec<IpAddr>,
-    /// The annotation `ip-allocated-from-pool`; `None`: it is removed.
+    /// The annotation `ip-allocated-from-pool`; `None` removes it.
     pub pool: Option<String>,
-    /// What the status showed when this was decided.
+    /// What the status showed at the time of the decision.
     pub before: Vec<IpAddr>,
 }
 
 impl Write {
-    /// Whether it leads to the same as another one, whatever was there before.
+    /// Whether both writes have the same result, regardless of the previous status.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.uid == other.uid && self.addresses == other.addresses && self.pool == other.pool
     }
 }
 
-/// What must be written on the Service, if anything. `class`: that of this controller.
+/// What must be written to the Service, if anything. `class` is the class of this controller.
 pub fn diff(
     service: &Service,
     assignment: Option<&Assignment>,

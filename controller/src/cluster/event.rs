@@ -1,4 +1,4 @@
-//! Events about Services, in MetalLB's words, and how many there may be: pure.
+//! Events about Services, in MetalLB's wording, and their rate limit. Pure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,23 +9,23 @@ use ferrolb_api::view::Service;
 use super::diff::Write;
 use crate::desired::Outcome;
 
-/// The API server refuses notes of more bytes than 1024.
+/// The API server refuses notes of more than 1024 bytes.
 const LONGEST: usize = 1000;
-/// Events about one Service in a row.
+/// Events about one Service that may come in a row.
 const BURST: u32 = 10;
-/// After so long there may be one more.
+/// After this time, one more event is allowed.
 const REFILL: Duration = Duration::from_secs(60);
-/// Counts that are kept before those that are full again are forgotten.
+/// The number of counters that are kept; above it, those that have recovered are dropped.
 const MANY: usize = 1024;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
-    /// The Service has other addresses than before.
+    /// The Service's addresses changed.
     Allocated,
-    /// It cannot have what it asks for.
+    /// Its request cannot be met.
     Failed,
-    /// Its addresses were taken away.
+    /// Its addresses were removed.
     Cleared,
 }
 
@@ -67,7 +67,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// The event after something was written, if that is worth one.
+    /// The event for a completed write, if it is worth one.
     pub(super) fn written(write: &Write, outcome: Option<&Outcome>) -> Option<Self> {
         let (kind, note) = if write.addresses.is_empty() {
             let why = outcome.map(|o| o.message.as_str());
@@ -84,7 +84,7 @@ impl Event {
         Some(Self::new(&write.key, &write.uid, kind, &note))
     }
 
-    /// The event about a Service that cannot have what it asks for.
+    /// The event for a Service whose request cannot be met.
     pub(super) fn failed(service: &Service, outcome: &Outcome) -> Self {
         let field = match outcome.field {
             "" => String::new(),
@@ -104,19 +104,19 @@ impl Event {
     }
 }
 
-/// As much of a note as the API server takes.
+/// Cuts a note to the API server's limit.
 pub(super) fn clip(note: &str) -> &str {
     &note[..note.floor_char_boundary(LONGEST)]
 }
 
-/// How many events there were of late, by Service.
+/// Counts recent events by Service.
 #[derive(Debug, Default)]
 pub(super) struct Limiter {
     left: BTreeMap<ObjectKey, (u32, Instant)>,
 }
 
 impl Limiter {
-    /// Whether there may be one more now.
+    /// Whether another event is allowed now.
     pub(super) fn allow(&mut self, key: &ObjectKey, now: Instant) -> bool {
         let full = |at: Instant| now.saturating_duration_since(at) > REFILL * BURST;
         if self.left.len() >= MANY {

@@ -1,7 +1,8 @@
-//! The key that the nodes share: a Secret, made by whoever finds none. MetalLB does this with its `memberlist`.
+//! The key that the nodes share: a Secret that the controller creates if it does not exist, as MetalLB does with its
+//! `memberlist`.
 //!
-//! A Secret that is there is never read or changed: the right to create one is all that is needed, and a key that the users
-//! made themselves stays.
+//! An existing Secret is never read or changed. So the permission to create one is enough, and a key that the users made
+//! themselves stays in place.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,14 +20,14 @@ use tracing::{info, warn};
 
 use super::chance;
 
-/// The key's name in the Secret, and so that of its file where it is mounted.
+/// The key's field in the Secret, and so its file name when mounted.
 pub const FIELD: &str = "key";
 /// 256 bits.
 const LENGTH: usize = 32;
-/// Between two attempts.
+/// The pauses between two attempts.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
-/// Makes the Secret where there is none, however long that takes.
+/// Creates the Secret if it does not exist, however long that takes.
 pub async fn ensure(client: &Client, namespace: &str, name: &str) {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let right = format!("create secrets in namespace {namespace}");
@@ -56,7 +57,7 @@ pub async fn ensure(client: &Client, namespace: &str, name: &str) {
     }
 }
 
-/// Why there is no Secret yet.
+/// Why the Secret does not exist yet.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]

@@ -1,13 +1,13 @@
-//! The controller of a cluster: Services get their addresses in `status.loadBalancer.ingress`, and an event that says so.
+//! The controller of a cluster: writes the addresses of Services to `status.loadBalancer.ingress` and reports them in events.
 //!
 //! ```text
 //! source ──> state ──> allocator ──> diff ──> queue ──> writer
 //! ```
 //!
-//! All but the last is pure: [`adopt()`] reads what was given before, [`diff()`] says what must be written for one Service,
-//! `queue` when, `core` holds them together. [`run()`] is the loop, [`api`] the one [`Writer`] that talks to an API server.
-//! There is no other memory than the Services themselves: a controller that starts takes over what their status says. One
-//! controller runs at a time; there is no election.
+//! All parts except the last are pure: [`adopt()`] reads earlier assignments, [`diff()`] says what must be written for one
+//! Service, `queue` decides when, `core` connects them. [`run()`] is the main loop; [`api`] is the [`Writer`] that talks to an
+//! API server. The Services themselves are the only persistent state: a controller that starts adopts what their status says. A
+//! single controller runs at a time; there is no leader election.
 
 mod adopt;
 pub mod api;
@@ -29,7 +29,7 @@ pub use writer::Writer;
 
 use std::hash::{BuildHasher, RandomState};
 
-/// A number by chance, for times that must not coincide: a hasher of the standard library has a key of its own each time.
+/// A random number for jitter: each hasher of the standard library has a different key.
 fn chance() -> u64 {
     RandomState::new().hash_one(0_u8)
 }

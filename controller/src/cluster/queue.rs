@@ -1,13 +1,13 @@
-//! When a write is made: at most one of a Service at a time, some of all together, again after a failure. Pure: the clock
-//! and chance are arguments.
+//! Schedules writes: at most one at a time per Service, a limited number in total, and retries after failures. Pure: clock and
+//! randomness are arguments.
 //!
-//! | what happens | what follows |
+//! | event | action |
 //! |---|---|
-//! | a Service needs a write | it is made at once, as soon as the one before it has ended |
-//! | the write fails | again after 1 s, 2 s, ... 60 s; others are not held up |
-//! | what was written is not seen yet | nothing for a minute: the watch lags |
-//! | what was written and seen is undone by somebody | again after 1 s, 2 s, ... 60 s: two that disagree must not race |
-//! | it needs another write than before | at once |
+//! | a Service needs a write | write at once, or as soon as its previous write has ended |
+//! | the write fails | retry after 1 s, 2 s, ... 60 s; other Services are not delayed |
+//! | what was written is not seen yet | do nothing for a minute: the watch lags |
+//! | what was written and seen is undone by something else | write again after 1 s, 2 s, ... 60 s: two writers that disagree must not race |
+//! | it needs a different write than before | write at once |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -18,24 +18,24 @@ use tracing::{debug, info, warn};
 
 use super::diff::Write;
 
-/// Writes that are under way together at most.
+/// The maximum number of concurrent writes.
 pub(super) const AT_ONCE: usize = 8;
-/// Between two attempts to write one Service.
+/// The pauses between two attempts to write one Service.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-/// What was written is written again if it is not seen for so long.
+/// A write that is not seen within this time is repeated.
 const LAG: Duration = Duration::from_secs(60);
-/// An undoing after so long is the first one again.
+/// After this time, an undone write counts as the first again.
 const PEACE: Duration = Duration::from_secs(600);
-/// A Service that changes under the write is nothing to tell the first times.
+/// A Service often changes during a write, so this many conflicts are not reported.
 const STALE_IS_USUAL: u32 = 3;
-/// One undoing may be a slip of a hand.
+/// A write may be undone by accident, so fewer than this many are not reported.
 const UNDONE_TOO_OFTEN: u32 = 3;
 
 #[derive(Debug, Default)]
 struct Entry {
     want: Option<Write>,
     flying: Option<Write>,
-    /// What was written last, and whether the Service was seen with it.
+    /// The last write, and whether the Service was seen with it.
     written: Option<(Write, bool)>,
     due: Option<Instant>,
     failures: u32,
@@ -49,12 +49,12 @@ pub(super) struct Queue {
     entries: BTreeMap<ObjectKey, Entry>,
     due: BTreeSet<(Instant, ObjectKey)>,
     flying: usize,
-    /// What is wrong, and for whom.
+    /// Current failures, each with the Services that it affects.
     faults: Vec<(Refusal, BTreeSet<ObjectKey>)>,
 }
 
 impl Queue {
-    /// What the Service needs now, by its newest state; `None`: it shows all that it should.
+    /// Sets what the Service needs according to its newest state; `None` if it shows everything that it should.
     pub(super) fn want(&mut self, key: &ObjectKey, want: Option<Write>, now: Instant) {
         let Some(write) = want else {
             return self.settled(key);
@@ -88,7 +88,7 @@ impl Queue {
         self.at(key, Some(at));
     }
 
-    /// The Service shows all that it should.
+    /// The Service shows everything that it should.
     fn settled(&mut self, key: &ObjectKey) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
@@ -102,7 +102,7 @@ impl Queue {
         self.recovered(key);
     }
 
-    /// The Service is gone.
+    /// The Service was deleted.
     pub(super) fn forget(&mut self, key: &ObjectKey) {
         self.settled(key);
         if let Some(entry) = self.entries.get_mut(key) {
@@ -113,7 +113,7 @@ impl Queue {
         }
     }
 
-    /// The next write to begin now, if any.
+    /// The next write that is due now, if any.
     pub(super) fn begin(&mut self, now: Instant) -> Option<Write> {
         while self.flying < AT_ONCE {
             let (_, key) = self.due.first().filter(|(at, _)| *at <= now).cloned()?;
@@ -129,13 +129,13 @@ impl Queue {
         None
     }
 
-    /// When the next write is to begin.
+    /// When the next write is due.
     pub(super) fn due(&self) -> Option<Instant> {
         let first = self.due.first().map(|(at, _)| *at);
         first.filter(|_| self.flying < AT_ONCE)
     }
 
-    /// A write ended. Returns it where it succeeded.
+    /// Handles the end of a write. Returns the write if it succeeded.
     pub(super) fn done(
         &mut self,
         key: &ObjectKey,
@@ -186,7 +186,7 @@ impl Queue {
         }
     }
 
-    /// One line for what is newly wrong, however many Services it concerns and however often.
+    /// Logs a new failure once, no matter how many Services it affects or how often it occurs.
     fn fault(&mut self, key: &ObjectKey, refusal: &Refusal, failures: u32) {
         if refusal.is_stale() && failures < STALE_IS_USUAL {
             debug!(service = %key, "it changed meanwhile: {refusal}");
@@ -221,12 +221,12 @@ impl Queue {
         }
     }
 
-    /// How many writes are under way, and how many wait.
+    /// The number of writes in progress and of those waiting.
     pub(super) fn left(&self) -> (usize, usize) {
         (self.flying, self.due.len())
     }
 
-    /// Whether nothing is under way or planned but looks after what the watch has not shown yet.
+    /// Whether nothing is in progress or planned, apart from checks on writes that the watch has not shown yet.
     #[cfg(test)]
     pub(super) fn is_quiet(&self) -> bool {
         let waits = |e: &Entry| {

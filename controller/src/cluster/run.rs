@@ -1,4 +1,5 @@
-//! The loop of the controller: it carries changes, writes and events between source, [`Core`] and writer, and decides nothing.
+//! The controller's main loop: it passes changes, writes and events between the source, [`Core`] and the writer. It decides
+//! nothing.
 
 use std::future::{Future, pending};
 use std::pin::pin;
@@ -18,15 +19,15 @@ use super::event::Event;
 use super::writer::Writer;
 use crate::state::Settings;
 
-/// Events that wait to be told, a first one for each Service of a large cluster; more are dropped, the log has them.
+/// The capacity for pending events: enough for a first event for each Service of a large cluster. More are dropped; the log has
+/// them.
 const EVENTS: usize = 16_384;
-/// How long a controller that stops waits for answers: less than a pod is given to end (30 s), and than a user's patience.
+/// How long a stopping controller waits for answers: less than a pod's grace period (30 s), and short enough for a user.
 pub(super) const STOP_WITHIN: Duration = Duration::from_secs(3);
 
-/// Runs until `stop` is ready or the source has ended.
-///
-/// Then no write is begun any more. Those under way and the events have 3 s to end; what has not ended by then may or may
-/// not have arrived, and what waits is left: the next controller finds out from the Services.
+/// Runs until `stop` is ready or the source ends.
+/// It then begins no further write. Writes in progress and events have 3 s to finish; those that have not may or may not have
+/// arrived. Waiting writes are abandoned: the next controller derives them from the Services.
 pub async fn run<S: Source, W: Writer>(
     mut source: S,
     writer: &W,
@@ -82,7 +83,7 @@ fn send(tell: &mpsc::Sender<Event>, events: impl IntoIterator<Item = Event>) {
     }
 }
 
-/// Tokio's clock, so that tests can turn it.
+/// Tokio's clock, so that tests can control it.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -94,7 +95,7 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// Tells events one after the other.
+/// Sends events one at a time.
 async fn tell_all<W: Writer>(writer: &W, mut events: mpsc::Receiver<Event>) {
     let mut failing = false;
     while let Some(event) = events.recv().await {

@@ -1,4 +1,4 @@
-//! The edge: who writes. The real one is [`super::api::KubeWriter`]; tests have one in memory.
+//! The I/O boundary: what writes to an API server. The real one is [`super::api::KubeWriter`]; tests use an in-memory one.
 
 use std::future::Future;
 
@@ -9,9 +9,9 @@ use super::event::Event;
 
 /// Writes to an API server.
 pub trait Writer: Sync {
-    /// Makes a Service show its addresses and their pool. Either all of it is written or nothing.
+    /// Sets a Service's addresses and their pool. All or nothing is written.
     fn assign(&self, write: &Write) -> impl Future<Output = Result<(), Refusal>> + Send;
 
-    /// Tells an event.
+    /// Sends an event.
     fn event(&self, event: &Event) -> impl Future<Output = Result<(), Refusal>> + Send;
 }

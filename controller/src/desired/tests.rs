@@ -1,4 +1,4 @@
-//! Who gets what: the cases of MetalLB's allocator and controller tests, in our words, and the properties behind them.
+//! The cases of MetalLB's allocator and controller tests, rewritten for ferrolb, and the properties behind them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cluster;
@@ -21,7 +21,7 @@ fn first(state: &State) -> Desired {
     desired(state, &Assignments::new())
 }
 
-/// Applies changes on top of what was decided and decides again.
+/// Applies changes to the earlier result and decides again.
 fn then(state: &mut State, before: &Desired, changes: &[Change]) -> Desired {
     state.apply_all(changes);
     desired(state, &before.assignments)
@@ -138,7 +138,7 @@ fn exhaustion_ends_when_an_address_is_freed() {
 
 #[test]
 fn an_automatic_service_leaves_requested_addresses_to_those_who_ask() {
-    // a/both can't be served while its second address is taken; the first one is left to it.
+    // a/both cannot be served while its second address is taken; its first one is kept for it.
     let both = service("a/both")
         .annotated("10.0.0.1,1::1")
         .dual(DualStack::Require);
@@ -210,7 +210,7 @@ fn who_changes_its_ports_into_a_clash_is_the_one_to_go() {
     );
     let d = then(&mut s, &d, &[put(on("a/tcp", Protocol::Tcp))]);
     assert_eq!(has(&d, "a/tcp"), "10.0.0.2");
-    // Alone on its address a Service may change its key as it likes.
+    // A Service that is alone on its address may change its key freely.
     let d = then(&mut s, &d, &[drop_service("a/udp"), put(service("a/tcp"))]);
     assert_eq!(has(&d, "a/tcp"), "10.0.0.2");
 }

@@ -1,4 +1,4 @@
-//! Which pools a Service may use, and in which order they are tried (MetalLB's `serviceAllocation` and `autoAssign`).
+//! Which pools a Service may use, and in which order (MetalLB's `serviceAllocation` and `autoAssign`).
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use ferrolb_api::view::Service;
 
 use super::Pools;
 
-/// The label that every namespace carries with its own name. Other labels of namespaces are not known here.
+/// The label with its own name that every namespace carries. Other labels of namespaces are not known here.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// Whether the pool's `serviceAllocation` lets this Service use it: its namespace (by name or by label) and one of the
-/// Service selectors, each where there are any.
+/// Whether the pool's `serviceAllocation` admits this Service: its namespace must match (by name or label), and so must one of
+/// the Service selectors. A criterion without entries admits all.
 pub fn may_use(pool: &IpAddressPool, service: &Service) -> bool {
     let Some(a) = &pool.allocation else {
         return true;
@@ -28,8 +28,8 @@ pub fn may_use(pool: &IpAddressPool, service: &Service) -> bool {
                 .any(|s| s.matches(&service.labels)))
 }
 
-/// The pools for a Service that names none: first those pinned to it, by priority (0 last), then the open ones; by name
-/// among equals. `autoAssign: false` takes a pool out of both.
+/// The pools for a Service that names none: first those pinned to it, by priority (0 last), then the open ones; ties are ordered
+/// by name. `autoAssign: false` excludes a pool from both.
 pub fn automatic<'a>(pools: &'a Pools, service: &Service) -> Vec<&'a IpAddressPool> {
     let mut found: Vec<_> = pools
         .iter()

@@ -1,8 +1,8 @@
-//! The pools in force: which addresses there are, and who may use which.
+//! The pools in force: which addresses exist, and which Services may use them.
 //!
-//! Pools come from IPAddressPool objects and from the ConfigMap of MetalLB 0.9. Every address belongs to at most one pool:
-//! of two that overlap one is refused. What is in force goes before what is new, and among equals the lower name goes
-//! first, so that a mistake in a new pool never takes an address from a Service that has it.
+//! Pools come from IPAddressPool objects and from the ConfigMap of MetalLB 0.9. Every address belongs to at most one pool: if two
+//! pools overlap, one is refused. A pool in force takes precedence over a new one; otherwise the lower name wins. So a mistake in
+//! a new pool never takes an address from a Service that has it.
 
 pub mod eligible;
 pub mod range;
@@ -17,10 +17,10 @@ use ferrolb_api::crd::IpAddressPool;
 use ferrolb_api::object::Kind;
 use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
 
-/// A pool as some object offers it, with what a message about it must name.
+/// A pool as an object defines it, with what messages about it must name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Offer {
-    /// The object that it stands in.
+    /// The object that defines it.
     pub(crate) object: (Kind, ObjectKey),
     /// The field with its addresses.
     pub(crate) field: String,
@@ -28,13 +28,13 @@ pub(crate) struct Offer {
     pub(crate) pool: Arc<IpAddressPool>,
 }
 
-/// A valid set of pools: names differ, ranges never overlap.
+/// A valid set of pools: names are unique, ranges never overlap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pools {
     by_name: BTreeMap<String, Offer>,
     /// First address of a range -> its last address and its pool's name.
     by_start: BTreeMap<IpAddr, (IpAddr, String)>,
-    /// Those that are not in force because of a mistake.
+    /// Pools that are not in force because of a mistake.
     refused: Vec<Arc<IpAddressPool>>,
 }
 
@@ -54,14 +54,15 @@ impl Pools {
         self.by_name.values().map(|o| &*o.pool)
     }
 
-    /// The pool that has this address.
+    /// The pool that contains this address.
     pub fn containing(&self, ip: IpAddr) -> Option<&IpAddressPool> {
         let (_, (last, name)) = self.by_start.range(..=ip).next_back()?;
         (ip <= *last).then(|| self.get(name)).flatten()
     }
 
-    /// Whether a pool of that name that has this address was refused, and none of that name in force has it. Which of two that
-    /// overlap is in force depends on which was there first, so that is no reason to take away what the other one gave.
+    /// Whether a pool of that name that contains this address was refused, and no pool of that name in force contains it. Which
+    /// of two overlapping pools is in force depends on which came first, so a refusal is no reason to withdraw an address that
+    /// the other pool supplied.
     pub(crate) fn refused(&self, name: &str, ip: IpAddr) -> bool {
         if self.containing(ip).is_some_and(|p| p.key.name == name) {
             return false;
@@ -70,7 +71,7 @@ impl Pools {
         of_name.any(|p| p.ranges.iter().any(|r| r.first <= ip && ip <= r.last))
     }
 
-    /// The pools in force after `offers` replace what was offered before, and what is wrong with those refused.
+    /// The pools in force after `offers` replace the earlier offers, and the problems of those refused.
     pub(crate) fn renew(&self, offers: &[Offer]) -> (Self, Vec<Problem>) {
         let in_force = |o: &Offer| {
             self.by_name
@@ -78,7 +79,7 @@ impl Pools {
                 .is_some_and(|old| old == o)
         };
         let mut order: Vec<&Offer> = offers.iter().collect();
-        // Of one name the old ConfigMap's goes first, as it was there first in every migration.
+        // If two pools have the same name, the old ConfigMap's wins: in every migration it was there first.
         let rank = |o: &Offer| o.object.0 != Kind::LegacyConfig;
         order.sort_by_key(|o| (!in_force(o), &o.pool.key.name, rank(o), &o.object.1));
         let mut next = Self::default();
@@ -89,7 +90,7 @@ impl Pools {
             };
             next.refused.push(Arc::clone(&offer.pool));
             let name = &offer.pool.key.name;
-            // The last good form of the same object's pool serves on, if nothing else took its place.
+            // The last valid form of the pool from the same object stays in force, unless something else took its place.
             let last_good = self.by_name.get(name).filter(|o| o.object == offer.object);
             let kept = last_good.is_some_and(|o| next.add(o).is_ok());
             let (kind, key) = offer.object.clone();

@@ -1,4 +1,4 @@
-//! Sets of addresses as runs, so that the lowest free address of a pool is found without walking the pool.
+//! Sets of addresses stored as runs, so that the lowest free address of a pool is found without walking the pool.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,12 +31,12 @@ pub fn previous(ip: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// Whether old firmware takes the address for a network or broadcast address (`avoidBuggyIPs`): IPv4, ends in 0 or 255.
+/// Whether old firmware mistakes the address for a network or broadcast address (`avoidBuggyIPs`): IPv4, ends in 0 or 255.
 pub fn is_buggy(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V4(a) if matches!(a.octets(), [.., 0 | 255]))
 }
 
-/// A set of addresses, kept as maximal runs. Every operation takes logarithmic time in the number of runs.
+/// A set of addresses, stored as maximal runs. Every operation is logarithmic in the number of runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Runs {
     /// First address of a run -> its last.
@@ -54,7 +54,7 @@ impl Runs {
         self.run_of(ip).is_some()
     }
 
-    /// Puts an address in.
+    /// Adds an address.
     pub fn insert(&mut self, ip: IpAddr) {
         if self.contains(ip) {
             return;
@@ -66,7 +66,7 @@ impl Runs {
         self.runs.insert(first, last);
     }
 
-    /// Takes an address out.
+    /// Removes an address.
     pub fn remove(&mut self, ip: IpAddr) {
         let Some((first, last)) = self.run_of(ip) else {
             return;
@@ -80,8 +80,8 @@ impl Runs {
         }
     }
 
-    /// The lowest address from `first` to `last` that is not in the set and that `usable` allows. `usable` is asked for
-    /// addresses outside the set only.
+    /// The lowest address from `first` to `last` that is not in the set and that `usable` accepts. `usable` is called only for
+    /// addresses outside the set.
     pub fn first_free(
         &self,
         first: IpAddr,

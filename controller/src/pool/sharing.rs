@@ -1,19 +1,19 @@
-//! When two Services may have one address: MetalLB's `allow-shared-ip`.
+//! When two Services may share an address: MetalLB's `allow-shared-ip`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::{Protocol, Service, TrafficPolicy};
 
-/// What decides whether a Service may be beside another on one address.
+/// What determines whether a Service may share an address with another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
-    /// `allow-shared-ip`, where it is not empty.
+    /// `allow-shared-ip`, if not empty.
     pub key: Option<String>,
     /// Ports on the address.
     pub ports: BTreeSet<(Protocol, u16)>,
-    /// The selector for externalTrafficPolicy Local, `None` for Cluster. All that share an address must agree on it: one
-    /// node announces the address, and with Local it must have an endpoint of each of them.
+    /// The selector for externalTrafficPolicy Local, `None` for Cluster. All Services that share an address must have the same
+    /// one: a single node announces the address, and with Local it must have an endpoint of each of them.
     pub backend: Option<BTreeMap<String, String>>,
 }
 
@@ -32,7 +32,7 @@ impl Terms {
         }
     }
 
-    /// Why these two may not share an address; `None` where they may.
+    /// Why these two may not share an address; `None` if they may.
     pub fn clash(&self, other: &Self) -> Option<Reason> {
         if self.key.is_none() || self.key != other.key {
             Some(Reason::AddressInUse)
@@ -45,7 +45,7 @@ impl Terms {
         }
     }
 
-    /// A number that changes when the terms do; never 0. FNV-1a, because it is kept on disk and so must never depend on
+    /// A number that changes when the terms do; never 0. It is FNV-1a because it is stored on disk, so it must never depend on
     /// the version of a library.
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Fnv::new();
@@ -76,7 +76,7 @@ impl Fnv {
         }
     }
 
-    /// A text with an end mark that no text has, so that `ab`, `c` is not `a`, `bc`.
+    /// Hashes a text followed by an end mark that occurs in no text, so that `ab`, `c` differs from `a`, `bc`.
     fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
         self.bytes(&[0xff]);

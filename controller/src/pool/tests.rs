@@ -1,4 +1,4 @@
-//! Pools: which are in force, who may use them, and finding free addresses.
+//! Which pools are in force, who may use them, and how free addresses are found.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -127,7 +127,7 @@ fn a_legacy_pool_that_cannot_be_read_stays_as_it_was() {
         s.pools().containing(ip("10.1.0.3")).is_some()
             && s.pools().containing(ip("10.0.0.3")).is_none()
     );
-    // A source that keeps what was there gives the same.
+    // A source that keeps the earlier pool gives the same result.
     config.pools.push(pool("b", "10.1.0.0/28"));
     s.apply(&Change::Upsert(Object::LegacyConfig(config)));
     assert_eq!(s.problems(), []);

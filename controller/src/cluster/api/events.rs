@@ -1,7 +1,7 @@
-//! Events about Services for events.k8s.io/v1, for all that tell some: the controller and the nodes.
+//! Writes events about Services with events.k8s.io/v1, for the controller and for the nodes.
 //!
-//! One that repeats becomes a series of the first, so that an API server has one object of it. The note counts as part of what
-//! repeats: another address, or another reason in words, is another event.
+//! A repeated event continues the series of the first one, so the API server keeps a single object for it. The note is part of
+//! the identity: an event with another address or another sentence is a new event.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,16 +21,16 @@ use serde_json::json;
 use super::super::chance;
 use super::super::event::clip;
 
-/// An event that comes again within this time is one of a series.
+/// An event that repeats within this time continues the series.
 const SERIES: Duration = Duration::from_secs(360);
-/// Series that are remembered; one that is forgotten begins anew.
+/// The number of series that are remembered. A forgotten series starts anew.
 const MANY: usize = 1024;
 
 /// Attempts to write one event.
 const ATTEMPTS: u32 = 4;
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(8));
 
-/// Makes some attempts to write an event, as long as waiting may help. It is no more than a courtesy, so it is given up then.
+/// Tries a few times to write an event, as long as waiting may help. An event is only informational, so it is dropped after that.
 pub async fn insist<F: Future<Output = Result<(), Refusal>>>(
     write: impl Fn() -> F,
 ) -> Result<(), Refusal> {
@@ -44,24 +44,24 @@ pub async fn insist<F: Future<Output = Result<(), Refusal>>>(
     }
 }
 
-/// What is told about a Service.
+/// What an event about a Service says.
 #[derive(Debug, Clone, Copy)]
 pub struct Telling<'a> {
     /// Which Service.
     pub service: &'a ObjectKey,
-    /// Its `metadata.uid`, by which `kubectl describe` finds the event; empty where it is not known.
+    /// Its `metadata.uid`, by which `kubectl describe` finds the event; empty if unknown.
     pub uid: &'a str,
     /// The event's type: `Warning`, else `Normal`.
     pub warning: bool,
-    /// One word: why.
+    /// The reason, in one word.
     pub reason: &'a str,
-    /// One word: what was done or tried.
+    /// What was done or tried, in one word.
     pub action: &'a str,
-    /// One sentence; what is longer than the API server takes is cut off.
+    /// One sentence; cut off at the API server's limit.
     pub note: &'a str,
 }
 
-/// Writes events in one name.
+/// Writes events under one name.
 pub struct Events {
     client: Client,
     controller: &'static str,
@@ -70,11 +70,11 @@ pub struct Events {
 }
 
 impl Events {
-    /// `controller`: what tells; `instance`: which of them, the name of a pod, host or node.
+    /// `controller` is the reporting component; `instance` identifies it: the name of a pod, host or node.
     pub fn new(client: Client, controller: &'static str, instance: &str) -> Self {
         let instance = match instance {
             "" => controller,
-            // The API server takes no longer one.
+            // The API server's limit on its length.
             name => &name[..name.floor_char_boundary(128)],
         };
         Self {
@@ -85,7 +85,7 @@ impl Events {
         }
     }
 
-    /// Writes an event, or that it came again.
+    /// Writes an event, or updates its series if it is a repetition.
     pub async fn publish(&self, telling: &Telling<'_>) -> Result<(), Refusal> {
         let events: Api<ApiEvent> =
             Api::namespaced(self.client.clone(), &telling.service.namespace);
@@ -102,7 +102,7 @@ impl Events {
                     self.series(|series| series.remember(identity, name, count, Instant::now()));
                     return Ok(());
                 }
-                // It may have expired.
+                // The first event may have expired.
                 Err(gone) if gone.is_stale() => {}
                 Err(refusal) => return Err(refusal),
             }
@@ -165,12 +165,12 @@ fn identity(telling: &Telling<'_>) -> Identity {
     )
 }
 
-/// What came of late: name of the event, how often it came, when last.
+/// Recent events: the name of the object, the count, and the time of the last one.
 #[derive(Debug, Default)]
 struct Series(BTreeMap<Identity, (String, i32, Instant)>);
 
 impl Series {
-    /// The event that this one repeats, if it came before, with the number of this one.
+    /// The event that this one repeats, if any, and this one's number in the series.
     fn next(&self, identity: &Identity, now: Instant) -> Option<(String, i32)> {
         let (name, count, last) = self.0.get(identity)?;
         let lasts = now.saturating_duration_since(*last) < SERIES;

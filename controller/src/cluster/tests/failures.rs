@@ -1,4 +1,4 @@
-//! An API server that refuses, is slow, is silent, or is shared with somebody who disagrees.
+//! An API server that refuses, is slow, is silent, or has another client that disagrees.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Whatever happens, and whichever writes fail: once it is quiet, the Services show what a full pass says, and a controller
-//! that starts then has nothing to do.
+//! Whatever happens and whichever writes fail, once everything settles the Services show the result of a full pass, and a
+//! controller that starts then has nothing to do.
 
 use std::time::{Duration, Instant};
 
@@ -23,11 +23,11 @@ enum Step {
     Apply(Box<Service>),
     Delete(u8),
     Pools(Box<Change>),
-    /// The watch tells what it has not told yet.
+    /// The watch delivers what it has not delivered yet.
     Watch,
     /// A write begins.
     Begin,
-    /// The oldest write ends; well or not.
+    /// The oldest write ends, successfully or not.
     End(bool),
     Pass(u64),
 }
@@ -140,7 +140,7 @@ impl Run {
         }
     }
 
-    /// Everything works from now on.
+    /// From now on everything works.
     fn settle(&mut self) {
         for _ in 0..200 {
             self.watch();
@@ -180,7 +180,7 @@ proptest! {
                 prop_assert_eq!(shown, given.unwrap_or_default());
             }
         }
-        // What is quiet stays quiet, also for a controller that starts now.
+        // Once everything has settled nothing more happens, even if a controller starts.
         let before = run.server.services.clone();
         let outcomes = run.core.allocator.outcomes().clone();
         run.server.writes.clear();
@@ -188,13 +188,13 @@ proptest! {
         let first = run.server.list();
         let events = run.core.batch(first, run.now);
         run.settle();
-        // It says again who waits for what, and no more.
+        // It reports again which Services wait for what, and nothing else.
         prop_assert!(events.iter().all(|e| e.kind == EventKind::Failed), "{:?}", events);
         if run.core.state.problems().is_empty() {
             prop_assert_eq!(&run.server.writes, &vec![]);
         }
-        // Of two pools that overlap it knows not which was there first: who waits may get something now, but who has what he asks
-        // for keeps it.
+        // It cannot know which of two overlapping pools was there first. A waiting Service may now get something, but a Service
+        // that has what it requests keeps it.
         for (key, service) in &before {
             if outcomes[key].reason == Reason::Allocated {
                 prop_assert_eq!(run.server.services.get(key), Some(service));

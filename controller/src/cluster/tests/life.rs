@@ -1,4 +1,4 @@
-//! What a Service lives through.
+//! The life cycle of a Service.
 
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ async fn pools_that_come_and_go_are_no_news_to_those_that_wait_all_the_same() {
         .other(put_pool(pool("six", "2001:db8::1-2001:db8::9")))
         .await;
     assert_eq!(world.told(), Vec::<String>::new());
-    // Who asks for something else is told why that is not there either.
+    // A Service whose request changes to something else that is missing gets an event about that too.
     world.apply(service("a/5").pool("nowhere")).await;
     assert_eq!(world.told().len(), 1);
 }
@@ -136,7 +136,7 @@ async fn pools_that_come_and_go_are_no_news_to_those_that_wait_all_the_same() {
 async fn a_restart_while_two_pools_overlap_moves_nobody_from_one_to_the_other() {
     let pools = vec![put_pool(pool("b", "10.0.0.4-10.0.0.5"))];
     let mut world = World::new(pools, vec![service("x/web")]).start().await;
-    // Before the restart the older one is in force, after it the one that comes first by name.
+    // Before the restart the older pool is in force; after it, the pool whose name comes first.
     world.other(put_pool(pool("a", "10.0.0.1-10.0.0.4"))).await;
     world.writes();
     world.restart(vec![]).await;
@@ -163,7 +163,7 @@ async fn of_two_that_clash_at_the_start_neither_loses_its_address_until_one_chan
     for name in ["x/tcp", "x/udp"] {
         assert_eq!(world.server().shows(name), "172.17.255.1");
     }
-    // What is right again is no longer told, and whoever changes into a clash goes.
+    // A repaired problem is dropped from the reports, and a Service that changes into a clash has to move.
     world.apply(port(tcp(), Protocol::Tcp)).await;
     world.apply(port(tcp(), Protocol::Udp)).await;
     assert_eq!(world.server().shows("x/udp"), "172.17.255.1");
@@ -196,7 +196,7 @@ async fn an_address_that_another_load_balancer_shows_is_not_given_to_anybody() {
     world.restart(vec![]).await;
     world.apply(service("x/asks").asks("172.17.255.1")).await;
     assert_eq!(world.server().shows("x/asks"), "");
-    // It is free again when the other one takes it away.
+    // The address is free again when the other load balancer removes it.
     theirs.ingress.clear();
     world.server().store_as_it_is(theirs);
     world.rest().await;

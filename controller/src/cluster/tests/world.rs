@@ -1,4 +1,4 @@
-//! An API server in memory: it stores Services, takes writes as the real one does, and tells every change to the watch.
+//! An in-memory API server: it stores Services, accepts writes like the real one, and sends every change to the watch.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,15 +18,15 @@ use super::super::{Event, Write, Writer, run};
 use crate::state::Settings;
 use crate::testing::{Builder, key};
 
-/// What is stored, and what happened.
+/// What is stored, and what has happened.
 #[derive(Debug, Default)]
 pub(super) struct Server {
     pub(super) services: BTreeMap<ObjectKey, Service>,
-    /// Pools and the like, as changes.
+    /// Pools and similar objects, as changes.
     pub(super) others: Vec<Change>,
-    /// What the watch has not told yet.
+    /// What the watch has not delivered yet.
     pub(super) untold: Vec<Change>,
-    /// Writes that were tried.
+    /// Writes that were attempted.
     pub(super) tried: Vec<Write>,
     /// Writes that took effect.
     pub(super) writes: Vec<Write>,
@@ -35,7 +35,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// `kubectl apply`: the status, the uid and what a controller noted stay.
+    /// `kubectl apply`: status, uid and the controller's annotations stay.
     pub(super) fn apply(&mut self, mut service: Service) {
         if let Some(old) = self.services.get(&service.key) {
             service.uid.clone_from(&old.uid);
@@ -48,7 +48,7 @@ impl Server {
         self.store(service);
     }
 
-    /// What somebody else writes, status and all.
+    /// Stores exactly what somebody else writes, including the status.
     pub(super) fn store_as_it_is(&mut self, service: Service) {
         self.store(service);
     }
@@ -95,7 +95,7 @@ impl Server {
         Ok(())
     }
 
-    /// A complete list, as the first batch of a new watch has it.
+    /// A complete list, like the first batch of a new watch.
     pub(super) fn list(&mut self) -> Batch {
         self.untold.clear();
         let mut changes = self.others.clone();
@@ -114,7 +114,7 @@ impl Server {
         self.services[&key(name)].annotations.allocated_from.clone()
     }
 
-    /// Reason and note of every event, with the Service.
+    /// Reason and note of every event, with its Service.
     pub(super) fn told(&self) -> Vec<String> {
         let text = |e: &Event| format!("{} {}: {}", e.service, e.kind.reason(), e.note);
         self.events.iter().map(text).collect()
@@ -139,11 +139,11 @@ impl Source for Watch {
 /// How the server answers.
 #[derive(Debug, Default)]
 pub(super) struct Mood {
-    /// Answers to the next writes, before it works again.
+    /// Answers to the next writes; after those it works again.
     pub(super) refuse: VecDeque<Refusal>,
     /// Refuse every write of this Service.
     pub(super) never: Option<ObjectKey>,
-    /// Tell the watch nothing.
+    /// The watch delivers nothing.
     pub(super) silent: bool,
     /// How long an answer takes.
     pub(super) slow: Duration,
@@ -204,7 +204,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A server with these pools and Services, and no controller yet.
+    /// A server with these pools and Services, without a controller.
     pub(super) fn new(others: Vec<Change>, services: Vec<Builder>) -> Self {
         let fake = Fake::default();
         {
@@ -234,13 +234,13 @@ impl World {
         self.fake.mood.lock().unwrap()
     }
 
-    /// Starts a controller and lets it come to rest.
+    /// Starts a controller and lets it settle.
     pub(super) async fn start(mut self) -> Self {
         self.restart(vec![]).await;
         self
     }
 
-    /// Stops the controller that runs, if any, and starts one whose first list comes with these problems.
+    /// Stops the running controller, if any, and starts one whose first list has these problems.
     pub(super) async fn restart(&mut self, problems: Vec<Problem>) {
         self.stop().await;
         let (tell, watch) = mpsc::unbounded_channel();
@@ -269,7 +269,7 @@ impl World {
         }
     }
 
-    /// Lets everything happen that happens without waiting.
+    /// Lets everything happen that needs no waiting.
     pub(super) async fn rest(&self) {
         self.pass(Duration::from_millis(500)).await;
     }

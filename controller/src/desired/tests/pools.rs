@@ -1,4 +1,4 @@
-//! Pools that change, which pool serves whom, and address families.
+//! Changes of pools, which pool serves which Service, and address families.
 
 use super::*;
 

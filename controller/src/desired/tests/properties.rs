@@ -1,4 +1,4 @@
-//! What holds for every course of events.
+//! Properties that hold for every sequence of events.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -80,7 +80,7 @@ fn begin() -> State {
     state("10.96.0.0/28", [put_pool(pool("a", "10.0.0.1-10.0.0.4"))])
 }
 
-/// No address twice, unless both may share it.
+/// No address is assigned twice, unless both Services may share it.
 fn legal(state: &State, assignments: &Assignments) -> Result<(), TestCaseError> {
     let mut holders: BTreeMap<IpAddr, Vec<&ObjectKey>> = BTreeMap::new();
     let mut cluster: BTreeMap<IpAddr, &ObjectKey> = BTreeMap::new();
@@ -116,7 +116,7 @@ proptest! {
             let full = desired(&state, &before);
             prop_assert_eq!(&allocator.desired(&state), &full);
             legal(&state, &full.assignments)?;
-            // It is settled: deciding again moves nothing.
+            // The result is stable: deciding again changes nothing.
             prop_assert_eq!(&desired(&state, &full.assignments), &full);
             for key in state.services().keys().filter(|k| !changed.contains(*k)) {
                 prop_assert_eq!(before.get(key), full.assignments.get(key));
@@ -134,7 +134,7 @@ proptest! {
             state.apply_all(&batch);
             let next = desired(&state, &have).assignments;
             for (key, a) in &have {
-                // Whose pool was taken away moves once there is room.
+                // A Service whose pool was removed moves once there is room.
                 let inside = a.addresses.iter().all(|ip| state.pools().containing(*ip).is_some());
                 let unchanged = old.services().get(key) == state.services().get(key);
                 if unchanged && old.pools() == state.pools() && inside && !a.addresses.is_empty() {
