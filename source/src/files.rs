@@ -1,15 +1,15 @@
-//! A folder of YAML as a source: `kubectl apply -f DIR`, followed for as long as the program runs.
+//! A folder of YAML as a source: like `kubectl apply -f DIR`, followed for as long as the program runs.
 //!
-//! [`scan`] reads what is there, [`document`] makes objects of it, [`settle`] decides what of the difference to believe and
-//! when, [`watch`] says when to look again. Files directly in the folder are of namespace `default` where they name none,
-//! those in a subfolder of the namespace that it is called.
+//! [`scan`] reads the folder, [`document`] turns files into objects, [`settle`] decides which differences to act on and when,
+//! [`watch`] decides when to read again. Objects without a namespace in a file directly in the folder are in namespace `default`;
+//! those in a subfolder are in the namespace of the subfolder's name.
 //!
 //! The folder is somebody's working copy: it is edited, rewritten, replaced and unmounted while it is followed. So additions and
-//! changes count at once, removals only when they have settled, and what cannot be read withdraws nothing.
+//! changes take effect at once, removals only after they have settled, and unreadable files remove nothing.
 //!
-//! Reading may take long or hang (a large folder, a network file system that is away), so one thread reads at a time, beside the
-//! runtime; it goes on while the caller of [`Source::next`] does other things. Who ends the program must not wait for it
-//! (`Runtime::shutdown_background`).
+//! Reading may take long or hang (a large folder, an unreachable network file system). So one thread at a time reads, outside of
+//! the runtime's threads, and it continues while the caller of [`Source::next`] does other things. The end of the program must
+//! not wait for it (use `Runtime::shutdown_background`).
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,18 +36,18 @@ use scan::{Limits, Scan, Scanner};
 use settle::Settle;
 use watch::{Debounce, Followed, Follower, Watch};
 
-/// How a folder is followed.
+/// Settings for following a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// How long nothing must happen in the folder before it is read.
+    /// How long the folder must be quiet before it is read.
     pub quiet: Duration,
-    /// When it is read in spite of constant writing.
+    /// When it is read despite constant writes.
     pub busy: Duration,
     /// How long an object must be missing before it is removed.
     pub settle: Duration,
-    /// How often it is looked at although nothing was heard of it (bind mounts and network file systems tell nothing).
+    /// How often it is checked without a notification (bind mounts and network file systems send none).
     pub rescan: Duration,
-    /// After so long it is said that the folder does not answer.
+    /// After this time, a scan that has not finished is reported.
     pub patience: Duration,
     /// Bounds.
     pub limits: Limits,
@@ -66,10 +66,10 @@ impl Default for Settings {
     }
 }
 
-/// Why a folder cannot be followed.
+/// Why the folder cannot be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
-    /// It is not there, or may not be read.
+    /// It does not exist, or cannot be read.
     #[error("the manifests folder {} cannot be read: {error}; create it or name another one", dir.display())]
     Unreadable {
         /// The folder.
@@ -77,7 +77,7 @@ pub enum FilesError {
         /// Why.
         error: std::io::Error,
     },
-    /// It is something else.
+    /// It is not a folder.
     #[error("{} is not a folder: name the folder that holds the manifests", .0.display())]
     NotAFolder(PathBuf),
 }
@@ -94,28 +94,28 @@ pub struct FilesSource {
     synth: Synth,
     watch: Option<Watch>,
     debounce: Debounce,
-    /// When the folder was last read; `None` before the first time.
+    /// When the folder was last read; `None` if never.
     scanned: Option<Instant>,
 }
 
-/// What reads the folder, away from the runtime's threads.
+/// The state that a scan needs, moved to the thread that reads.
 #[derive(Debug)]
 struct Reader {
     scanner: Scanner,
     follower: Option<Follower>,
 }
 
-/// A scan that is under way.
+/// A scan in progress.
 #[derive(Debug)]
 struct Reading {
     scan: JoinHandle<(Followed, Scan)>,
     began: Instant,
-    /// It was said that it takes long.
+    /// Whether the delay has been reported.
     said: bool,
 }
 
 impl FilesSource {
-    /// Follows a folder, which must be there; an empty one is a state like any other.
+    /// Follows a folder, which must exist. An empty folder is valid.
     pub fn new(dir: impl AsRef<Path>, settings: Settings) -> Result<Self, FilesError> {
         let unreadable = |error| FilesError::Unreadable {
             dir: dir.as_ref().to_owned(),
@@ -129,7 +129,7 @@ impl FilesSource {
         Ok(Self::on(Arc::new(Kernel), dir, settings))
     }
 
-    /// Follows a folder of this file system.
+    /// Follows a folder on this file system.
     fn on(disk: Arc<dyn Disk>, dir: PathBuf, settings: Settings) -> Self {
         let scanner = Scanner::on(Arc::clone(&disk), dir.clone(), settings.limits.clone());
         let reader = Reader {
@@ -150,7 +150,7 @@ impl FilesSource {
         }
     }
 
-    /// Begins to read the folder.
+    /// Starts to read the folder.
     fn begin(&mut self) {
         let new = self.watch.is_none();
         let watch = self.watch.get_or_insert_with(|| Watch::new(&self.dir));
@@ -171,7 +171,7 @@ impl FilesSource {
         });
     }
 
-    /// Takes in what was read.
+    /// Processes the result of a scan.
     fn end(&mut self, read: Result<(Followed, Scan), JoinError>, began: Instant) -> Option<Batch> {
         self.debounce.done(began);
         self.scanned = Some(Instant::now());
@@ -189,7 +189,7 @@ impl FilesSource {
         }
     }
 
-    /// The folder takes too long to be read.
+    /// Reports that reading the folder takes too long.
     fn complain(&mut self) -> Option<Batch> {
         let patience = self.settings.patience;
         tracing::warn!(folder = %self.dir.display(), "reading the manifests takes more than {patience:?}: is its file system away?");
@@ -227,7 +227,7 @@ async fn changed(watch: &mut Option<Watch>) {
 }
 
 impl Source for FilesSource {
-    /// May be given up and called again at any time: a scan that is under way goes on.
+    /// Cancel-safe: a scan in progress continues.
     async fn next(&mut self) -> Option<Batch> {
         loop {
             let Some(reading) = &mut self.reading else {

@@ -1,8 +1,8 @@
 //! Where changes come from: a folder of YAML ([`files`]) or a cluster's API ([`cluster`]), and the decoding of both.
 //!
-//! The barrier is in the contract: the first [`Batch`] of a source is complete. A source that has several parts (watches,
-//! files) delivers nothing until each of them has delivered its first full list, so that a consumer never sees Services
-//! before their endpoints and takes them for empty. A relist is delivered as the difference to what was known.
+//! The contract includes a barrier: the first [`Batch`] of a source is complete. A source with several parts (watches, files)
+//! delivers nothing until each part has delivered its first full list, so that a consumer never sees Services before their
+//! endpoints and treats them as empty. A relist is delivered as the difference from what was known.
 
 use std::future::Future;
 

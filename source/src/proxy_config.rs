@@ -1,4 +1,4 @@
-//! A KubeProxyConfiguration from a file of its own, as kube-proxy's `--config` takes it.
+//! Reads a KubeProxyConfiguration from its own file, in the format of kube-proxy's `--config`.
 
 use ferrolb_api::object::Object;
 use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
@@ -6,12 +6,12 @@ use ferrolb_api::proxy_config::ProxyConfig;
 
 use crate::files::document;
 
-/// Reads a KubeProxyConfiguration as kube-proxy's `--config` has it; the problems are those that it works with.
+/// Parses a KubeProxyConfiguration in the format of kube-proxy's `--config`. The problems returned do not make it unusable.
 pub fn parse(text: &str) -> Result<(ProxyConfig, Vec<Problem>), Box<Problem>> {
     parse_file("", text)
 }
 
-/// [`parse`] with the name of the file for messages.
+/// Like [`parse`], with the name of the file for messages.
 pub fn parse_file(file: &str, text: &str) -> Result<(ProxyConfig, Vec<Problem>), Box<Problem>> {
     let read = document::read(file, "", text);
     let config = read
@@ -24,7 +24,7 @@ pub fn parse_file(file: &str, text: &str) -> Result<(ProxyConfig, Vec<Problem>),
     if let Some(config) = config {
         return Ok((config, read.problems));
     }
-    // There is no earlier version of a file that is read once.
+    // A file that is read once has no earlier version to fall back on.
     let refused = read.problems.into_iter().next();
     let refused = refused.map(|problem| problem.so(Consequence::Nothing));
     Err(Box::new(refused.unwrap_or_else(|| {

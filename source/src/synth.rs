@@ -1,8 +1,9 @@
-//! EndpointSlices made from Pods, as the endpointslice controller of a cluster makes them (reconciler.go, utils.go): for each
-//! Service that selects pods and has no slice of its own, one slice per family and set of port numbers.
+//! Derives EndpointSlices from Pods, like the endpointslice controller of a cluster (reconciler.go, utils.go): for each Service
+//! that selects pods and has no slice of its own, one slice per family and set of port numbers.
 //!
-//! A pod is an endpoint when it has an address and is not finished; it is ready when it is so and does not terminate (or
-//! the Service publishes unready addresses), and serves while it is ready in itself. Pods and endpoints are in order of their names.
+//! A pod is an endpoint if it has an address and is not finished. The endpoint is ready if the pod is ready and not terminating
+//! (or the Service publishes unready addresses). It is serving while the pod itself is ready. Pods and endpoints are ordered by
+//! name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,19 +18,19 @@ use ferrolb_api::{Family, ObjectKey};
 #[cfg(test)]
 mod tests;
 
-/// The Services, Pods and slices that were seen, and the slices made of them.
+/// The Services, Pods and slices seen, and the slices derived from them.
 #[derive(Debug, Default)]
 pub struct Synth {
     services: BTreeMap<ObjectKey, Arc<Service>>,
     pods: BTreeMap<ObjectKey, Arc<Pod>>,
-    /// Slices that are objects of their own, and whose they are.
+    /// Slices that exist as objects, and the Service of each.
     own: BTreeMap<ObjectKey, ObjectKey>,
     made: BTreeMap<ObjectKey, Vec<Arc<EndpointSlice>>>,
 }
 
 impl Synth {
-    /// A batch with the changes to slices that follow from it: new and changed ones go before everything else, so that no
-    /// Service is seen without its endpoints.
+    /// Adds the resulting changes of slices to a batch. New and changed slices go before everything else, so that no Service is
+    /// seen without its endpoints.
     pub fn apply(&mut self, mut batch: Batch) -> Batch {
         let mut dirty = BTreeSet::new();
         for change in &batch.changes {
@@ -139,12 +140,12 @@ fn pods_of<'m>(
     in_namespace(pods, &service.key.namespace).filter(|pod| selects(service, pod) && !pod.finished)
 }
 
-/// The slices of a Service from its pods, which are in order of their names.
+/// The slices of a Service from its pods, which are ordered by name.
 pub fn slices<'p>(service: &Service, pods: impl Iterator<Item = &'p Pod>) -> Vec<EndpointSlice> {
     let pods: Vec<&Pod> = pods.collect();
     let mut slices = Vec::new();
     for family in Family::ALL {
-        // Groups in order of their first pod, which also numbers them.
+        // Groups in the order of their first pod, which also determines their number.
         let mut groups: Vec<(Vec<EndpointPort>, Vec<Endpoint>)> = Vec::new();
         for pod in &pods {
             let Some(address) = pod.ips.iter().find(|ip| Family::of(**ip) == family) else {
@@ -181,7 +182,7 @@ pub fn slices<'p>(service: &Service, pods: impl Iterator<Item = &'p Pod>) -> Vec
     slices
 }
 
-/// The ports of a Service on one pod; one that the pod does not have is left out.
+/// The ports of a Service on one pod; ports that the pod does not have are left out.
 fn ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
     let resolve = |port: &ServicePort| match &port.target_port {
         TargetPort::Number(number) => Some(*number),

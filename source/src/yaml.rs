@@ -1,22 +1,22 @@
-//! YAML (and so JSON) as a tree of values, within bounds that a bomb does not get past; and values as YAML.
+//! Parses YAML (and so JSON) to a tree of values, within limits that stop resource-exhaustion attacks; and writes values as YAML.
 //!
-//! What it accepts beyond Kubernetes' own reader does not matter; what differs is that a key given twice is an error here.
+//! It may accept more than Kubernetes' own reader. In one way it is stricter: a duplicate key is an error.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Why a text is not YAML.
+/// Why a text is not valid YAML.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct YamlError {
-    /// Line, from 1, where known.
+    /// Line, counted from 1, if known.
     pub line: Option<usize>,
     /// What is wrong, in one line.
     pub message: String,
 }
 
-/// The reader is recursive: in a debug build a level takes some 25 KiB of a thread's 2 MiB.
+/// The parser is recursive: in a debug build, a level takes about 25 KiB of a thread's 2 MiB stack.
 const MAX_DEPTH: usize = 48;
 /// Nodes that aliases may add to a document.
 const MAX_REPLAYED: usize = 100_000;
@@ -35,7 +35,7 @@ fn options(depth: usize) -> serde_yaml::Options {
     options
 }
 
-/// Reads one document into any type, nested no deeper than this.
+/// Parses one document to any type, up to this nesting depth.
 pub(crate) fn read<T: DeserializeOwned>(text: &str, depth: usize) -> Result<T, YamlError> {
     serde_yaml::from_str_with_options(text, options(depth)).map_err(|error| {
         let line = error
@@ -50,12 +50,13 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str, depth: usize) -> Result<T, Y
     })
 }
 
-/// Reads one document; an empty one is null.
+/// Parses one document; an empty one is null.
 pub fn value(text: &str) -> Result<Value, YamlError> {
     read(text, MAX_DEPTH)
 }
 
-/// The reader's message in one bounded line, without the position (that is told apart) and without talk of its own settings.
+/// The parser's message as one bounded line, without the position (which is reported separately) and without hints about its
+/// settings.
 fn plain(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let line = line.rsplit_once(" at line ").map_or(line, |(head, _)| head);

@@ -1,8 +1,8 @@
-//! The way to a cluster's API server: address, credentials and a client; and why a request came to nothing.
+//! Access to a cluster's API server: address, credentials and a client, and the reason why a request failed.
 //!
-//! A proxy that replaces kube-proxy cannot reach the API through the ClusterIP that it programs itself, so an address that needs
-//! no proxy comes first: a kubeconfig that is named, the kubeconfig that the KubeProxyConfiguration names, a server that is named
-//! (with the credentials of the pod), and only then the environment of the pod.
+//! A proxy that replaces kube-proxy cannot reach the API through the ClusterIP that it programs itself. So addresses that need no
+//! proxy come first, in this order: the given kubeconfig, the kubeconfig that the KubeProxyConfiguration names, the given server
+//! (with the credentials of the pod). The environment of the pod comes last.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,15 +15,15 @@ use kube::{Client, Config};
 
 use super::deadline::{Deadlines, Late, Limits};
 
-/// How long a connection may take: less than the time between two attempts would add up to.
+/// The limit for a connection: less than the pauses between attempts add up to.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// What is said about the API server.
+/// The settings for access to the API server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Access {
     /// A kubeconfig.
     pub kubeconfig: Option<PathBuf>,
-    /// The context in it; `None`: its current one.
+    /// The context in the kubeconfig; `None`: its current one.
     pub context: Option<String>,
     /// `clientConnection.kubeconfig` of the KubeProxyConfiguration.
     pub proxy_kubeconfig: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub struct Access {
     pub server: Option<String>,
 }
 
-/// Why there is no way to the API server.
+/// Why the API server cannot be accessed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// A kubeconfig cannot be used.
@@ -42,10 +42,10 @@ pub enum AccessError {
         /// Why.
         error: Box<kube::config::KubeconfigError>,
     },
-    /// No URL.
+    /// The address is not a URL.
     #[error("--server {0}: this is not a URL like https://192.0.2.1:6443")]
     Server(String),
-    /// This is no pod, or one without a service account.
+    /// The program does not run in a pod, or the pod has no service account.
     #[error(
         "no way to the API server is known ({0}): give --kubeconfig FILE, or --manifests DIR to run without one"
     )]
@@ -60,17 +60,17 @@ pub enum AccessError {
     },
 }
 
-/// A client and what it asks.
+/// A client and the server that it uses.
 #[derive(Clone)]
 pub struct Connection {
-    /// The client. No request was made yet.
+    /// The client. It has made no request yet.
     pub client: Client,
     /// URL of the API server.
     pub server: String,
 }
 
 impl Access {
-    /// Finds address and credentials; makes no request.
+    /// Determines address and credentials; makes no request.
     pub async fn connect(&self) -> Result<Connection, AccessError> {
         let config = self.config().await?;
         let server = config.cluster_url.to_string();
@@ -121,7 +121,7 @@ impl Access {
     }
 }
 
-/// A client, every request of which has a deadline. It asks once: each daemon has its own time between two attempts.
+/// Creates a client that gives every request a deadline. It does not retry: each daemon has its own pauses between attempts.
 pub fn client(config: Config) -> Result<Client, kube::Error> {
     client_with(config, Limits::default())
 }
@@ -133,14 +133,14 @@ pub(super) fn client_with(mut config: Config, limits: Limits) -> Result<Client, 
     Ok(builder.with_layer(&Deadlines(limits)).build())
 }
 
-/// What an error may be long: what somebody else's server says can have any length.
+/// The length limit of an error: a foreign server's message can have any length.
 const LONGEST: usize = 300;
-/// What `kube` gives as reason of an answer that is none of Kubernetes' (`handle_api_errors` in its client).
+/// The reason that `kube` gives for an answer that is not from Kubernetes (`handle_api_errors` in its client).
 const NOT_KUBERNETES: &str = "Failed to parse error data";
-/// The field by which a write names the one object that it means.
+/// The field with which a write identifies the one object that it is for.
 const UID: &str = "metadata.uid";
 
-/// Why a request came to nothing. `right`: what it needs to be allowed ("list nodes").
+/// Why a request failed. `right`: the permission that it needs ("list nodes").
 pub fn refusal(error: &kube::Error, right: &str) -> Refusal {
     match error {
         kube::Error::Api(status) => refused(status, right),
@@ -158,7 +158,7 @@ pub(super) fn unanswered(error: &(dyn std::error::Error + 'static)) -> Refusal {
     Refusal::Unanswered { why }
 }
 
-/// What an answer that refuses means.
+/// The meaning of an answer that refuses a request.
 pub(super) fn refused(status: &Status, right: &str) -> Refusal {
     let code = status.code;
     if status.reason == NOT_KUBERNETES {
@@ -185,13 +185,13 @@ pub(super) fn refused(status: &Status, right: &str) -> Refusal {
     }
 }
 
-/// Whether the object is another one than the uid in the request says.
+/// Whether the uid in the request belongs to a different object.
 fn names_another(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes.into_iter().any(|cause| cause.field == UID)
 }
 
-/// What an answer says, on one line.
+/// The message of an answer, on one line.
 fn said(status: &Status) -> String {
     match (status.message.as_str(), status.reason.as_str()) {
         ("", reason) => format!("HTTP {} {}", status.code, line(reason)),
@@ -199,7 +199,7 @@ fn said(status: &Status) -> String {
     }
 }
 
-/// An error with its causes, which say more than it does.
+/// An error with its causes, which are more specific than the error itself.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -213,7 +213,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     line(&text)
 }
 
-/// One line, and no endless one.
+/// Joins a text into one line of bounded length.
 fn line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().take(LONGEST).collect();
     words.join(" ").chars().take(LONGEST).collect()

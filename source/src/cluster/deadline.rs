@@ -1,14 +1,14 @@
-//! A deadline for every request to the API server: one layer of the client that lists, watches and writes all pass.
+//! A deadline for every request to the API server: one layer of the client that all lists, watches and writes pass through.
 //!
-//! | what | how long |
+//! | part | limit |
 //! |---|---|
-//! | the beginning of an answer, and then each next piece of it | [`Limits::silence`] |
-//! | all of an answer | [`Limits::whole`] |
-//! | all of a watch | the `timeoutSeconds` that it asks for and [`Limits::grace`]; it may be silent between its changes |
+//! | the start of an answer, and then each further piece | [`Limits::silence`] |
+//! | a whole answer | [`Limits::whole`] |
+//! | a whole watch | the `timeoutSeconds` that it requests plus [`Limits::grace`]; it may be silent between changes |
 //!
-//! `kube`'s own `Config::read_timeout` cannot do this: it belongs to a connection, so it would end every quiet watch, and a server
-//! that trickles never meets it. A request that is given up closes its connection (the client speaks HTTP/1.1 only), so the
-//! next one does not wait on a dead one.
+//! `kube`'s own `Config::read_timeout` does not fit. It applies to a connection, so it would end every quiet watch, and a server
+//! that sends a trickle never exceeds it. A request that is abandoned closes its connection (the client speaks HTTP/1.1 only), so
+//! the next one does not wait on a dead connection.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,19 +23,19 @@ use tower::{BoxError, Layer, Service};
 #[cfg(test)]
 mod tests;
 
-/// How long a request may take.
+/// Time limits of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// Without anything new of the answer.
+    /// Without any new part of the answer.
     pub(super) silence: Duration,
-    /// In all.
+    /// For the whole answer.
     pub(super) whole: Duration,
-    /// Beyond what a watch asks for.
+    /// Beyond the time that a watch requests.
     pub(super) grace: Duration,
 }
 
 impl Default for Limits {
-    /// An API server itself gives up a request after 60 s (`--request-timeout`), and ends a watch on time.
+    /// An API server itself abandons a request after 60 s (`--request-timeout`), and ends a watch on time.
     fn default() -> Self {
         Self {
             silence: Duration::from_secs(30),
@@ -45,7 +45,7 @@ impl Default for Limits {
     }
 }
 
-/// Why a request was given up.
+/// Why a request was abandoned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Late {
     /// The server is silent.
@@ -54,31 +54,31 @@ pub(super) enum Late {
     /// The server is too slow.
     #[error("the answer was not complete after {0:?}")]
     Slow(Duration),
-    /// A watch goes on beyond its end.
+    /// A watch continues beyond its end.
     #[error("a watch went on for {0:?} although it was to end before")]
     Endless(Duration),
 }
 
 impl Late {
-    /// The one in the chain of causes of an error, if that is why.
+    /// The value in an error's chain of causes, if there is one.
     pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
         let chain = std::iter::successors(Some(error), |error| error.source());
         chain.into_iter().find_map(|e| e.downcast_ref().copied())
     }
 }
 
-/// When one request must have what.
+/// The deadlines of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Deadline {
-    /// `None`: it may be silent once its answer has begun.
+    /// `None`: after the start of the answer, silence is allowed.
     silence: Option<Duration>,
     end: Instant,
-    /// Why, when the end comes.
+    /// The reason to report if the end is reached.
     late: Late,
 }
 
 impl Limits {
-    /// By what is asked for.
+    /// Chooses the deadlines by the request's URI.
     fn of(self, uri: &Uri, now: Instant) -> Deadline {
         let query = uri.query().unwrap_or_default();
         let value = |name: &str| {
@@ -93,7 +93,7 @@ impl Limits {
             };
         }
         let asked = value("timeoutSeconds").and_then(|v| v.parse::<u32>().ok());
-        // One that asks for no end gets that of any other answer.
+        // A watch that requests no timeout gets the limit of an ordinary answer.
         let asked = asked.map_or(self.whole, |seconds| Duration::from_secs(seconds.into()));
         let whole = asked + self.grace;
         Deadline {
@@ -104,7 +104,7 @@ impl Limits {
     }
 }
 
-/// Gives every request its deadline.
+/// The layer that gives every request its deadline.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Deadlines(pub(super) Limits);
 
@@ -119,7 +119,7 @@ impl<S> Layer<S> for Deadlines {
     }
 }
 
-/// What asks, with a deadline.
+/// The service that makes requests with a deadline.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
     inner: S,
@@ -157,12 +157,12 @@ where
     }
 }
 
-/// What comes of an answer until its deadline.
+/// The body of an answer, read until its deadline.
 #[derive(Debug)]
 pub(super) struct Answer<B> {
     body: B,
     deadline: Deadline,
-    /// When it is looked whether it is late.
+    /// When to check whether it is late.
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -178,7 +178,7 @@ impl<B> Answer<B> {
 }
 
 impl Deadline {
-    /// Until when something must come now.
+    /// The time by which something must arrive.
     fn next(&self) -> Instant {
         let quiet = self.silence.map(|silence| Instant::now() + silence);
         quiet.map_or(self.end, |quiet| quiet.min(self.end))
@@ -205,7 +205,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let this = &mut *self;
-        // One that always has a little more is never waited for.
+        // A server that always has a little more data never makes us wait, so the end is checked here too.
         if Instant::now() >= this.deadline.end {
             return Poll::Ready(Some(Err(this.deadline.late.into())));
         }

@@ -1,4 +1,4 @@
-//! The kind `ServiceL2Status`, for requests: the daemons write it and do not watch it.
+//! The kind `ServiceL2Status` for requests. The daemons write it but do not watch it.
 
 use kube::core::ApiResource;
 

@@ -1,11 +1,11 @@
-//! What the watches say, merged into batches: pure.
+//! Merges the events of all watches into batches. Pure.
 //!
-//! | what is seen | what follows |
+//! | event | action |
 //! |---|---|
-//! | some watch has not delivered its first list | nothing yet (the barrier) |
-//! | a list begins again (410 Gone, a lost connection) | what is known stays until the list is complete; then the difference counts, at once |
-//! | an object cannot be read | its last good state stays, and a problem says so |
-//! | a watch fails, or its kind is not there any more | nothing is removed, however long; a problem says so |
+//! | a watch has not delivered its first list | deliver nothing yet (the barrier) |
+//! | a list begins again (410 Gone, a lost connection) | keep what is known until the list is complete, then apply the difference at once |
+//! | an object cannot be read | keep its last good state and report a problem |
+//! | a watch fails, or its kind no longer exists | remove nothing, for any length of time, and report a problem |
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -18,7 +18,7 @@ use ferrolb_api::refusal::Refusal;
 
 use crate::decode::{Decoded, FieldError};
 
-/// One thing that a watch says.
+/// One event of a watch.
 #[derive(Debug)]
 pub(super) enum News {
     /// A complete list begins.
@@ -31,11 +31,11 @@ pub(super) enum News {
     Applied(ObjectKey, Box<Decoded>),
     /// An object is gone.
     Deleted(ObjectKey),
-    /// It came to nothing; it is asked again.
+    /// The watch failed; it is being retried.
     Failed(Refusal),
-    /// It has not failed for a while.
+    /// There has been no failure for a while.
     Recovered,
-    /// The API server does not know the kind; counts as an empty list where nothing was ever listed.
+    /// The API server does not know the kind. This counts as an empty list if nothing was ever listed.
     Unknown(Refusal),
 }
 
@@ -43,26 +43,26 @@ pub(super) enum News {
 struct Watch {
     kind: Kind,
     known: BTreeMap<ObjectKey, Object>,
-    /// The list that is being received.
+    /// The list that is currently being received.
     list: Option<BTreeMap<ObjectKey, Box<Decoded>>>,
     ready: bool,
-    /// What is wrong.
+    /// The current failure.
     fault: Option<Refusal>,
     problems: BTreeMap<ObjectKey, Vec<Problem>>,
 }
 
-/// What is known of every watch, and what of it was not delivered yet.
+/// The known state of every watch, and the part that is not delivered yet.
 #[derive(Debug)]
 pub(super) struct Merge {
     watches: Vec<Watch>,
-    /// By identity, so that of several changes of one object the last counts.
+    /// Keyed by identity, so that the last of several changes to an object wins.
     pending: BTreeMap<(Kind, ObjectKey), Option<Object>>,
     problems_changed: bool,
     began: bool,
 }
 
 impl Merge {
-    /// One watch for each kind, in this order.
+    /// Creates one watch for each kind, in this order.
     pub(super) fn new(kinds: impl IntoIterator<Item = Kind>) -> Self {
         let watch = |kind| Watch {
             kind,
@@ -80,7 +80,7 @@ impl Merge {
         }
     }
 
-    /// Takes in what the watch of this number says.
+    /// Processes an event of the watch with this number.
     pub(super) fn hear(&mut self, number: usize, news: News) {
         let Some(watch) = self.watches.get_mut(number) else {
             return;
@@ -116,7 +116,7 @@ impl Merge {
             }
             News::Failed(why) => {
                 watch.list = None;
-                // How a server that is away shows differs from one attempt to the next, so what was said first stands.
+                // An unreachable server may fail differently at each attempt, so the first message is kept.
                 let away = |r: &Refusal| matches!(r, Refusal::Unanswered { .. });
                 if !(away(&why) && watch.fault.as_ref().is_some_and(away)) {
                     watch.fault = Some(why);
@@ -132,7 +132,7 @@ impl Merge {
         self.problems_changed |= told || before != (watch.fault.clone(), watch.problems.len());
     }
 
-    /// What is to be delivered now, if anything; the first batch is complete, and given even if it is empty.
+    /// The batch to deliver now, if any. The first batch is complete, and is delivered even if it is empty.
     pub(super) fn take(&mut self) -> Option<Batch> {
         if !self.watches.iter().all(|w| w.ready) {
             return None;
@@ -153,7 +153,7 @@ impl Merge {
         })
     }
 
-    /// What stands between the start and the first batch, a sentence for each watch.
+    /// What the first batch is still waiting for: a sentence for each watch.
     pub(super) fn waits_for(&self) -> Vec<String> {
         let waiting = self.watches.iter().filter(|w| !w.ready);
         let sentence = |w: &Watch| match &w.fault {
@@ -163,7 +163,7 @@ impl Merge {
         waiting.map(sentence).collect()
     }
 
-    /// Those of them that no patience helps against: a right is missing.
+    /// The ones among them that waiting will not resolve: a permission is missing.
     pub(super) fn refusals(&self) -> Vec<String> {
         let waiting = self.watches.iter().filter(|w| !w.ready);
         let refused = waiting.filter_map(|w| match &w.fault {
@@ -177,7 +177,7 @@ impl Merge {
         let faults = self.watches.iter().filter_map(|w| {
             let refusal = w.fault.clone()?;
             let consequence = match refusal {
-                // There may be no such kind in this cluster.
+                // The cluster may simply not have this kind.
                 Refusal::UnknownKind { .. } => Consequence::Nothing,
                 _ => Consequence::Frozen,
             };
@@ -195,7 +195,7 @@ impl Merge {
 type Pending = BTreeMap<(Kind, ObjectKey), Option<Object>>;
 
 impl Watch {
-    /// Says whether its problems changed.
+    /// Returns whether its problems changed.
     fn take(&mut self, key: ObjectKey, decoded: Decoded, pending: &mut Pending) -> bool {
         let subject = Subject::object_of(self.kind, key.clone());
         let problem = |error: FieldError, consequence| error.problem(subject.clone(), consequence);

@@ -1,8 +1,8 @@
 //! A cluster's API as a source: one watch for each kind, resumed where it broke off.
 //!
-//! `object` is what is parsed of an answer, `watch` asks and asks again, `merge` makes batches of what is heard. `kube`'s
-//! watcher does the protocol: pages of a list, then a watch from its resource version, bookmarks, and a new list after 410 Gone
-//! (Kubernetes API concepts, "Efficient detection of changes").
+//! `object` holds the parsed form of an answer, `watch` makes the requests and retries, `merge` builds batches from the events.
+//! `kube`'s watcher implements the protocol: a paged list, then a watch from its resource version, bookmarks, and a new list
+//! after 410 Gone (Kubernetes API concepts, "Efficient detection of changes").
 
 pub mod access;
 mod deadline;
@@ -28,30 +28,30 @@ use crate::Source;
 pub use l2_status::l2_status_kind;
 pub use watch::{Resources, Settings};
 
-/// What must be allowed to be listed and watched.
+/// A permission to list and watch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
     /// API group, empty for the core.
     pub group: String,
     /// The resource, in the plural.
     pub resource: String,
-    /// The only namespace; `None`: all of them, or the kind has none.
+    /// The only namespace; `None`: all namespaces, or a cluster-scoped kind.
     pub namespace: Option<String>,
-    /// The only object, by its name; `None`: all.
+    /// The only object, by its name; `None`: all objects.
     pub name: Option<String>,
 }
 
-/// The rights that a source with these settings needs, and no more.
+/// Exactly the permissions that a source with these settings needs.
 pub fn rights(settings: &Settings) -> Vec<Right> {
     let resources = watch::resources(settings);
     resources.iter().map(watch::Resource::right).collect()
 }
 
-/// News that wait for the merger before the watches wait too.
+/// The capacity of the queue to the merger. When it is full, the watches wait.
 const QUEUE: usize = 1024;
-/// News that one batch takes in at most.
+/// The maximum number of events in one batch.
 const TOGETHER: usize = 10_000;
-/// After so long it is said what the first batch waits for, and again each time as much later.
+/// How often the source logs what the first batch is waiting for.
 const IMPATIENCE: Duration = Duration::from_secs(10);
 
 /// A cluster's API.
@@ -61,14 +61,15 @@ pub struct ClusterSource {
     news: mpsc::Receiver<(usize, News)>,
     began: bool,
     told: Option<Vec<String>>,
-    /// When it is said what the first batch waits for. Refusals that keep coming must not put it off, so it is no timeout.
+    /// When to log next what the first batch is waiting for. This is not a timeout, because repeated refusals must not postpone
+    /// it.
     impatient_at: Instant,
-    /// End with the source.
+    /// Dropped with the source, which ends the watches.
     _watches: JoinSet<()>,
 }
 
 impl ClusterSource {
-    /// Starts to watch. Needs a tokio runtime.
+    /// Starts watching. Needs a tokio runtime.
     pub fn new(client: &Client, settings: &Settings) -> Self {
         let (tell, news) = mpsc::channel(QUEUE);
         let mut watches = JoinSet::new();
@@ -92,12 +93,12 @@ impl ClusterSource {
         }
     }
 
-    /// What stands between now and the first batch, a sentence for each list that is not there.
+    /// What the first batch is still waiting for: a sentence for each list that is missing.
     pub fn waits_for(&self) -> Vec<String> {
         self.merge.waits_for()
     }
 
-    /// Those of them that wait for a right that is missing. [`next`](Source::next) waits for somebody to give it.
+    /// The ones among them that lack a permission. [`next`](Source::next) waits until somebody grants it.
     pub fn refusals(&self) -> Vec<String> {
         self.merge.refusals()
     }

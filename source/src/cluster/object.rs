@@ -1,4 +1,4 @@
-//! An object as a watch delivers it: a tree of values without the fields that only the API server's bookkeeping needs.
+//! An object as a watch delivers it: a tree of values, without the fields that only the API server's bookkeeping needs.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use kube::core::{ApiResource, DynamicResourceScope};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
-/// What is read of `metadata`; `managedFields` alone is often larger than all the rest and is skipped while parsing.
+/// The fields read from `metadata`. `managedFields` alone is often larger than everything else, so it is skipped while parsing.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
@@ -34,13 +34,13 @@ struct Wire {
 /// An object of any kind.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    /// Name, namespace, uid and resource version alone.
+    /// Only name, namespace, uid and resource version.
     meta: ObjectMeta,
     value: Value,
 }
 
 impl Watched {
-    /// The tree that [`crate::decode`] reads. Items of a list do not say their kind, so it is written in.
+    /// The tree that [`crate::decode`] reads. Items of a list do not contain their kind, so it is added.
     pub(super) fn tree(mut self, resource: &ApiResource) -> Value {
         if let Some(fields) = self.value.as_object_mut() {
             fields.insert("kind".into(), resource.kind.clone().into());

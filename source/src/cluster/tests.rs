@@ -76,7 +76,7 @@ fn names(batch: &Batch) -> Vec<String> {
     batch.changes.iter().map(name).collect()
 }
 
-/// Both watches have delivered; Services `a` and `b`.
+/// Both watches have delivered their lists; Services `a` and `b` exist.
 fn begun() -> Merge {
     let mut merge = merge();
     list(&mut merge, &["a", "b"]);

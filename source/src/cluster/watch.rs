@@ -1,4 +1,4 @@
-//! One watch: what is asked for, the answers decoded, failures as sentences, and the time between two attempts.
+//! One watch: the request, decoding of the answers, failures as sentences, and the pauses between attempts.
 
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,12 @@ use super::merge::News;
 use super::object::Watched;
 use crate::decode::{self, METALLB_NAMESPACE};
 
-/// Which kinds are of interest.
+/// Which set of kinds to watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resources {
-    /// What decides who gets which address: Services, pools.
+    /// What determines the assignment of addresses: Services, pools.
     Controller,
-    /// What a node needs besides: EndpointSlices, Nodes, advertisements.
+    /// What a node needs in addition: EndpointSlices, Nodes, advertisements.
     Node,
 }
 
@@ -37,7 +37,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// MetalLB's objects where MetalLB has them.
+    /// Watches MetalLB's objects in its default namespace.
     pub fn new(resources: Resources) -> Self {
         Self {
             resources,
@@ -51,7 +51,7 @@ impl Settings {
 pub(super) struct Resource {
     pub(super) kind: Kind,
     resource: ApiResource,
-    /// The only namespace; `None`: all of them, or none where the kind has none.
+    /// The only namespace; `None`: all namespaces, or a cluster-scoped kind.
     namespace: Option<String>,
     /// The only object, by its name.
     only: Option<&'static str>,
@@ -60,7 +60,7 @@ pub(super) struct Resource {
     metallb: String,
 }
 
-/// How long a watch asks for. One that says nothing for longer is begun again by `kube`'s watcher, 5 s later.
+/// The timeout that a watch requests. If one is silent for longer, `kube`'s watcher restarts it 5 s later.
 const WATCH_SECONDS: u32 = 120;
 
 pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
@@ -102,7 +102,7 @@ pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
         "configmaps",
         true,
     );
-    // The right to read one ConfigMap is enough for a list with this selector.
+    // With this selector, the permission to read a single ConfigMap is enough to list it.
     let name = "config";
     legacy.only = Some(name);
     legacy.config = legacy.config.fields(&format!("metadata.name={name}"));
@@ -117,7 +117,7 @@ pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
             "endpointslices",
             false,
         );
-        // Headless Services are nothing for a proxy (kube-proxy's selector).
+        // A proxy does nothing for headless Services (this is kube-proxy's selector).
         slices.config = slices.config.labels("!service.kubernetes.io/headless");
         all.push(slices);
         all.push(one(Kind::Node, "", "v1", "Node", "nodes", false));
@@ -133,14 +133,14 @@ pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
     all
 }
 
-/// A kind that the API server does not know may be one that it does not know *yet*: it starts with its own kinds.
+/// How long a kind must be unknown before it counts as missing: a starting API server knows only its own kinds at first.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 
-/// A watch that is resumed says nothing before the first change, so no failure for so long is what shows that it works: more
-/// than the longest time between two attempts and that of one connection.
+/// A resumed watch is silent until the first change, so only a period without failure shows that it works. This is longer than
+/// the longest pause between two attempts plus the limit for a connection.
 const RECOVERED: Duration = Duration::from_secs(25);
 
-/// Watches for as long as somebody listens.
+/// Watches until the receiver is dropped.
 pub(super) async fn follow(
     client: Client,
     resource: Resource,
@@ -170,7 +170,7 @@ pub(super) async fn follow(
         };
         let news = match event {
             Ok(event) => {
-                // The watcher announces a list before it asks for it.
+                // The watcher announces a list before it requests it.
                 if !matches!(event, Event::Init) {
                     unknown = None;
                 }
@@ -236,7 +236,7 @@ fn key(object: &Watched) -> ObjectKey {
     ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Why the watch came to nothing.
+/// Why the watch failed.
 fn refusal(error: &WatchError, resource: &Resource) -> Refusal {
     let plural = &resource.resource.plural;
     let of_group = match resource.resource.group.as_str() {
@@ -260,8 +260,8 @@ fn refusal(error: &WatchError, resource: &Resource) -> Refusal {
     }
 }
 
-/// The time between two attempts, with a share of chance so that the nodes of a cluster do not come all at once when it is back.
-/// It starts again after a quiet minute.
+/// The pause between two attempts, with random jitter so that the nodes of a cluster do not all return at once when the server is
+/// back. After a quiet minute, the pauses start again from the shortest.
 #[derive(Debug)]
 struct Patience {
     backoff: Backoff,
@@ -289,14 +289,14 @@ impl Iterator for Patience {
             self.backoff.reset();
         }
         self.last = Some(now);
-        // A hasher of the standard library has a key of its own in every process and place.
+        // Each hasher of the standard library has a different key.
         let chance = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now);
         Some(self.backoff.next(chance))
     }
 }
 
 impl kube::runtime::utils::Backoff for Patience {
-    /// Called before every attempt to list, whatever comes of it: a watcher announces a list before it asks for it. So only a
-    /// quiet minute counts.
+    /// Called before every attempt to list, whatever its result: a watcher announces a list before it requests it. So only a
+    /// quiet minute resets the pauses.
     fn reset(&mut self) {}
 }

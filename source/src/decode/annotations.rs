@@ -1,6 +1,6 @@
-//! What a Service asks for: MetalLB's annotations and `spec.loadBalancerIP`.
+//! What a Service requests: MetalLB's annotations and `spec.loadBalancerIP`.
 //!
-//! A request that makes no sense is noted and kept in [`ServiceAnnotations::invalid`]; it costs the Service nothing else.
+//! An invalid request is recorded in [`ServiceAnnotations::invalid`] and has no other effect on the Service.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,11 +11,11 @@ use ferrolb_api::quote::quoted;
 use super::FieldError;
 use super::raw::ip;
 
-/// Two addresses in their longest form, a comma and room for blanks.
+/// Two addresses in their longest form, a comma and some spaces.
 const LONGEST_LIST: usize = 200;
-/// A name, as Kubernetes bounds names.
+/// Kubernetes' limit for names.
 const LONGEST_NAME: usize = 253;
-/// A sharing key is compared as it is; it travels to the other nodes.
+/// A sharing key is compared verbatim and sent to the other nodes.
 const LONGEST_KEY: usize = 1024;
 
 /// The request of a Service.
@@ -25,7 +25,7 @@ pub(super) struct Request {
     pub(super) notes: Vec<FieldError>,
 }
 
-/// Reads the request; only the first thing wrong is noted.
+/// Reads the request; only the first error is recorded.
 pub(super) fn decode(map: &BTreeMap<String, String>, load_balancer_ip: Option<&str>) -> Request {
     let mut request = Request {
         annotations: ServiceAnnotations::default(),
@@ -35,7 +35,7 @@ pub(super) fn decode(map: &BTreeMap<String, String>, load_balancer_ip: Option<&s
     let pool = find(map, "address-pool", LONGEST_NAME);
     let key = find(map, "allow-shared-ip", LONGEST_KEY);
     let list = find(map, "loadBalancerIPs", LONGEST_LIST);
-    // It asks for nothing, so nothing is wrong with the request where it makes no sense.
+    // This annotation requests nothing, so an invalid value does not invalidate the request.
     let from = find(map, ALLOCATED_FROM, LONGEST_NAME).ok().flatten();
     request.annotations.allocated_from = from.map(|(_, v)| v.to_owned());
     request.annotations.pool = request.take(pool).map(|(_, v)| v.to_owned());
@@ -85,7 +85,7 @@ impl Request {
     }
 }
 
-/// An annotation under either prefix, with its path; an empty one is not there.
+/// An annotation under either prefix, with its path. An empty one counts as absent.
 fn find<'m>(
     map: &'m BTreeMap<String, String>,
     name: &str,

@@ -1,4 +1,4 @@
-//! Durations as Go writes them: `30s`, `1h0m0s`, `1.5h`, `100ms`, `0`.
+//! Durations in Go's notation: `30s`, `1h0m0s`, `1.5h`, `100ms`, `0`.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use ferrolb_api::quote::quoted;
 
 use super::FieldError;
 
-/// Longest unit first where one begins like another.
+/// If one unit is a prefix of another, the longer one comes first.
 const UNITS: [(&str, f64); 8] = [
     ("ns", 1e-9),
     ("us", 1e-6),
@@ -18,7 +18,7 @@ const UNITS: [(&str, f64); 8] = [
     ("s", 1.0),
 ];
 
-/// Reads a duration, never negative.
+/// Parses a duration, which is never negative.
 pub(super) fn parse(field: &str, text: &str) -> Result<Duration, FieldError> {
     read(text).ok_or_else(|| {
         FieldError::new(

@@ -56,7 +56,7 @@ struct RawPort {
     port: Option<i64>,
 }
 
-/// Decodes an EndpointSlice; `None` for one of host names, which no proxy can use.
+/// Decodes an EndpointSlice; `None` if it holds host names, which no proxy can use.
 pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Option<EndpointSlice>, FieldError> {
     let raw: Raw = typed(value)?;
     let labels: BTreeMap<String, String> = raw.metadata.unwrap_or_default().labels();
@@ -80,7 +80,7 @@ pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Option<EndpointSli
     };
     let mut ports = Vec::new();
     for (i, raw) in raw.ports.unwrap_or_default().into_iter().enumerate() {
-        // A port without a number means all ports; a proxy has nothing to do with that.
+        // A port without a number means all ports; a proxy cannot use it.
         let Some(number) = raw.port.filter(|n| *n != 0) else {
             continue;
         };

@@ -1,4 +1,4 @@
-//! The ConfigMap of MetalLB 0.9: strict YAML inside a string. A pool that cannot be read leaves the others alone.
+//! The ConfigMap of MetalLB 0.9: strict YAML inside a string. A pool that cannot be read does not affect the others.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ struct Pool {
     bgp_advertisements: Option<Vec<Value>>,
 }
 
-/// Decodes the ConfigMap; `None` where it is another one than MetalLB's.
+/// Decodes the ConfigMap; `None` if it is not MetalLB's.
 pub(super) fn decode(
     value: &Value,
     key: ObjectKey,
@@ -58,7 +58,7 @@ pub(super) fn decode(
     }
 }
 
-/// Reads the text under the `config` key.
+/// Parses the text under the `config` key.
 pub(crate) fn parse(
     text: &str,
     key: ObjectKey,

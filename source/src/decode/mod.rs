@@ -1,9 +1,9 @@
-//! From a tree of values, as YAML or JSON gives it, to the views.
+//! Converts a tree of values, from YAML or JSON, to the views.
 //!
-//! Each kind has a file with its slim raw form (serde, only the fields that are used) and what makes a view of it. A wrong
-//! type, an unknown word or a number out of its range is an error with the path of the field; what is merely of no use to
-//! ferrolb is ignored. An object is good or not as a whole, with two exceptions, which leave a note: a request for addresses
-//! that makes no sense does not cost a Service its ClusterIP, and one bad pool of MetalLB's old ConfigMap not the others.
+//! Each kind has a file with its slim raw form (serde, only the fields that are used) and the conversion to a view. A wrong type,
+//! an unknown word or a number out of range is an error with the path of the field. Anything else that ferrolb has no use for is
+//! ignored. An object is accepted or rejected as a whole, with two exceptions, which are recorded as notes: an invalid request
+//! for addresses does not cost a Service its ClusterIP, and one bad pool in MetalLB's old ConfigMap does not affect the others.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ mod tests;
 pub struct FieldError {
     /// Path of the field (`spec.ports[0].port`).
     pub field: String,
-    /// What is wrong and what to do.
+    /// What is wrong and how to fix it.
     pub message: String,
 }
 
@@ -46,7 +46,7 @@ impl FieldError {
         }
     }
 
-    /// The same as a problem with an object.
+    /// Converts the error to a problem.
     pub(crate) fn problem(self, subject: Subject, consequence: Consequence) -> Problem {
         let cause = Cause::Invalid { text: self.message };
         Problem::new(subject, cause)
@@ -55,19 +55,19 @@ impl FieldError {
     }
 }
 
-/// What an object turned out to be.
+/// The result of decoding an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded {
-    /// An object that ferrolb reads, and what is wrong in it without making it unusable.
+    /// An object that ferrolb reads, with errors in it that do not make it unusable.
     Good(Box<Object>, Vec<FieldError>),
-    /// An object that cannot be used. Its identity is known as far as it could be read.
+    /// An object that cannot be used, with its identity if that could be read.
     Broken(Option<(Kind, ObjectKey)>, FieldError),
-    /// Of no concern to ferrolb; the note says so where its owner might think otherwise.
+    /// An object that ferrolb does not use. The note says so if the owner might expect otherwise.
     Ignored(Option<FieldError>),
 }
 
-/// What a message about an object is about: the object, where kind and name are right, else what can be read of them, quoted
-/// where it would do harm in a terminal.
+/// The subject of messages about an object: the object itself if its kind and name are valid, otherwise what can be read of them,
+/// quoted if it is not safe for a terminal.
 pub fn subject(value: &Value, default_namespace: &str) -> Subject {
     let Some(kind_name) = text(value, "/kind") else {
         return Subject::Other {
@@ -95,15 +95,15 @@ pub fn subject(value: &Value, default_namespace: &str) -> Subject {
     Subject::Other { title }
 }
 
-/// Where MetalLB 0.9 looks for its configuration by default.
+/// Where MetalLB 0.9 keeps its configuration by default.
 pub const METALLB_NAMESPACE: &str = "metallb-system";
 
-/// Decodes one object; namespaced kinds that name no namespace are in `default_namespace`.
+/// Decodes one object. Namespaced objects without a namespace are placed in `default_namespace`.
 pub fn object(value: &Value, default_namespace: &str) -> Decoded {
     object_with(value, default_namespace, METALLB_NAMESPACE)
 }
 
-/// The same where the ConfigMap of MetalLB 0.9 is in another namespace.
+/// Like [`object`], with a different namespace for the ConfigMap of MetalLB 0.9.
 pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &str) -> Decoded {
     let broken =
         |field: &str, message: String| Decoded::Broken(None, FieldError::new(field, message));
@@ -162,7 +162,7 @@ pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &s
     }
 }
 
-/// The items of a `List`, each with `apiVersion` and `kind` (a typed list leaves them out); `None` where it is no list.
+/// The items of a `List`, each with `apiVersion` and `kind` (a typed list omits them); `None` if the value is not a list.
 pub fn items(value: &mut Value) -> Option<Vec<Value>> {
     let kind = text(value, "/kind")?.strip_suffix("List")?.to_owned();
     let version = text(value, "/apiVersion").map(str::to_owned);
@@ -191,7 +191,7 @@ fn text<'v>(value: &'v Value, pointer: &str) -> Option<&'v str> {
     value.pointer(pointer)?.as_str().filter(|s| !s.is_empty())
 }
 
-/// The kind that a name in a group and version is; `None` for what is not read at all.
+/// The kind for a name in a group and version; `None` for kinds that are not read at all.
 fn kind(name: &str, api_version: &str) -> Result<Option<Kind>, FieldError> {
     let (kind, group, version) = match name {
         "Service" => (Kind::Service, "", "v1"),
@@ -225,7 +225,7 @@ fn kind(name: &str, api_version: &str) -> Result<Option<Kind>, FieldError> {
     Ok(Some(kind))
 }
 
-/// Kinds whose owner may expect that they do something.
+/// A note for kinds that an owner may expect to have an effect.
 fn ignored_note(kind: &str, api_version: &str) -> Option<FieldError> {
     let message = match (kind, api_version.split('/').next()) {
         ("Endpoints", Some("v1")) => {

@@ -53,7 +53,7 @@ pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Pod, FieldError> {
     let spec = raw.spec.unwrap_or_default();
     let status = raw.status.unwrap_or_default();
     let mut ports = ports("containers", spec.containers.unwrap_or_default(), |_| true)?;
-    // A sidecar is an init container that keeps running; its ports are found after those of the containers.
+    // A sidecar is an init container that keeps running. Its ports come after those of the containers.
     ports.extend(self::ports(
         "initContainers",
         spec.init_containers.unwrap_or_default(),

@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::raw::{Metadata, typed};
 use super::{FieldError, selector};
 
-/// Ranges of one pool; a pool of single addresses may have many, a bomb has more.
+/// The limit of ranges per pool: more than a pool of single addresses needs, less than an attack would use.
 const MOST_RANGES: usize = 4096;
-/// IFNAMSIZ without its terminating zero.
+/// IFNAMSIZ without the terminating zero.
 const LONGEST_INTERFACE: usize = 15;
 
 #[derive(Deserialize)]
@@ -120,7 +120,7 @@ pub(super) fn ranges(field: &str, texts: &[String]) -> Result<Vec<AddressRange>,
             }
         }
     }
-    // In order of their first addresses only neighbours can be the first to overlap.
+    // In order of first addresses, only neighbours need to be compared to find an overlap.
     let mut order: Vec<usize> = (0..ranges.len()).collect();
     order.sort_by_key(|i| ranges.get(*i).copied());
     for pair in order.windows(2) {

@@ -1,5 +1,5 @@
-//! KubeProxyConfiguration v1alpha1. Fields that only other modes or other programs use are accepted; those that kube-proxy
-//! types are typed here too, so that a wrong type is an error and not a default.
+//! KubeProxyConfiguration v1alpha1. Fields that only other modes or other programs use are accepted. Fields that have a type in
+//! kube-proxy have it here too, so that a wrong type is an error and does not silently become the default.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the raw forms share: metadata, and the words and numbers of Kubernetes with errors that name the field.
+//! What the raw forms share: metadata, and Kubernetes' words and numbers, with errors that name the field.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{FieldError, timestamp};
 
-/// What the kinds with a specification and a status have in common.
+/// The common shape of kinds with a specification and a status.
 #[derive(Deserialize)]
 pub(super) struct Raw<Spec, Status> {
     pub(super) metadata: Option<Metadata>,
@@ -26,7 +26,7 @@ pub(super) struct Condition {
     pub(super) status: Option<String>,
 }
 
-/// `metadata`, as far as it is used.
+/// The fields of `metadata` that are used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metadata {
@@ -50,7 +50,7 @@ impl Metadata {
         strings(self.annotations.take())
     }
 
-    /// When the object was created, in seconds since 1970 UTC. A text that is no time says nothing: only an API server sets it.
+    /// When the object was created, in seconds since 1970 UTC. An invalid time is ignored: only an API server sets this field.
     pub(crate) fn created(&self) -> Option<i64> {
         self.creation_timestamp
             .as_deref()
@@ -70,7 +70,7 @@ pub(crate) fn strings(map: Option<BTreeMap<String, Option<String>>>) -> BTreeMap
         .collect()
 }
 
-/// A raw form of a tree; an error has the path of the field.
+/// Deserializes a tree to its raw form; errors contain the path of the field.
 pub(crate) fn typed<'v, T: Deserialize<'v>>(value: &'v Value) -> Result<T, FieldError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
@@ -79,7 +79,7 @@ pub(crate) fn typed<'v, T: Deserialize<'v>>(value: &'v Value) -> Result<T, Field
     })
 }
 
-/// A DNS subdomain (RFC 1123), as names and namespaces are; it goes into logs, packets and rules.
+/// Checks a DNS subdomain (RFC 1123), the form of names and namespaces. Names appear in logs, packets and rules.
 pub(crate) fn check_name(field: &str, name: &str, longest: usize) -> Result<(), FieldError> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
@@ -99,7 +99,7 @@ pub(crate) fn check_name(field: &str, name: &str, longest: usize) -> Result<(), 
     ))
 }
 
-/// An address; an IPv4 address in IPv6 clothes is the IPv4 address, as in Go.
+/// Parses an address. An IPv4-mapped IPv6 address becomes the IPv4 address, as in Go.
 pub(crate) fn ip(field: impl Into<String>, text: &str) -> Result<IpAddr, FieldError> {
     match text.trim().parse::<IpAddr>() {
         Ok(ip) => Ok(ip.to_canonical()),
@@ -110,7 +110,7 @@ pub(crate) fn ip(field: impl Into<String>, text: &str) -> Result<IpAddr, FieldEr
     }
 }
 
-/// A network; bits beyond the prefix are cut off, as Go's ParseCIDR does it.
+/// Parses a network; bits beyond the prefix are cleared, as in Go's ParseCIDR.
 pub(crate) fn net(field: impl Into<String>, text: &str) -> Result<IpNet, FieldError> {
     match text.trim().parse::<IpNet>() {
         Ok(net) => Ok(net.trunc()),
@@ -132,7 +132,7 @@ pub(crate) fn port(field: impl Into<String>, number: i64) -> Result<u16, FieldEr
     }
 }
 
-/// A protocol, TCP where unset.
+/// A protocol; TCP if unset.
 pub(crate) fn protocol(
     field: impl Into<String>,
     text: Option<&str>,
@@ -145,7 +145,7 @@ pub(crate) fn protocol(
     }
 }
 
-/// The error for a word that is none of those that Kubernetes knows.
+/// The error for a word that is not one of those that Kubernetes defines.
 pub(crate) fn one_of(field: impl Into<String>, got: &str, words: &str) -> FieldError {
     FieldError::new(field, format!("{} is unknown: use {words}", quoted(got)))
 }

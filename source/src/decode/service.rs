@@ -16,12 +16,12 @@ use serde_json::Value;
 use super::raw::{Raw, net, one_of, strings, typed};
 use super::{FieldError, annotations};
 
-/// Labels by which a Service is another proxy's.
+/// Labels that assign a Service to another proxy.
 const FOREIGN: [&str; 2] = [
     "service.kubernetes.io/service-proxy-name",
     "service.kubernetes.io/headless",
 ];
-/// Kubernetes' default and bound of the affinity timeout.
+/// Kubernetes' default affinity timeout, in seconds.
 const AFFINITY_SECONDS: i64 = 10_800;
 const AFFINITY_MAX: i64 = 86_400;
 
@@ -63,7 +63,7 @@ struct ClientIp {
     timeout_seconds: Option<i64>,
 }
 
-/// Decodes a Service; the notes are about its request for addresses.
+/// Decodes a Service. The notes are about its request for addresses.
 pub(super) fn decode(
     value: &Value,
     key: ObjectKey,

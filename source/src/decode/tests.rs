@@ -31,7 +31,7 @@ fn service(spec: &str) -> Service {
     }
 }
 
-/// The problems of a text, as they are printed, without what follows from them.
+/// The problems in a text as they are printed, without their consequences.
 fn problems(text: &str) -> Vec<String> {
     let problems = read(text).problems.into_iter();
     let cause = |problem: Problem| problem.so(Consequence::Nothing).to_string();

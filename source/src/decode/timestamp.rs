@@ -1,6 +1,6 @@
-//! Timestamps as the API server writes them: RFC 3339, for example `2026-11-26T01:02:03Z`.
+//! Timestamps in the API server's format: RFC 3339, for example `2026-11-26T01:02:03Z`.
 
-/// Seconds since 1970 UTC; fractions are cut off. `None` where the text is not such a time.
+/// Seconds since 1970 UTC; fractions are discarded. `None` if the text is not a timestamp.
 pub(super) fn seconds(text: &str) -> Option<i64> {
     let (date, time) = text.trim().split_once(['T', 't'])?;
     let [year, month, day] = numbers::<3>(date, '-')?;
@@ -16,7 +16,7 @@ pub(super) fn seconds(text: &str) -> Option<i64> {
     Some(days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset)
 }
 
-/// The time of day, and how many seconds its zone is ahead of UTC.
+/// The time of day, and its zone's offset from UTC in seconds.
 fn zone(time: &str) -> Option<(&str, i64)> {
     if let Some(clock) = time.strip_suffix(['Z', 'z']) {
         return Some((clock, 0));
@@ -45,7 +45,7 @@ fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
 
 /// Days from 1970-01-01 to a day of the Gregorian calendar.
 fn days(year: i64, month: i64, day: i64) -> i64 {
-    // Years that begin in March end with the leap day.
+    // If the year begins in March, the leap day comes last.
     let (year, month) = if month > 2 {
         (year, month - 3)
     } else {

@@ -1,13 +1,13 @@
-//! The edge: the calls to a file system that a scan makes. Each may hang for as long as a network file system is away.
+//! The I/O boundary: the file system calls of a scan. Each may hang for as long as a network file system is unreachable.
 
 use std::fmt::Debug;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-/// A file system; the one of the kernel, unless a test puts something between.
+/// A file system: the kernel's, or a test's.
 pub(super) trait Disk: Debug + Send + Sync {
-    /// The names in a folder, in any order; those that are no text are passed over.
+    /// The names in a folder, in any order; names that are not valid text are skipped.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(dir)? {
@@ -18,7 +18,7 @@ pub(super) trait Disk: Debug + Send + Sync {
         Ok(names)
     }
 
-    /// The folders in a folder that are not hidden, as far as they can be seen.
+    /// The visible subfolders of a folder that are not hidden.
     fn subfolders(&self, dir: &Path) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(dir).into_iter().flatten();
         let folders = entries.filter_map(Result::ok).filter(|entry| {
@@ -28,17 +28,17 @@ pub(super) trait Disk: Debug + Send + Sync {
         folders.map(|entry| entry.path()).collect()
     }
 
-    /// What a path is, links followed.
+    /// The metadata of a path, with links followed.
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         std::fs::metadata(path)
     }
 
-    /// Whether a path is itself a link.
+    /// Whether the path itself is a link.
     fn is_link(&self, path: &Path) -> bool {
         std::fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink())
     }
 
-    /// The first bytes of a file, at most so many.
+    /// The start of a file, up to this many bytes.
     fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         File::open(path)?.take(most).read_to_end(&mut bytes)?;
@@ -46,7 +46,7 @@ pub(super) trait Disk: Debug + Send + Sync {
     }
 }
 
-/// The kernel's.
+/// The kernel's file system.
 #[derive(Debug)]
 pub(super) struct Kernel;
 

@@ -1,7 +1,7 @@
-//! The text of one file, as objects and problems: documents are told apart, lists opened, each object decoded.
+//! Converts the text of one file to objects and problems: splits documents, expands lists, decodes each object.
 //!
-//! A document that is not YAML spoils itself alone, not its file: the separator is a line of `---`, which nothing inside a
-//! document may look like (YAML 1.2, 9.1.2).
+//! An invalid YAML document does not affect the other documents in its file. The separator is a line of `---`, which cannot occur
+//! inside a document (YAML 1.2, 9.1.2).
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ use super::locate::line_of;
 use crate::decode::{self, Decoded, FieldError};
 use crate::yaml;
 
-/// Documents and list items of one file; the rest of a longer file is not read.
+/// The limit of documents and list items per file; the rest of the file is not read.
 pub const MOST_OBJECTS: usize = 50_000;
-/// Problems of one file whose exact line is looked for.
+/// The number of problems per file for which the exact line is determined.
 const MOST_LOCATED: usize = 20;
-/// How deep lists may hold lists.
+/// The limit on nested lists.
 const DEEPEST_LIST: usize = 3;
 
-/// An object of a file, and what is wrong in it.
+/// An object from a file, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The object.
@@ -30,20 +30,20 @@ pub struct Found {
     pub origin: String,
 }
 
-/// What a file says.
+/// The content of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Read {
-    /// Good objects, in the order of the file.
+    /// Valid objects, in file order.
     pub objects: Vec<Found>,
-    /// Objects that are there but broken: what they were before stays.
+    /// Objects that exist but are broken: they keep their previous state.
     pub broken: Vec<(Kind, ObjectKey)>,
-    /// Something in it could not even be identified: it may be any object that the file had before.
+    /// Whether an object could not even be identified. It may be any object that the file had before.
     pub unknown: bool,
-    /// All that is wrong.
+    /// All problems.
     pub problems: Vec<Problem>,
 }
 
-/// Reads the text of `file` (its name for messages); objects that name no namespace are in `namespace`.
+/// Reads the text of `file` (a name for messages). Objects without a namespace are placed in `namespace`.
 pub fn read(file: &str, namespace: &str, text: &str) -> Read {
     let mut read = Read::default();
     let mut seen = BTreeMap::new();
@@ -96,7 +96,7 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    /// Takes in an object or a list at `path` of the document.
+    /// Processes an object or a list at `path` in the document.
     fn take(&mut self, mut value: Value, path: &str, depth: usize) {
         if depth < DEEPEST_LIST
             && let Some(items) = decode::items(&mut value)
@@ -165,8 +165,8 @@ impl Reader<'_> {
         self.read.problems.push(problem);
     }
 
-    /// The place of a field, or of the document as a whole, which costs nothing. So that a file full of errors is not read
-    /// again for each of them, only the first ones are told with the line of the field.
+    /// The position of a field, or of the whole document, which costs nothing. Only the first errors get the line of their field,
+    /// because each of those requires the file to be parsed again.
     fn origin(&self, path: &str) -> String {
         let within = if path.is_empty() || self.read.problems.len() >= MOST_LOCATED {
             first_line(self.document)
@@ -185,7 +185,7 @@ fn join(path: &str, field: &str) -> String {
     }
 }
 
-/// The first line, from 1, that says something.
+/// The first line, counted from 1, that has content.
 fn first_line(document: &str) -> usize {
     let says = |line: &str| {
         let line = line.trim();
@@ -194,12 +194,12 @@ fn first_line(document: &str) -> usize {
     document.lines().position(says).map_or(1, |i| i + 1)
 }
 
-/// The documents of a text, each with the number of its first line.
+/// The documents in a text, each with the number of its first line.
 fn documents(text: &str) -> Vec<(usize, &str)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
     let (mut begin, mut begin_line, mut offset) = (0, 1, 0);
-    // Directives (%YAML) belong to the document whose separator follows them.
+    // Directives (%YAML) belong to the document after the next separator.
     let mut only_directives = true;
     for (i, line) in text.split_inclusive('\n').enumerate() {
         let separator = line

@@ -1,4 +1,4 @@
-//! On which line a field stands: read again, with positions, only where a message needs it.
+//! Finds the line of a field. The text is parsed again, with positions, only when a message needs it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,8 +9,8 @@ use serde_yaml::Spanned;
 
 use crate::yaml;
 
-/// Positions take several times the stack that values do. No kind that ferrolb reads is nested like this; an error in a
-/// deeper document is told with the line where it begins.
+/// Positions take several times as much stack as values. No kind that ferrolb reads is nested this deeply; an error in a deeper
+/// document is reported at the document's first line.
 const DEEPEST: usize = 24;
 
 /// A tree of positions.
@@ -20,7 +20,7 @@ enum Tree {
     Map(BTreeMap<String, Spanned<Tree>>),
 }
 
-/// The line, from 1, of the field at `path` (`spec.ports[0].port`), or of the nearest one around it that is there.
+/// The line, counted from 1, of the field at `path` (`spec.ports[0].port`), or of its nearest existing parent.
 pub(super) fn line_of(document: &str, path: &str) -> usize {
     yaml::read::<Spanned<Tree>>(document, DEEPEST)
         .map_or(1, |root| walk(document, &root, path, 0).max(1))
@@ -34,7 +34,7 @@ fn walk(document: &str, root: &Spanned<Tree>, path: &str, above: usize) -> usize
         let next = match &node.value {
             Tree::Map(map) => key(map, rest),
             Tree::List(list) => index(rest).and_then(|(i, rest)| Some((list.get(i)?, rest))),
-            // MetalLB's old configuration is YAML in a block of text: its first line follows the indicator's.
+            // MetalLB's old configuration is YAML in a block scalar: its first line follows the line of the indicator.
             Tree::Leaf(Some(text)) => {
                 if let Some(indicator) = block(document, line)
                     && let Ok(inner) = yaml::read::<Spanned<Tree>>(text, DEEPEST)
@@ -59,7 +59,7 @@ fn line(node: &Spanned<Tree>) -> usize {
     usize::try_from(node.referenced.line()).unwrap_or(1)
 }
 
-/// The longest key of the map that the path begins with: keys may hold dots, and annotations stand in brackets.
+/// The longest key of the map that the path starts with: keys may contain dots, and annotations are in brackets.
 fn key<'t, 'p>(
     map: &'t BTreeMap<String, Spanned<Tree>>,
     path: &'p str,
@@ -83,7 +83,7 @@ fn index(path: &str) -> Option<(usize, &str)> {
     Some((number.parse().ok()?, rest.strip_prefix('.').unwrap_or(rest)))
 }
 
-/// The line of the indicator (`|`, `>`) of a block of text that is said to be at `line`: there, or on the line before.
+/// The line of the indicator (`|`, `>`) of a block scalar reported at `line`: that line or the one before.
 fn block(document: &str, line: usize) -> Option<usize> {
     let begins = |line: usize| {
         let text = document.lines().nth(line.checked_sub(1)?)?;

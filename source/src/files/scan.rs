@@ -1,7 +1,7 @@
-//! What is in the folder now. A file that did not change since it was last read is not read again.
+//! Reads the current content of the folder. A file that has not changed since the last scan is not read again.
 //!
-//! A ConfigMap mounted by the kubelet is a folder of links into `..data`, itself a link that is swapped: links to files are
-//! followed, and whatever begins with a dot is passed over.
+//! A ConfigMap mounted by the kubelet is a folder of links into `..data`, which is itself a link that is swapped. So links to
+//! files are followed, and names that begin with a dot are skipped.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -17,12 +17,12 @@ use super::disk::{Disk, Kernel};
 use super::document::{self, Read};
 use crate::decode::raw::check_name;
 
-/// Bounds of what is read.
+/// Limits on what is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one file.
+    /// Size of one file in bytes.
     pub file_bytes: u64,
-    /// Files in all.
+    /// Total number of files.
     pub files: usize,
 }
 
@@ -35,20 +35,20 @@ impl Default for Limits {
     }
 }
 
-/// What was found.
+/// The result of a scan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scan {
-    /// The folder could not be read at all, and why.
+    /// Why the folder could not be read at all.
     pub missing: Option<String>,
-    /// What each file says, by its path within the folder.
+    /// The content of each file, by its path within the folder.
     pub files: BTreeMap<String, Arc<Read>>,
-    /// Folders within the folder (path with a slash at the end; empty: the folder itself) of which not all could be seen.
+    /// Subfolders that could not be read completely (path with a trailing slash; empty for the folder itself).
     pub blind: Vec<String>,
-    /// What is wrong beside the contents of files.
+    /// Problems that are not about the content of a file.
     pub problems: Vec<Problem>,
 }
 
-/// By these a change of a file is seen without reading it.
+/// The metadata that reveals a change of a file without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -73,15 +73,15 @@ impl Stamp {
 #[derive(Debug)]
 struct Known {
     stamp: Stamp,
-    /// It had changed so shortly before it was read that a further write may have left the stamp as it is.
+    /// The file changed so shortly before it was read that a further write may not have changed the stamp.
     fresh: bool,
     read: Arc<Read>,
 }
 
-/// The clock of a file system may tick as slowly as a jiffy, that of a network one slower.
+/// The resolution of timestamps: a file system's clock may be as coarse as a jiffy, and that of a network file system coarser.
 const FRESH: Duration = Duration::from_millis(1500);
 
-/// Reads the folder again and again.
+/// Scans the folder repeatedly.
 #[derive(Debug)]
 pub struct Scanner {
     disk: Arc<dyn Disk>,
@@ -91,12 +91,12 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// A scanner of a folder.
+    /// Creates a scanner for a folder.
     pub fn new(dir: PathBuf, limits: Limits) -> Self {
         Self::on(Arc::new(Kernel), dir, limits)
     }
 
-    /// The same on this file system.
+    /// Creates a scanner for a folder on this file system.
     pub(super) fn on(disk: Arc<dyn Disk>, dir: PathBuf, limits: Limits) -> Self {
         Self {
             disk,
@@ -106,7 +106,7 @@ impl Scanner {
         }
     }
 
-    /// What is there now.
+    /// Reads the current state.
     pub fn scan(&mut self) -> Scan {
         let mut scan = Scan::default();
         match self.list(&self.dir) {
@@ -120,7 +120,7 @@ impl Scanner {
         scan
     }
 
-    /// Takes in the files of one folder, `prefix` being its path with a slash.
+    /// Scans the files of one folder; `prefix` is its path with a trailing slash.
     fn folder(&mut self, prefix: &str, namespace: &str, names: Vec<String>, scan: &mut Scan) {
         for name in names {
             let path = format!("{prefix}{name}");
@@ -129,7 +129,7 @@ impl Scanner {
                 Ok(metadata) if metadata.is_dir() => self.subfolder(path, &full, prefix, scan),
                 _ if !is_manifest(&name) => {}
                 Ok(metadata) => self.file(path, &full, &metadata, namespace, scan),
-                // A link that leads nowhere, perhaps for this moment only.
+                // A dangling link, perhaps only for a moment.
                 Err(error) => unreadable(path, &error, scan),
             }
         }
@@ -152,7 +152,7 @@ impl Scanner {
         } else {
             match self.list(full) {
                 Ok(names) => self.folder(&format!("{path}/"), &path, names, scan),
-                // Gone since its parent was listed: the next look will tell.
+                // Deleted since its parent was listed: the next scan will show.
                 Err(error) => {
                     let problem = cannot_read(Unreadable::Folder, &path, &error);
                     scan.problems.push(problem);
@@ -162,7 +162,7 @@ impl Scanner {
         }
     }
 
-    /// The names in a folder that are not hidden, in order.
+    /// The names in a folder that are not hidden, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut names = self.disk.list(dir)?;
         names.retain(|name| !name.starts_with('.'));
@@ -201,7 +201,7 @@ impl Scanner {
         match read_text(&*self.disk, full, self.limits.file_bytes) {
             Ok(text) => {
                 let mut read = Arc::new(document::read(&path, namespace, &text));
-                // The same text again keeps the same value, so that it is seen at a glance that nothing changed.
+                // Unchanged text keeps the same value, so that it is cheap to see that nothing changed.
                 if let Some(known) = self.known.get(&path)
                     && known.read == read
                 {
@@ -244,7 +244,7 @@ fn is_manifest(name: &str) -> bool {
 }
 
 fn read_text(disk: &dyn Disk, path: &Path, most: u64) -> io::Result<String> {
-    // A device would be read for ever, and opening a pipe waits until somebody writes to it.
+    // Reading a device might never end, and opening a pipe waits for a writer.
     if !disk.metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }

@@ -1,13 +1,13 @@
-//! What of a folder to believe: pure, with the clock as an argument.
+//! Decides which changes of a folder to act on. Pure; the clock is an argument.
 //!
-//! | what is seen | what follows |
+//! | state | action |
 //! |---|---|
-//! | a new or changed object | it counts at once |
-//! | an object is broken | its last good state stays |
-//! | an object is missing, and its file has something unreadable | it stays: it may be that |
-//! | an object is missing | it is removed when it has been missing, and nothing else in the folder has changed, for a while |
-//! | the folder is missing | nothing is removed, however long |
-//! | an object is in two files | the first by path counts |
+//! | a new or changed object | takes effect at once |
+//! | an object is broken | keeps its last good state |
+//! | an object is missing, and its file has something unreadable | stays, because the unreadable part may be this object |
+//! | an object is missing | is removed once it has been missing, and nothing else in the folder has changed, for a while |
+//! | the folder is missing | nothing is removed, for any length of time |
+//! | an object is in two files | the first by path wins |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -22,9 +22,9 @@ use super::scan::Scan;
 
 type Identity = (Kind, ObjectKey);
 
-/// Constant change elsewhere in the folder holds a removal up for at most this many times the time it takes to settle.
+/// Constant changes elsewhere in the folder delay a removal to at most this many times the settling time.
 const PATIENCE: u32 = 5;
-/// Problems that are told; a folder full of errors has more.
+/// The number of problems that are reported; a folder full of errors has more.
 const MOST_PROBLEMS: usize = 1000;
 
 #[derive(Debug)]
@@ -33,25 +33,25 @@ struct Delivered {
     file: String,
     /// Its place in the file.
     origin: String,
-    /// Since when it is missing.
+    /// Since when it has been missing.
     missing: Option<Instant>,
 }
 
-/// What was delivered of a folder, and what is about to go.
+/// What was delivered of a folder, and what is about to be removed.
 #[derive(Debug)]
 pub struct Settle {
     settle: Duration,
     delivered: BTreeMap<Identity, Delivered>,
     problems: Vec<Problem>,
-    /// Places to tell with the next batch.
+    /// New positions to deliver with the next batch.
     moved: Vec<(Identity, String)>,
     last: Option<Scan>,
-    /// When the folder last looked different.
+    /// When the content of the folder last changed.
     changed: Option<Instant>,
 }
 
 impl Settle {
-    /// Nothing delivered yet; `settle` is how long an object must be missing before it is removed.
+    /// Starts with nothing delivered. `settle` is how long an object must be missing before it is removed.
     pub fn new(settle: Duration) -> Self {
         Self {
             settle,
@@ -63,7 +63,7 @@ impl Settle {
         }
     }
 
-    /// What follows from a look at the folder; the first that finds it there always gives a batch, an empty one too.
+    /// Processes a scan. The first one that finds the folder always returns a batch, even an empty one.
     pub fn step(&mut self, scan: &Scan, now: Instant) -> Option<Batch> {
         let first = self.changed.is_none();
         if let Some(error) = &scan.missing {
@@ -96,7 +96,7 @@ impl Settle {
         self.batch(first, changes, problems)
     }
 
-    /// When a removal is due; look again then.
+    /// When a removal is due; scan again then.
     pub fn due(&self) -> Option<Instant> {
         self.delivered
             .values()
@@ -105,13 +105,13 @@ impl Settle {
             .min()
     }
 
-    /// When something missing since then goes.
+    /// When something that has been missing since then is removed.
     fn goes(&self, since: Instant) -> Instant {
         let quiet = self.changed.map_or(since, |c| c.max(since)) + self.settle;
         quiet.min(since + self.settle * PATIENCE)
     }
 
-    /// Takes in what is there; returns the identities that are spoken for.
+    /// Processes the objects that are present; returns the identities in use.
     fn take_present(
         &mut self,
         scan: &Scan,
@@ -121,7 +121,7 @@ impl Settle {
         let mut origins: BTreeMap<Identity, &str> = BTreeMap::new();
         for (file, read) in &scan.files {
             for identity in &read.broken {
-                // Broken where it comes from: another file's object of that name does not take over.
+                // The object is broken at its origin: another file's object of the same name does not take over.
                 if self
                     .delivered
                     .get(identity)

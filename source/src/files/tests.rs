@@ -20,7 +20,7 @@ fn svc(name: &str, port: u16) -> String {
     )
 }
 
-// The pure part.
+// Tests of the pure part.
 
 fn scan(files: &[(&str, String)]) -> Scan {
     Scan {
@@ -175,10 +175,10 @@ fn of_an_object_in_two_files_the_first_by_path_counts() {
         "b.yaml:1: Service default/a: the same object is at a.yaml:1, which is used: remove one"
     );
     assert_eq!(shown(Some(batch)), ["+a:80"]);
-    // Broken where it comes from: the other does not take over.
+    // Broken at its origin: the other one does not take over.
     let broken = scan(&[("b.yaml", svc("a", 81)), ("a.yaml", svc("a", 0))]);
     assert_eq!(shown(settle.step(&broken, t.after(1.0))), NONE);
-    // Gone from there: the other does, at once.
+    // Removed from there: the other one takes over at once.
     let moved = scan(&[("b.yaml", svc("a", 81))]);
     assert_eq!(shown(settle.step(&moved, t.after(2.0))), ["+a:81"]);
 }
@@ -218,7 +218,7 @@ fn a_pause_ends_the_wait_and_constant_writing_does_not_prolong_it_for_ever() {
 }
 
 proptest! {
-    /// What a consumer knows is at any time the present objects, and those missing for less than the settling time at least.
+    /// A consumer always knows the present objects, plus at least those missing for less than the settling time.
     #[test]
     fn nothing_goes_early_and_everything_goes_in_the_end(steps in proptest::collection::vec((0u8..16, 0u64..1500), 1..40)) {
         let (mut settle, t) = settling();
@@ -255,7 +255,7 @@ proptest! {
     }
 }
 
-// Real folders.
+// Tests with real folders.
 
 fn settings() -> Settings {
     Settings {
@@ -296,7 +296,7 @@ impl Folder {
     }
 }
 
-/// What a consumer knows: namespace/name of Services with their port, and the problems.
+/// A consumer's view: namespace/name of Services with their port, and the problems.
 #[derive(Default)]
 struct Known {
     services: BTreeMap<String, u16>,
@@ -304,7 +304,7 @@ struct Known {
 }
 
 impl Known {
-    /// Follows the source until it is as wanted; a minute is for machines that are very busy.
+    /// Follows the source until the condition holds; the limit of a minute is for very busy machines.
     async fn until(&mut self, source: &mut FilesSource, wanted: impl Fn(&Self) -> bool) {
         let follow = async {
             while !wanted(self) {
@@ -543,7 +543,7 @@ async fn giving_up_a_wait_loses_nothing() {
     folder.write("a.yaml", &svc("a", 80));
     let mut source = folder.source();
     let mut known = Known::default();
-    // Each time the folder is being read when the call is dropped.
+    // Each call is dropped while the folder is being read.
     for _ in 0..20 {
         if let Some(batch) = source.next().now_or_never() {
             for change in batch.unwrap().changes {
@@ -570,7 +570,7 @@ async fn giving_up_a_wait_loses_nothing() {
         .await;
 }
 
-/// A file system that answers nothing while its gate is closed.
+/// A file system that does not answer while its gate is closed.
 #[derive(Debug, Default)]
 struct Gated {
     closed: Mutex<bool>,
@@ -609,7 +609,7 @@ impl Disk for Gated {
     }
 }
 
-/// One look at the source, as short as the tick of a node lets it be.
+/// Polls the source for as short a time as a node's tick allows.
 async fn glance(source: &mut FilesSource) -> Option<Batch> {
     let glance = tokio::time::timeout(Duration::from_millis(1), source.next());
     glance.await.ok().map(Option::unwrap)
@@ -620,7 +620,7 @@ async fn a_scan_of_ten_thousand_files_goes_on_across_ticks_and_is_the_only_one()
     const FILES: usize = 10_000;
     let folder = Folder::new();
     for i in 0..FILES {
-        // To decode so many objects is not what this is about.
+        // This test is not about decoding so many objects.
         let text = match i % 100 {
             0 => svc(&format!("s{i}"), 80),
             _ => String::new(),

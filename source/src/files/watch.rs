@@ -1,5 +1,5 @@
-//! When to look at the folder: inotify on it, its subfolders and its name in the folder above (it may be replaced as a whole),
-//! and the wait for a pause in the writing.
+//! Decides when to read the folder: inotify on the folder, its subfolders, and its name in the parent folder (it may be replaced
+//! as a whole), and the wait for a pause in the writes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,20 +11,20 @@ use inotify::{EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 
 use super::disk::Disk;
 
-/// Room for some hundred events at once.
+/// Room for a few hundred events at once.
 const BUFFER: usize = 16 << 10;
 
-/// Waits for a pause: `quiet` after the last event, but no longer than `busy` after the first.
+/// Waits for a pause: `quiet` after the last event, but at most `busy` after the first.
 #[derive(Debug)]
 pub struct Debounce {
     quiet: Duration,
     busy: Duration,
-    /// First and last event not dealt with.
+    /// The first and the last event that are not handled.
     events: Option<(Instant, Instant)>,
 }
 
 impl Debounce {
-    /// With these waits.
+    /// Creates it with these waits.
     pub fn new(quiet: Duration, busy: Duration) -> Self {
         Self {
             quiet,
@@ -33,19 +33,19 @@ impl Debounce {
         }
     }
 
-    /// Something happened.
+    /// Records an event.
     pub fn event(&mut self, now: Instant) {
         let first = self.events.map_or(now, |(first, _)| first);
         self.events = Some((first, now));
     }
 
-    /// When to look; `None` where nothing happened.
+    /// When to read; `None` if nothing happened.
     pub fn due(&self) -> Option<Instant> {
         let (first, last) = self.events?;
         Some((last + self.quiet).min(first + self.busy))
     }
 
-    /// All events up to then are dealt with.
+    /// Marks all events up to this time as handled.
     pub fn done(&mut self, began: Instant) {
         if self.events.is_some_and(|(_, last)| last <= began) {
             self.events = None;
@@ -53,24 +53,24 @@ impl Debounce {
     }
 }
 
-/// Hears of changes in a folder.
+/// Notices changes in a folder.
 pub struct Watch {
-    /// Its own name in the folder above.
+    /// The folder's own name in its parent.
     name: Option<OsString>,
     stream: Option<EventStream<Vec<u8>>>,
     followed: Followed,
 }
 
-/// What is listened to.
+/// The folders that are watched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Followed {
-    /// The folder above.
+    /// The parent folder.
     parent: Option<WatchDescriptor>,
     folders: Vec<WatchDescriptor>,
 }
 
-/// Keeps the watches on the folders that are there. That asks the file system, which may hang, so it is not done where events are
-/// waited for.
+/// Keeps watches on the folders that exist. This calls the file system, which may hang, so it is separate from the wait for
+/// events.
 #[derive(Debug)]
 pub(super) struct Follower {
     dir: PathBuf,
@@ -87,7 +87,7 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// Begins to listen; must be called on a runtime. Without inotify it is deaf, and the folder is looked at by the clock.
+    /// Starts to listen; must be called on a runtime. Without inotify it is deaf, and the folder is read at fixed intervals only.
     pub fn new(dir: &Path) -> Self {
         let stream = Inotify::init()
             .and_then(|inotify| inotify.into_event_stream(vec![0; BUFFER]))
@@ -100,12 +100,12 @@ impl Watch {
         }
     }
 
-    /// Whether it hears nothing.
+    /// Whether it receives no events.
     pub fn is_deaf(&self) -> bool {
         self.stream.is_none()
     }
 
-    /// What says to the kernel which folders this watch is to hear of.
+    /// The handle that sets in the kernel which folders this watch covers.
     pub(super) fn follower(&self, dir: &Path) -> Option<Follower> {
         let stream = self.stream.as_ref()?;
         Some(Follower {
@@ -115,12 +115,12 @@ impl Watch {
         })
     }
 
-    /// Which folders that are.
+    /// Sets which folders are covered.
     pub(super) fn follows(&mut self, followed: Followed) {
         self.followed = followed;
     }
 
-    /// Returns when something happened; never where it is deaf. May be given up and called again.
+    /// Returns when something happened; never if it is deaf. Cancel-safe.
     pub async fn changed(&mut self) {
         loop {
             let event = match &mut self.stream {
@@ -129,7 +129,7 @@ impl Watch {
             };
             match event {
                 Some(Ok(event)) => {
-                    // The folder above may be a busy one.
+                    // The parent folder may be a busy one.
                     let elsewhere = self.followed.parent.as_ref() == Some(&event.wd)
                         && !self.followed.folders.contains(&event.wd)
                         && event.name.is_some()
@@ -153,7 +153,7 @@ impl Watch {
 }
 
 impl Follower {
-    /// Watches the folders that are there now. To be called before they are read, so that what changes meanwhile is heard of.
+    /// Watches the folders that exist now. Call this before they are read, so that changes in the meantime are noticed.
     pub(super) fn follow(&mut self, disk: &dyn Disk) -> Followed {
         let replaced = WatchMask::CREATE | WatchMask::MOVE | WatchMask::DELETE;
         let inside = replaced
@@ -169,14 +169,14 @@ impl Follower {
         }
         let mut followed = BTreeMap::new();
         for folder in std::iter::once(self.dir.clone()).chain(disk.subfolders(&self.dir)) {
-            // Gone again, or no watch left: the clock is the fallback.
+            // The folder was deleted again, or no watch is left: the timer is the fallback.
             if let Ok(watch) = self.watches.add(&folder, inside | WatchMask::ONLYDIR) {
                 followed.insert(folder, watch);
             }
         }
         for old in self.followed.values() {
             if !followed.values().any(|new| new == old) && parent.as_ref() != Some(old) {
-                // Fails where the folder is gone, and the watch with it.
+                // Fails if the folder, and with it the watch, is gone.
                 self.watches.remove(old.clone()).ok();
             }
         }

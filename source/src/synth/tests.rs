@@ -62,7 +62,7 @@ fn batch(changes: Vec<Change>) -> Batch {
     }
 }
 
-/// The slices that a batch brings: name, port and last octets; a removed one has no octets.
+/// The slices in a batch: name, port and last octets; a removed slice has no octets.
 fn made(batch: &Batch) -> Vec<(String, u16, Vec<u8>)> {
     batch
         .changes
@@ -235,7 +235,7 @@ fn only_slices_that_changed_are_in_a_batch() {
 }
 
 proptest! {
-    /// What is known from all batches together is what one batch of the end state would have brought.
+    /// All batches together give the same result as a single batch of the final state.
     #[test]
     fn step_by_step_ends_where_all_at_once_ends(steps in proptest::collection::vec((0u8..4, 0u8..3, 0u8..3, any::<bool>()), 0..40)) {
         let mut synth = Synth::default();

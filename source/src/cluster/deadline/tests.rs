@@ -13,19 +13,19 @@ use super::super::{ClusterSource, Resources, Settings};
 use super::*;
 use crate::Source;
 
-/// So long that it never comes while a test runs that waits for something else.
+/// So long that it never expires in a test that waits for something else.
 const NEVER: Duration = Duration::from_secs(3600);
-/// What a test waits for at most, on a machine however busy.
+/// The longest that a test waits, even on a very busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What the server does with a connection after it has read a request.
+/// What the server does after it has read a request.
 #[derive(Clone, Copy)]
 enum Manner {
-    /// Says nothing.
+    /// Sends nothing.
     Silence,
     /// The head and half of a list, then nothing.
     Half,
-    /// The head, and then a little for ever.
+    /// The head, then a little data at a time, for ever.
     Trickle,
     /// The head of an endless answer, then nothing.
     Open,
@@ -68,12 +68,12 @@ async fn serve(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
             stream.write_all(chunk(&event).as_bytes()).await?;
         }
     }
-    // Open until the client goes.
+    // Stays open until the client disconnects.
     while stream.read(&mut request).await? != 0 {}
     Ok(())
 }
 
-/// A client of a server with this manner.
+/// A client of a server with this behaviour.
 async fn of(manner: Manner, limits: Limits) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -87,13 +87,13 @@ async fn of(manner: Manner, limits: Limits) -> Client {
 
 const SHORT: Duration = Duration::from_millis(200);
 
-/// Only silence is bounded in time to be seen.
+/// Only silence has a short limit.
 const SILENCE: Limits = Limits {
     silence: SHORT,
     whole: NEVER,
     grace: NEVER,
 };
-/// Only the end of an answer is.
+/// Only the whole answer has a short limit.
 const WHOLE: Limits = Limits {
     silence: NEVER,
     whole: SHORT,
@@ -139,7 +139,7 @@ async fn a_write_that_is_not_answered_is_given_up() {
     assert_eq!(Late::of(&error), Some(Late::Silent(SHORT)), "{error:?}");
 }
 
-/// The first thing that a watch of one second says.
+/// The first event of a one-second watch.
 async fn watched(manner: Manner, limits: Limits) -> Result<String, kube::Error> {
     let maps: Api<ConfigMap> = Api::default_namespaced(of(manner, limits).await);
     let params = WatchParams::default().timeout(1);

@@ -1,4 +1,4 @@
-//! The addresses of a Service: its own, those that its users route to it, and those that a load balancer gave it.
+//! The addresses of a Service: its ClusterIPs, its external addresses, and those that a load balancer assigned.
 
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ struct Ingress {
     ip_mode: Option<String>,
 }
 
-/// Whether the Service is headless, and its ClusterIPs, one per family.
+/// Whether the Service is headless, and its ClusterIPs, at most one per family.
 pub(super) fn cluster_ips(spec: &Spec) -> Result<(bool, Vec<IpAddr>), FieldError> {
     let mut given: Vec<(String, &str)> = Vec::new();
     match spec.cluster_ips.as_deref() {
@@ -60,7 +60,7 @@ pub(super) fn cluster_ips(spec: &Spec) -> Result<(bool, Vec<IpAddr>), FieldError
     Ok((false, ips))
 }
 
-/// `spec.externalIPs`, each once: addresses that clients can route to.
+/// `spec.externalIPs` without duplicates. Each must be an address that clients can route to.
 pub(super) fn external_ips(list: Vec<String>) -> Result<Vec<IpAddr>, FieldError> {
     let mut ips = Vec::new();
     for (i, text) in list.iter().enumerate() {
@@ -83,7 +83,7 @@ pub(super) fn external_ips(list: Vec<String>) -> Result<Vec<IpAddr>, FieldError>
     Ok(ips)
 }
 
-/// The addresses of the status, and whether there is something else among them.
+/// The addresses in the status, and whether it has other entries.
 pub(super) fn ingress(status: Status) -> Result<(Vec<IngressAddress>, bool), FieldError> {
     let entries = status
         .load_balancer

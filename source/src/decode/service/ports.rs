@@ -20,7 +20,8 @@ pub(super) struct Port {
     node_port: Option<i64>,
 }
 
-/// The ports, named and different from each other. Only a Service without addresses of its own may have none.
+/// The ports. If there are several, each needs a name, and all must differ. Only a Service without addresses of its own may have
+/// none.
 pub(super) fn ports(list: Vec<Port>, may_be_empty: bool) -> Result<Vec<ServicePort>, FieldError> {
     if list.is_empty() && !may_be_empty {
         return Err(FieldError::new(
@@ -103,7 +104,7 @@ fn target_port(
         },
         Some(Value::String(name)) if name.is_empty() => Ok(TargetPort::Number(default)),
         Some(Value::String(name)) => {
-            // IANA_SVC_NAME, which Kubernetes asks of container ports too.
+            // IANA_SVC_NAME, which Kubernetes also requires for container ports.
             let good = name.len() <= 15
                 && name
                     .chars()
@@ -127,7 +128,7 @@ fn target_port(
     }
 }
 
-/// A port that may be left out; 0 is Kubernetes' way to say so.
+/// An optional port; Kubernetes uses 0 for unset.
 pub(super) fn optional_port(field: String, number: Option<i64>) -> Result<Option<u16>, FieldError> {
     match number {
         None | Some(0) => Ok(None),
