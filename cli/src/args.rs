@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of `ferrolb`.
 
 #[cfg(test)]
 mod tests;
@@ -111,11 +111,11 @@ none. To make a key: (umask 077; head -c 32 /dev/urandom > /etc/ferrolb.key)
 Exit codes: 0 stopped by SIGTERM or SIGINT, 1 it cannot run, 2 a mistake in the
 arguments.";
 
-/// Heading of what is about a cluster.
+/// Heading of the arguments about a cluster.
 const CLUSTER: &str = "Cluster";
 
-/// The way to a cluster's API, and what of the cluster concerns ferrolb. Each argument sets its own heading, because a heading for the
-/// whole group would also stand above the arguments that follow it.
+/// Access to a cluster's API, and which part of the cluster ferrolb serves. Each argument sets its own heading, because a heading
+/// for the whole group would also apply to the arguments after it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ClusterArgs {
     /// File with the address and credentials of the API server [default:
@@ -149,7 +149,7 @@ impl ClusterArgs {
         self.lb_class.clone().filter(|class| !class.is_empty())
     }
 
-    /// The way to the API server; the KubeProxyConfiguration may name a kubeconfig.
+    /// The access to the API server. The KubeProxyConfiguration may name a kubeconfig.
     pub(crate) fn access(&self, proxy_kubeconfig: Option<PathBuf>) -> Access {
         let set = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
         Access {

@@ -1,4 +1,4 @@
-//! `ferrolb cleanup`: takes out of this kernel what a node put there.
+//! `ferrolb cleanup`: removes from this kernel what a node created there.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -46,7 +46,7 @@ pub(crate) fn main(args: &CleanupArgs) -> Result<(), Error> {
     )))
 }
 
-/// The addresses that Services had: those that a node may have left on an interface of the LAN.
+/// The addresses that Services had. A node may have left them on an interface of the LAN.
 fn given(args: &CleanupArgs) -> Result<BTreeSet<IpAddr>, StoreError> {
     let saved = DirStore::open(&args.state)?.load()?.unwrap_or_default();
     let tables = [&saved.agreed, &saved.held];

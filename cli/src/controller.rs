@@ -1,4 +1,4 @@
-//! `ferrolb controller`: the cluster's API as source, the controller's loop, and its writer, wired together.
+//! `ferrolb controller`: connects the cluster's API as a source, the controller's main loop and its writer.
 
 use std::pin::pin;
 
@@ -14,7 +14,7 @@ use tracing::info;
 use crate::args::ClusterArgs;
 use crate::error::Error;
 
-/// Where a pod finds its own namespace.
+/// The file in which a pod finds its own namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 const EXAMPLES: &str = "\
@@ -101,7 +101,7 @@ async fn start(args: &ControllerArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sees that the nodes have a key, beside all else.
+/// Ensures, in the background, that the nodes have a key.
 fn make_key(args: &ControllerArgs, connection: &Connection) {
     let client = connection.client.clone();
     let name = args.key_secret.clone();

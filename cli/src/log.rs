@@ -1,12 +1,11 @@
-//! The log: to standard error, `FERROLB_LOG` says how much.
+//! The log on standard error; `FERROLB_LOG` sets the levels.
 
 use tracing_subscriber::EnvFilter;
 
-/// What is logged where nothing else is asked for. The client library tells every attempt; the sources and writers tell what
-/// is wrong once, and in words that say what to do.
+/// The default levels. The client library logs every attempt; the sources and writers log each problem once, with a remedy.
 const USUAL: &str = "info,kube_client=off,kube_runtime=error";
 
-/// Starts to log.
+/// Starts logging.
 pub(crate) fn init(json: bool) {
     let filter = EnvFilter::try_from_env("FERROLB_LOG").unwrap_or_else(|_| EnvFilter::new(USUAL));
     let log = tracing_subscriber::fmt()

@@ -1,4 +1,4 @@
-//! The one binary `ferrolb`: it parses arguments and hands over; what is done stands in the crates of the daemons.
+//! The `ferrolb` binary: it parses arguments and calls the crates of the daemons, which do the work.
 
 mod args;
 mod cleanup;

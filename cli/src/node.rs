@@ -1,4 +1,4 @@
-//! `ferrolb node`: the settings that its arguments mean.
+//! `ferrolb node`: converts its arguments to settings.
 
 use ferrolb_node::{Config, ExternalIps, ProxyMode};
 

@@ -1,7 +1,7 @@
-//! `ferrolb status --kubeconfig FILE`: a whole cluster, as its API shows it.
+//! `ferrolb status --kubeconfig FILE`: the state of a whole cluster, as its API shows it.
 //!
-//! What is asked is what the daemons watch, once; who announces is what the announcers wrote (ServiceL2Status), and why nobody does
-//! is what the elected member told (events). [`compose`] is pure.
+//! It lists once what the daemons watch. The announcers come from the ServiceL2Status objects that the nodes write, and the
+//! reasons why no node announces a Service come from the events of the elected member. [`compose`] is pure.
 
 #[cfg(test)]
 mod tests;
@@ -35,14 +35,14 @@ use kube::{Api, Client, ResourceExt};
 use crate::args::StatusArgs;
 use crate::error::Error;
 
-/// How long the API server may take for its first answer, and then for all lists.
+/// The limit for the API server's first answer, and then for all lists.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether a list was refused.
+/// How often to check whether a list was refused.
 const GLANCE: Duration = Duration::from_millis(200);
-/// What the nodes call themselves in events.
+/// The reporting component of the nodes' events.
 const TELLER: &str = "ferrolb-node";
 
-/// Asks the API server.
+/// Queries the API server.
 pub(super) fn ask(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -62,7 +62,7 @@ async fn gather(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, E
         server: connection.server.clone(),
         why,
     };
-    // The source below waits for a server that comes back; whoever asks here wants to know at once.
+    // The source below waits for an unreachable server to return; a user of this command needs the answer at once.
     match tokio::time::timeout(PATIENCE, connection.client.apiserver_version()).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => return Err(failed(refusal(&error, "get /version").to_string())),
@@ -103,12 +103,12 @@ async fn gather(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, E
     Ok(compose(first, found, class))
 }
 
-/// What is not shown because a list was refused.
+/// The problem that reports what is not shown because a list was refused.
 fn unknown(kind: &str, refusal: Refusal, consequence: Consequence) -> Problem {
     Problem::new(Subject::titled(kind), Cause::Api { refusal }).so(consequence)
 }
 
-/// All lists, or what is missing.
+/// All lists, or which ones are missing.
 async fn lists(client: &Client, namespace: &str) -> Result<Batch, Vec<String>> {
     let mut watched = Watched::new(Resources::Node);
     namespace.clone_into(&mut watched.namespace);
@@ -121,7 +121,7 @@ async fn lists(client: &Client, namespace: &str) -> Result<Batch, Vec<String>> {
             Ok(None) => break,
             Err(_) => {}
         }
-        // Nobody gives a right meanwhile; those that are asked for at the same time are told together.
+        // Nobody grants a permission in the meantime; refusals of concurrent requests are reported together.
         let now = source.refusals();
         if !now.is_empty() && now == refused {
             return Err(refused);
@@ -142,7 +142,7 @@ fn announcers(objects: Vec<DynamicObject>) -> BTreeMap<ObjectKey, Vec<(String, L
     announcers
 }
 
-/// What a node told that keeps a Service from being served, by the uid of the Service.
+/// By uid of a Service: why it is not served, as a node reported it.
 type Complaints = BTreeMap<String, (Reason, String)>;
 
 async fn complaints(client: &Client) -> Result<Complaints, kube::Error> {
@@ -153,7 +153,7 @@ async fn complaints(client: &Client) -> Result<Complaints, kube::Error> {
     Ok(last_words(events.items))
 }
 
-/// The last event about a Service decides: after one that is no warning there is nothing to complain about.
+/// The last event about a Service decides: if it is not a warning, there is no complaint.
 fn last_words(mut events: Vec<Event>) -> Complaints {
     events.sort_by_key(|e| {
         let again = e.series.as_ref().and_then(|s| s.last_observed_time.clone());
@@ -165,7 +165,7 @@ fn last_words(mut events: Vec<Event>) -> Complaints {
     });
     let mut complaints = Complaints::new();
     for event in events {
-        // A Service that was made anew has the name of another one.
+        // A recreated Service has the same name as its predecessor, so only the uid identifies it.
         let Some(uid) = event.involved_object.uid else {
             continue;
         };
@@ -181,11 +181,11 @@ fn last_words(mut events: Vec<Event>) -> Complaints {
     complaints
 }
 
-/// What was found besides the objects that the daemons watch.
+/// What was found in addition to the objects that the daemons watch.
 #[derive(Debug, Default)]
 struct Found {
     server: String,
-    /// Name and status of the objects about each Service.
+    /// Name and status of the ServiceL2Status objects for each Service.
     announcers: BTreeMap<ObjectKey, Vec<(String, L2Status)>>,
     told: Complaints,
     problems: Vec<Problem>,
@@ -217,7 +217,7 @@ fn compose(first: Batch, found: Found, class: Option<String>) -> ClusterStatus {
     let services: Vec<ServiceStatus> = standings
         .map(|(key, standing)| service(key, &standing, &slices, &found))
         .collect();
-    // A shared address is one.
+    // A shared address counts once.
     let announced: BTreeSet<_> = services
         .iter()
         .flat_map(|s| &s.addresses)
@@ -256,7 +256,7 @@ fn service(
         .map(|ip| {
             let mine = l2_status::name(&view.uid, Family::of(ip));
             let ours = Family::ALL.map(|f| l2_status::name(&view.uid, f));
-            // MetalLB's own names say nothing of the family.
+            // MetalLB's own names of these objects do not contain the family.
             let announcer = about
                 .iter()
                 .find(|(name, _)| *name == mine)

@@ -1,4 +1,4 @@
-//! `ferrolb status`: asks the node over its Unix socket, or a cluster's API, and prints what it knows.
+//! `ferrolb status`: queries the node over its Unix socket, or a cluster's API, and prints the result.
 
 mod cluster;
 mod table;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::args::{Output, StatusArgs};
 use crate::error::{Error, print};
 
-/// The most that is read of an answer, in bytes.
+/// The limit on an answer, in bytes.
 const LIMIT: u64 = 256 << 20;
 
 /// Prints the status of the node behind the socket, or of the cluster behind the kubeconfig.

@@ -1,4 +1,4 @@
-//! The tables of `ferrolb status`, in the manner of kubectl.
+//! The tables of `ferrolb status`, in kubectl's style.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ferrolb_api::problem::Problem;
 use ferrolb_node::report::view::{ClusterStatus, NodeStatus, ServiceStatus};
 
-/// All that `status` prints without `-o json`.
+/// The output of `status` without `-o json`.
 pub(crate) fn render(status: &NodeStatus) -> String {
     let mut text = format!(
         "Node {} (ferrolb {}, proxy {}, {})\n\n",
@@ -36,7 +36,7 @@ pub(crate) fn render(status: &NodeStatus) -> String {
     text
 }
 
-/// The same of a whole cluster.
+/// The same output for a whole cluster.
 pub(crate) fn render_cluster(status: &ClusterStatus) -> String {
     let mut text = format!("Cluster {} (ferrolb {})\n\n", status.server, status.version);
     let nodes = status.nodes.iter();

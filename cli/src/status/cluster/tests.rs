@@ -167,7 +167,7 @@ fn the_table_begins_with_the_cluster_and_its_nodes() {
     );
 }
 
-/// An event of a node about the Service `web` with this uid, which came again at `again` (seconds).
+/// A node's event about the Service `web` with this uid, repeated at `again` (seconds).
 fn event(uid: &str, reason: &str, at: i64, again: Option<i64>) -> Event {
     let time = |s: i64| format!("2026-01-01T00:00:{s:02}.000000Z");
     let kind = match reason {
