@@ -1,10 +1,10 @@
-//! The state directory: what a member promised, holds and knows to be agreed, in one file that is replaced as a whole.
+//! The state directory: what a member promised, holds and knows to be agreed, in one file that is replaced atomically.
 //!
-//! A crash at any moment leaves the old file or the new one: temporary file, fsync, rename, fsync of the directory.
+//! A crash at any moment leaves either the old file or the new one: temporary file, fsync, rename, fsync of the directory.
 //!
-//! A file whose counters have no successor ([`MAX_ROUND`]) is refused like one that cannot be read. It is not healed: to lower a promise is
-//! to break it, and nobody can say here whether a majority relies on it. Without the file the node starts afresh and gets the
-//! table from the other members.
+//! A file whose counters have no successor ([`MAX_ROUND`]) is refused like an unreadable file. It is not repaired: lowering a
+//! promise would break it, and a single node cannot know whether a majority relies on it. Without the file, the node starts from
+//! scratch and fetches the table from the other members.
 
 mod background;
 #[cfg(test)]
@@ -28,13 +28,13 @@ pub const FILE: &str = "assignments.json";
 const TEMPORARY: &str = "assignments.json.new";
 const CORRUPT: &str = "assignments.json.corrupt";
 const FORMAT: u32 = 1;
-/// Two tables, with the names of their fields, are less than eight times as large as one on the wire.
+/// Two tables, with their field names, are less than eight times as large as one encoded table.
 const MAX_FILE: u64 = 8 * MAX_TABLE as u64;
 
-/// Why the state could not be kept or read.
+/// Why the state could not be saved or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The directory or file can't be used by this user.
+    /// The user has no access to the directory or file.
     #[error(
         "{path}: permission denied: run as root, or give this user the directory named by --state"
     )]
@@ -42,7 +42,7 @@ pub enum StoreError {
         /// What could not be used.
         path: PathBuf,
     },
-    /// Anything else that the system said.
+    /// Any other error of the system.
     #[error(
         "{path}: {source}: make sure that the directory named by --state is on a writable disk with room"
     )]
@@ -52,7 +52,7 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
-    /// A write does not end.
+    /// A write does not finish.
     #[error(
         "{path}: the disk has not answered for seconds: check the disk of the directory named by --state"
     )]
@@ -60,7 +60,7 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
-    /// What has the file's name is no file of ours.
+    /// The path exists but is not a state file.
     #[error("{path}: {why}: put a backup in its place, or delete it to start without assignments")]
     Strange {
         /// The file.
@@ -68,7 +68,7 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
-    /// The content makes no sense.
+    /// The content is invalid.
     #[error(
         "{path}: not readable as assignments ({why}); a copy is kept as {copy}: put a backup in its place, or delete it to start without assignments"
     )]
@@ -80,7 +80,7 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
-    /// Written by a later version.
+    /// The file was written by a later version.
     #[error(
         "{path}: format {found} is newer than {FORMAT}, which this version reads: run the version that wrote it"
     )]
@@ -93,7 +93,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What could not be used, why, and what to do.
+    /// The path that could not be used, the reason, and the remedy.
     pub(crate) fn parts(&self) -> (&Path, String, &'static str) {
         let room = "Make room on its disk, or make it writable";
         match self {
@@ -123,28 +123,28 @@ impl StoreError {
     }
 }
 
-/// Where a member's state is kept.
+/// Persistent storage for a member's state.
 pub trait Store: Send {
-    /// What was saved last; `None` at the very first start.
+    /// The last saved state; `None` at the very first start.
     fn load(&mut self) -> Result<Option<Saved>, StoreError>;
-    /// Begins to save; one at a time. [`Store::saved`] and [`Store::try_saved`] tell the end.
+    /// Starts to save; only one save at a time. [`Store::saved`] and [`Store::try_saved`] report its end.
     fn save(&mut self, saved: Arc<Saved>);
-    /// The end of what is being saved, if it has come: without an error it is on disk.
+    /// The result of the current save, if it has finished: without an error, the state is on disk.
     fn try_saved(&mut self) -> Option<Result<(), StoreError>>;
-    /// Waits for that end; for ever where nothing is being saved. May be dropped and called again.
+    /// Waits for that result; never returns if nothing is being saved. Cancel-safe.
     fn saved(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Where it is, for messages.
+    /// The location, for messages.
     fn folder(&self) -> &Path;
 }
 
-/// In memory, for tests and for a node that keeps no state.
+/// A store in memory, for tests and for a node that keeps no state.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    /// What was saved last.
+    /// The last saved state.
     pub saved: Option<Saved>,
-    /// Nothing can be saved, for this reason.
+    /// If set, saving fails with this error.
     pub broken: Option<io::ErrorKind>,
-    /// Writes do not end.
+    /// Writes never finish.
     pub hangs: bool,
     end: Option<Result<(), StoreError>>,
 }
@@ -183,7 +183,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// In a directory.
+/// A store in a directory.
 #[derive(Debug, Clone)]
 pub struct DirStore {
     dir: PathBuf,
@@ -202,7 +202,7 @@ struct Format {
 }
 
 impl DirStore {
-    /// Uses this directory; it is made where it does not exist.
+    /// Uses this directory, which is created if it does not exist.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let dir = dir.into();
         fs::create_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
@@ -215,7 +215,7 @@ impl DirStore {
     }
 
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-        // Opening a pipe must not wait for a writer.
+        // Opening a pipe must not block until it has a writer.
         let opened = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -247,13 +247,13 @@ impl DirStore {
 
     fn corrupt(&self, path: PathBuf, bytes: &[u8], why: String) -> StoreError {
         let copy = self.dir.join(CORRUPT);
-        // The original stays in any case, so a copy that can't be made is no loss.
+        // The original remains in any case, so nothing is lost if the copy fails.
         let _ = create_anew(&copy).and_then(|mut file| file.write_all(bytes));
         StoreError::Corrupt { path, copy, why }
     }
 }
 
-/// A new file in place of what has that name, whose target is left alone if it is a link.
+/// Creates a new file that replaces what has this name. If that is a link, its target is not touched.
 fn create_anew(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -263,7 +263,7 @@ fn create_anew(path: &Path) -> io::Result<File> {
 }
 
 impl DirStore {
-    /// What was saved last; `None` at the very first start.
+    /// The last saved state; `None` at the very first start.
     pub fn load(&self) -> Result<Option<Saved>, StoreError> {
         let path = self.dir.join(FILE);
         let Some(bytes) = self.read(&path)? else {
@@ -293,7 +293,7 @@ impl DirStore {
         }
     }
 
-    /// Saves; when it returns without error, it is on disk. It may take as long as the disk likes.
+    /// Saves the state; once it returns without an error, the state is on disk. It blocks for as long as the disk needs.
     pub fn save(&self, saved: &Saved) -> Result<(), StoreError> {
         let (path, temporary) = (self.dir.join(FILE), self.dir.join(TEMPORARY));
         let fail = |e| StoreError::io(&self.dir, e);

@@ -1,14 +1,14 @@
-//! Getting a table from another member, part by part.
+//! Fetches a table from another member, part by part.
 
 use std::time::{Duration, Instant};
 
 use super::message::{Message, WINDOW, parts};
 use super::table::{Name, Table, Version};
 
-/// A part that has not come after this long is asked for again.
+/// A part that has not arrived after this time is requested again.
 pub(super) const RESEND: Duration = Duration::from_millis(100);
 
-/// One table on its way.
+/// The transfer of one table.
 #[derive(Debug)]
 pub(super) struct Fetch {
     pub(super) from: Name,
@@ -18,14 +18,14 @@ pub(super) struct Fetch {
     total: Option<u32>,
     began: Instant,
     last_asked: Instant,
-    /// The window asked for: from this part, up to that one.
+    /// The requested window: from this part up to, but not including, that one.
     asked: std::ops::Range<usize>,
-    /// When the last new part came.
+    /// When the last new part arrived.
     last_part: Instant,
 }
 
 impl Fetch {
-    /// Starts; the request is the first message to send.
+    /// Starts the transfer; the request is the first message to send.
     pub(super) fn new(from: Name, version: Version, now: Instant) -> (Self, Message) {
         let mut fetch = Self {
             from,
@@ -43,7 +43,7 @@ impl Fetch {
     }
 
     fn ask(&mut self, now: Instant) -> Message {
-        // All before the last window are there.
+        // All parts before the last window have arrived.
         let before = self.asked.start;
         let missing = self.parts.iter().skip(before).position(Option::is_none);
         let start = before + missing.unwrap_or(0);
@@ -57,22 +57,24 @@ impl Fetch {
         }
     }
 
-    /// Asks again where nothing has come for a while.
+    /// Repeats the request if nothing has arrived for a while.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Message> {
         let quiet = now.saturating_duration_since(self.last_asked.max(self.last_part));
         (quiet >= RESEND).then(|| self.ask(now))
     }
 
-    /// Whether the other side has given nothing for so long that another one should be asked.
+    /// Whether the other side has delivered nothing for so long that another member should be asked.
     pub(super) fn is_stuck(&self, now: Instant) -> bool {
         let quiet = now.saturating_duration_since(self.last_part);
-        // Ten parts a second is the slowest pace: a member that gives a part now and then must not keep others from being asked.
+        // The slowest accepted pace is ten parts a second: a member that sends a part now and then must not keep others from
+        // being asked.
         let received = u32::try_from(self.received).unwrap_or(u32::MAX);
         let slowest = RESEND.saturating_mul(received.saturating_add(20));
         quiet >= 20 * RESEND || now.saturating_duration_since(self.began) >= slowest
     }
 
-    /// Takes in a part: the whole table when it was the last one (an error when it makes none), else perhaps a message.
+    /// Processes a part. With the last part, returns the whole table (or an error if the bytes are not one); otherwise possibly a
+    /// message.
     pub(super) fn part(
         &mut self,
         total: u32,
@@ -82,7 +84,7 @@ impl Fetch {
     ) -> Progress {
         let size = usize::try_from(total).unwrap_or(usize::MAX);
         if self.total.is_some_and(|known| known != total) {
-            // The other side runs another program now, or makes it up.
+            // The other side now runs a different program, or invents the parts.
             return Progress::Done(Err(
                 "the table changed its size while it was sent".to_owned()
             ));
@@ -115,10 +117,10 @@ impl Fetch {
     }
 }
 
-/// How far a fetch got with one part.
+/// The progress of a transfer after one part.
 pub(super) enum Progress {
-    /// Not there yet; the next window to ask for, where this one is complete.
+    /// Incomplete; the request for the next window if the current one is complete.
     Going(Option<Message>),
-    /// The whole table, or why the bytes are none.
+    /// The whole table, or why the bytes are not one.
     Done(Result<Table, String>),
 }

@@ -1,31 +1,32 @@
-//! How far the word of one member may raise the round that this one promised.
+//! Limits how far a single member's message may raise the promised round of this one.
 //!
-//! Whoever leads must use a round above those that a majority promised. If members believed every round that they hear, one
-//! false message with a round near the end of the numbers would leave no room for the next one, on disk and for ever.
-//!
+//! The leader must use a round above those that a majority promised. If members believed every round that they hear, one false
+//! message with a round near the maximum would leave no room for a higher one. Because promises are on disk, this would be
+//! permanent.
 //! # The bound
 //!
-//! A round rises by one each time that a member asks for promises: at most once per tick (ten times a second) and once per change of
-//! its view. [`LEAP`], 2^36, is more than 200 rounds in each second of ten years, so a member that was away for years still believes
-//! what rose honestly. What a member was led to believe is taken off its allowance, which grows back by 2^20 a second, far
-//! faster than rounds can rise honestly. A liar that is elected and lies all day therefore needs more than 100,000 years to reach
-//! [`MAX_ROUND`].
+//! A round rises by one each time that a member asks for promises: at most once per tick (ten times a second) and once per change
+//! of its view. [`LEAP`], 2^36, is more than 200 rounds per second for ten years, so a member that was away for years still
+//! believes rounds that rose honestly. Every leap that a member accepts is subtracted from its allowance, which grows back by
+//! 2^20 a second, far faster than rounds can rise honestly. So a lying elected member that never stops needs more than 100,000
+//! years to reach [`MAX_ROUND`].
 //!
-//! A member without state (a new one, or one whose disk was replaced) has no round to compare with, and its cluster may have been lied to
-//! before: it believes up to 2^48. If that was a lie, the others do not follow that one member, and it is named.
+//! A member without state (a new one, or one whose disk was replaced) has no round to compare with, and its cluster may have
+//! accepted false rounds before. So it believes rounds up to 2^48. If such a round was a lie, the other members do not follow
+//! this one, and report it.
 
 use std::time::Instant;
 
 use super::table::MAX_ROUND;
 
-/// The highest leap that is believed.
+/// The largest leap that is believed.
 pub const LEAP: u64 = 1 << 36;
-/// The same for a member without state.
+/// The largest leap that a member without state believes.
 const LEAP_WITHOUT_STATE: u64 = 1 << 48;
-/// What the allowance grows by each second, up to [`LEAP`].
+/// The growth of the allowance per second, up to [`LEAP`].
 const GROWTH: u64 = 1 << 20;
 
-/// What is left of the leaps that this member may be led to.
+/// The remaining allowance for leaps.
 #[derive(Debug)]
 pub(super) struct Allowance {
     left: u64,
@@ -42,7 +43,7 @@ impl Default for Allowance {
 }
 
 impl Allowance {
-    /// Whether this member, which promised round `promised`, believes that another one is at `round`.
+    /// Whether this member, which promised round `promised`, believes that another member is at `round`.
     pub(super) fn permits(&self, promised: u64, round: u64, now: Instant) -> bool {
         let left = match promised {
             0 => LEAP_WITHOUT_STATE,
@@ -51,7 +52,7 @@ impl Allowance {
         round < MAX_ROUND && round.saturating_sub(promised) <= left
     }
 
-    /// Takes the leap from a promised round to another one off the allowance. The first round of all is free.
+    /// Subtracts the leap from one promised round to another from the allowance. The very first round is free.
     pub(super) fn spend(&mut self, promised: u64, round: u64, now: Instant) {
         if promised > 0 && round > promised {
             self.left = self.left(now).saturating_sub(round - promised);

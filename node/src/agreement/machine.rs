@@ -1,7 +1,7 @@
-//! One member's side of the agreement: events in, actions out. The rules are in the module above.
+//! One member's side of the agreement: events in, actions out. The parent module explains the rules.
 //!
-//! Here is what every member does: it looks at the others, writes to disk before it speaks, and says where it stands. `hear` is
-//! what the others say, `lead` is what an elected member does besides.
+//! This file has what every member does: it keeps a view of the others, writes to disk before it speaks, and reports its state.
+//! `hear` processes messages from the others; `lead` is what an elected member does in addition.
 
 mod disk;
 mod doubt;
@@ -24,21 +24,21 @@ use super::message::{Message, Status};
 use super::table::{Ballot, Name, Saved, Table, Version};
 use ferrolb_controller::assignment::Assignments;
 
-/// How often every member says where it stands when nothing changes.
+/// How often every member reports its state when nothing changes.
 const DIGEST: Duration = Duration::from_millis(500);
-/// How long after a failed write the next try is made.
+/// The pause before a failed write is retried.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
-/// What the elected member is doing.
+/// The state of the elected member.
 #[derive(Debug)]
 enum Role {
     Follower,
-    /// Collects promises; the base is being fetched once a majority gave theirs.
+    /// Collects promises. Once it has those of a majority, it fetches the base.
     Preparing(Ballot),
-    /// Proposes. `wanted` waits for the proposal under way.
+    /// Proposes. `wanted` waits until the current proposal is agreed.
     Leading {
         ballot: Ballot,
-        /// What the allocator went on from.
+        /// The table that the allocator continued from.
         base: Version,
         /// Number of the last proposal, 0 before the first.
         number: u64,
@@ -52,10 +52,10 @@ pub struct Machine {
     me: Name,
     boot: u64,
     view: View,
-    /// Who is to lead: the elected one, or the next that can.
+    /// The member that is to lead: the elected one, or the next one that can.
     leader: Option<Name>,
     saved: Saved,
-    /// What is on disk: all that others are told of promises and tables.
+    /// What is on disk: only this is reported to others about promises and tables.
     durable: Status,
     /// What is being written, and since when.
     writing: Option<(Status, Instant)>,
@@ -67,14 +67,14 @@ pub struct Machine {
     doubts: Doubts,
     allowance: Allowance,
     last_told: Option<Instant>,
-    /// Encoded tables of which parts were asked for.
+    /// Encoded tables that other members are fetching.
     encoded: BTreeMap<Version, Arc<[u8]>>,
     out: Vec<Action>,
 }
 
 impl Machine {
-    /// A member that wakes up with what its disk has. `boot` differs at every start: a random number, or the time.
-    /// What was agreed before, [`Machine::agreed`], is in force from the beginning.
+    /// Starts a member with the state from its disk. `boot` must differ at every start: a random number, or the time. The table
+    /// that was agreed before, [`Machine::agreed`], is in force from the start.
     pub fn new(me: Name, boot: u64, saved: Saved) -> Self {
         let durable = standing(&saved);
         Self {
@@ -108,7 +108,7 @@ impl Machine {
         matches!(self.role, Role::Leading { .. })
     }
 
-    /// Takes in one event. Never fails: what makes no sense is reported and ignored.
+    /// Processes one event. It never fails: invalid input is reported and ignored.
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
             Event::View(view) => {
@@ -158,7 +158,7 @@ impl Machine {
         self.view.live.iter().filter(|n| **n != self.me)
     }
 
-    /// Takes in a view; true if it is another one.
+    /// Applies a view; returns whether it differs.
     fn see(&mut self, view: View) -> bool {
         let news = self.view != view;
         self.view = view;
@@ -198,7 +198,8 @@ impl Machine {
         }
         if let Some(fetch) = &mut self.fetch {
             if fetch.is_stuck(now) {
-                // A member that went on to another table has this one no more. If it still says that it has it, others are asked.
+                // A member that moved on to another table no longer has this one. If it still claims to have it, other members
+                // are asked.
                 let (from, version) = (fetch.from.clone(), fetch.version.clone());
                 let claims = |s: &Status| s.held == version || s.agreed == version;
                 if self.peers.get(&from).is_some_and(claims) {
@@ -214,8 +215,8 @@ impl Machine {
         let asking = match &self.role {
             Role::Follower => false,
             Role::Preparing(ballot) | Role::Leading { ballot, .. } => {
-                // Those who promised more to another one take nothing from here. Start over above them if they are needed; if
-                // not, they hear what the others agree on.
+                // Members that promised a higher ballot accept nothing from this one. If they are needed, start again above their
+                // ballots; if not, they learn what the others agree on.
                 let above =
                     |name: &Name| self.peers.get(name).is_some_and(|s| s.promised > *ballot);
                 let lost = self.others().any(above);
@@ -237,7 +238,7 @@ impl Machine {
         }
     }
 
-    /// Whoever leads tells everybody where it stands, and so does whoever cannot write; the others tell the one that leads.
+    /// The leader reports its state to all members, and so does a member that cannot write. The others report to the leader.
     fn tell_all(&mut self, now: Instant) {
         self.last_told = Some(now);
         let to: Vec<Name> = match &self.leader {
@@ -266,7 +267,7 @@ impl Machine {
     }
 }
 
-/// Where a member with that on its disk stands.
+/// The state that a member with this on its disk reports.
 fn standing(saved: &Saved) -> Status {
     Status {
         promised: saved.promised.clone(),

@@ -1,31 +1,32 @@
-//! What members say to each other about the table. At most [`MAX_MESSAGE`] bytes each, every length checked on reading.
+//! The messages that members exchange about the table. Each has at most [`MAX_MESSAGE`] bytes, and every length is checked on
+//! reading.
 //!
-//! Layout: one byte format (2), one byte kind, then the fields in order; numbers are big endian, names are one byte of
-//! length and the text (Kubernetes allows 253 bytes).
+//! Layout: one byte format (2), one byte kind, then the fields in order. Numbers are big endian; names are one byte of length
+//! followed by the text (Kubernetes allows 253 bytes).
 
 use std::sync::Arc;
 
 use super::table::{Ballot, MAX_ROUND, MAX_TABLE, Version};
 
-/// The most bytes of one message: it fits into an Ethernet frame with the seal and all headers around it.
+/// The maximum size of a message: it fits into an Ethernet frame together with the seal and all headers.
 pub const MAX_MESSAGE: usize = 1100;
-/// Bytes of a table in one part: what is left beside the longest header.
+/// Bytes of a table in one part: what remains after the longest header.
 pub const PART: usize = 780;
-/// The most parts that are asked for at once.
+/// The maximum number of parts in one request.
 pub const WINDOW: u32 = 32;
 
 const FORMAT: u8 = 2;
 
-/// What a member promised, holds and knows; all of it is on its disk, save that `agreed` may be ahead of it.
+/// What a member has promised, holds and knows. All of it is on its disk, except that `agreed` may be ahead of the disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
-    /// The highest ballot promised. From its own proposer this asks for promises.
+    /// The highest ballot promised. If it is the sender's own ballot, it asks the receiver for a promise.
     pub promised: Ballot,
-    /// Version of the newest table accepted. From its own proposer this offers the table.
+    /// Version of the newest table accepted. If it is the sender's own, it offers the table.
     pub held: Version,
     /// Version of the newest table known to be agreed.
     pub agreed: Version,
-    /// The sender cannot write to its disk, so somebody else should lead.
+    /// The sender cannot write to its disk, so another member should lead.
     pub yields: bool,
 }
 
@@ -40,9 +41,9 @@ impl Status {
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// Where the sender stands.
+    /// The state of the sender.
     Status(Status),
-    /// Asks for up to [`WINDOW`] parts of a table.
+    /// Requests up to [`WINDOW`] parts of a table.
     Fetch {
         /// Which table.
         version: Version,
@@ -55,19 +56,19 @@ pub enum Message {
     Part {
         /// Which table.
         version: Version,
-        /// Bytes of the whole.
+        /// Size of the whole table in bytes.
         total: u32,
-        /// Which part, from 0.
+        /// Which part, counted from 0.
         index: u32,
-        /// Its bytes: [`PART`], fewer in the last one.
+        /// Its bytes: [`PART`], or fewer in the last one.
         bytes: Vec<u8>,
     },
 }
 
-/// Why bytes are no message.
+/// Why bytes are not a valid message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Too short, too long, or a number out of its bounds.
+    /// Too short, too long, or a number out of range.
     #[error("the message about assignments is cut off, too long, or says something impossible")]
     Content,
     /// A round or a number that has no successor.
@@ -75,20 +76,20 @@ pub enum Malformed {
         "the message about assignments names {0}, which no honest member can have counted up to"
     )]
     TooHigh(u64),
-    /// Another format.
+    /// An unknown format.
     #[error(
         "the message about assignments has format {0}; this version speaks {FORMAT}: run the same version on all nodes"
     )]
     Format(u8),
 }
 
-/// How many parts a table of that many bytes has; at least one.
+/// The number of parts of a table with this many bytes; at least one.
 pub fn parts(total: usize) -> u32 {
     u32::try_from(total.div_ceil(PART).max(1)).unwrap_or(u32::MAX)
 }
 
 impl Message {
-    /// As bytes, at most [`MAX_MESSAGE`].
+    /// Encodes the message to at most [`MAX_MESSAGE`] bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
         match self {
@@ -125,7 +126,7 @@ impl Message {
         out
     }
 
-    /// Reads [`Message::encode`]'s bytes; everything in it is within bounds then.
+    /// Decodes the bytes of [`Message::encode`]. Everything in the result is within bounds.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader(bytes);
         match r.array::<1>().filter(|_| bytes.len() <= MAX_MESSAGE) {

@@ -1,4 +1,4 @@
-//! The table of assignments with its version, and what a member keeps on disk.
+//! The table of assignments with its version, and the state that a member keeps on disk.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use ferrolb_api::ObjectKey;
 use ferrolb_controller::assignment::{Assignment, Assignments};
 use serde::{Deserialize, Serialize};
 
-/// The name of a member: its Node's name.
+/// The name of a member, which is the name of its Node.
 pub type Name = Arc<str>;
 
-/// A bound on the size of an encoded table: some 50,000 Services.
+/// The limit on the size of an encoded table: about 50,000 Services.
 pub const MAX_TABLE: usize = 8 << 20;
 
-/// No member says a round or a number from here on; every one below has a successor that can be said.
+/// No member sends this round or number, or a higher one, so every valid one has a valid successor.
 pub const MAX_ROUND: u64 = 1 << 62;
 
-/// The right of one life of one member to propose.
+/// The right of a member, from one start to the next, to propose.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ballot {
     /// Higher wins.
     pub round: u64,
     /// Who proposes.
     pub proposer: Name,
-    /// Which life of the proposer: it differs at every start, even if its disk was lost.
+    /// The boot of the proposer: it differs at every start, even if the disk was lost.
     pub boot: u64,
 }
 
@@ -37,12 +37,12 @@ impl Default for Ballot {
     }
 }
 
-/// The version of a table: the ballot that it was proposed under, and its number in that.
+/// The version of a table: the ballot under which it was proposed, and its number within that ballot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Version {
     /// The ballot.
     pub ballot: Ballot,
-    /// From 1; 0 in the version of the empty table at the beginning.
+    /// Counted from 1; 0 for the initial empty table.
     pub number: u64,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// Who has which address.
+/// The assignments of all Services.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Table {
     /// Its version.
@@ -66,18 +66,18 @@ pub struct Table {
 }
 
 impl Table {
-    /// The assignments as bytes; the version travels beside them.
+    /// Encodes the assignments; the version is sent separately.
     pub fn encode(&self) -> Vec<u8> {
         let list: Vec<(&str, &str, &Assignment)> = self
             .assignments
             .iter()
             .map(|(k, a)| (k.namespace.as_str(), k.name.as_str(), a))
             .collect();
-        // Writing strings and numbers to memory has no way to fail.
+        // Writing strings and numbers to memory cannot fail.
         serde_json::to_vec(&list).unwrap_or_default()
     }
 
-    /// Reads [`Table::encode`]'s bytes. The error says what is wrong with them.
+    /// Decodes the bytes of [`Table::encode`]. The error says what is wrong with them.
     pub fn decode(version: Version, bytes: &[u8]) -> Result<Self, String> {
         if bytes.len() > MAX_TABLE {
             return Err(format!("a table of {} bytes is too large", bytes.len()));
@@ -103,16 +103,16 @@ impl Table {
 /// What a member keeps on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Saved {
-    /// The highest ballot promised: nothing of a lower one is accepted any more.
+    /// The highest ballot promised: nothing of a lower one is accepted.
     pub promised: Ballot,
     /// The newest table accepted, agreed or not.
     pub held: Arc<Table>,
-    /// The newest table known to be agreed: what is in force.
+    /// The newest table known to be agreed: the one in force.
     pub agreed: Arc<Table>,
 }
 
 impl Saved {
-    /// The highest counter in it that has no successor.
+    /// The highest counter, if it has no successor.
     pub fn exhausted(&self) -> Option<u64> {
         let (held, agreed) = (&self.held.version, &self.agreed.version);
         let rounds = [&self.promised, &held.ballot, &agreed.ballot].map(|b| b.round);
@@ -121,7 +121,7 @@ impl Saved {
     }
 }
 
-/// Assignments as a list: the keys of a JSON object must be texts.
+/// Assignments as a list, because the keys of a JSON object must be strings.
 mod entries {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -1,19 +1,20 @@
-//! Whether this member's disk takes what it must keep. A member that cannot write can promise nothing and hold nothing, so it must not lead.
+//! Whether this member's disk accepts writes. A member that cannot write can neither promise nor hold anything, so it must not
+//! lead.
 
 use std::time::{Duration, Instant};
 
 /// A write that takes longer than this counts as failed until it ends.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long after the first good write a disk is trusted again: one that is nearly full takes some writes and refuses others.
+/// How long after the first successful write a disk is trusted again: a nearly full disk accepts some writes and refuses others.
 const CALM: Duration = Duration::from_secs(3);
 
-/// State of the disk, by the writes to it.
+/// State of the disk, according to the writes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Disk {
     #[default]
     Works,
     Fails,
-    /// It works since then.
+    /// It has worked again since this time.
     Recovers(Instant),
 }
 
@@ -33,7 +34,7 @@ impl Disk {
         *self = Self::Fails;
     }
 
-    /// Lets time pass; true when a write that began then is now taken for one that will not end.
+    /// Advances the time. Returns true once, when the write that began then counts as stalled.
     pub(super) fn tick(&mut self, began: Option<Instant>, now: Instant) -> bool {
         let since = |t: Instant| now.saturating_duration_since(t);
         if let Self::Recovers(at) = *self

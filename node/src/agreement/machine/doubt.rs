@@ -1,25 +1,25 @@
-//! Members that this one does not follow for a while, and why.
+//! Members that this one does not follow for a while, with the reasons.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::agreement::table::Name;
 
-/// How long a doubt lasts that nothing confirms: twenty digests.
+/// How long a doubt lasts without confirmation: twenty digests.
 const LASTS: Duration = Duration::from_secs(10);
 
-/// What speaks against a member.
+/// A reason to doubt a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Doubt {
-    /// It says that it cannot write to its disk: it must not lead.
+    /// It reports that it cannot write to its disk: it must not lead.
     Disk,
     /// It named a round that no honest member can have reached: it must not lead.
     Round,
-    /// It did not give the table that it says it has: nothing is fetched from it because of its own word.
+    /// It did not deliver the table that it claims to have: its own claim is no reason to fetch from it.
     Silent,
 }
 
-/// Doubts with the time of their last reason.
+/// Doubts, each with the time of its last confirmation.
 #[derive(Debug, Default)]
 pub(super) struct Doubts(BTreeMap<(Doubt, Name), Instant>);
 
@@ -41,13 +41,13 @@ impl Doubts {
         self.has(Doubt::Disk, name) || self.has(Doubt::Round, name)
     }
 
-    /// Those of whom there is this doubt.
+    /// The members with this doubt.
     pub(super) fn of(&self, doubt: Doubt) -> impl Iterator<Item = &Name> {
         let with = self.0.keys().filter(move |(d, _)| *d == doubt);
         with.map(|(_, name)| name)
     }
 
-    /// Forgets what is old, and members that are not asked for any more.
+    /// Forgets old doubts, and members that are no longer live.
     pub(super) fn expire(&mut self, now: Instant, live: impl Fn(&Name) -> bool) {
         self.0
             .retain(|(_, name), at| live(name) && now.saturating_duration_since(*at) < LASTS);

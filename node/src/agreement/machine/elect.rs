@@ -1,4 +1,4 @@
-//! Who leads: the elected member, or the next that can.
+//! Determines the leader: the elected member, or the next one that can lead.
 
 use std::time::Instant;
 
@@ -6,25 +6,25 @@ use super::{Action, Doubt, Machine, Role};
 use crate::agreement::table::Name;
 
 impl Machine {
-    /// Whether more than half of the known nodes are alive: without that nothing new is agreed on
+    /// Whether more than half of the known nodes are alive. Otherwise nothing new is agreed on
     /// ([`ferrolb_api::reason::Reason::NoMajority`]).
     pub fn has_majority(&self) -> bool {
         self.majority(1 + self.others().count())
     }
 
-    /// Whether more than half of the known nodes are alive and can write: without that nothing new is agreed on either.
+    /// Whether more than half of the known nodes are alive and can write. Otherwise nothing new is agreed on either.
     pub fn can_store(&self) -> bool {
         let others = self.others();
         let able = others.filter(|n| !self.doubts.has(Doubt::Disk, n)).count();
         self.majority(usize::from(!self.disk.yields()) + able)
     }
 
-    /// The other members that said lately that they cannot write.
+    /// The other members that reported recently that they cannot write.
     pub fn yielding(&self) -> impl Iterator<Item = &Name> {
         self.doubts.of(Doubt::Disk)
     }
 
-    /// Those of them that can promise and hold, as far as is known.
+    /// The other live members that can promise and hold, as far as is known.
     pub(super) fn able(&self) -> impl Iterator<Item = &Name> {
         self.others().filter(|name| !self.doubts.bars(name))
     }
@@ -41,7 +41,7 @@ impl Machine {
         self.leads(&self.me)
     }
 
-    /// Finds out who is to lead: the elected one, or the next that can; the elected one all the same if nobody can.
+    /// Determines the leader: the elected member, or the next one that can lead; if none can, still the elected one.
     pub(super) fn elect(&mut self, news: bool, now: Instant) {
         let leader = self
             .view

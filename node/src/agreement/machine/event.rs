@@ -1,4 +1,4 @@
-//! What happens to a member, and what it must do: the values between the machine and the network, disk and allocator.
+//! The events and actions of a member: the values between the machine and the network, the disk and the allocator.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use ferrolb_controller::assignment::Assignments;
 
 use crate::agreement::table::{Ballot, Name, Saved, Table};
 
-/// What this node sees of the others.
+/// This node's view of the others.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
-    /// The elected allocator: the lowest settled live member; `None` while this node has not settled.
+    /// The elected allocator: the settled live member that comes first by name; `None` while this node has not settled.
     pub placer: Option<Name>,
-    /// How many nodes are known (Node objects or the static list), this one included, dead ones too.
+    /// The number of known nodes (Node objects or the static list), including this one and dead ones.
     pub known: usize,
-    /// The live ones of them; whether this node is among them does not matter.
+    /// The live nodes among them. It does not matter whether this node is included.
     pub live: BTreeSet<Name>,
 }
 
@@ -23,62 +23,63 @@ pub struct View {
 pub enum Event {
     /// The view of the others changed.
     View(View),
-    /// A message came, from an authenticated member.
+    /// A message arrived from an authenticated member.
     Received {
         /// Its sender.
         from: Name,
         /// The message.
         bytes: Vec<u8>,
     },
-    /// What this node's allocator computed, going on from the table of [`Action::Lead`].
+    /// The result of this node's allocator, which continued from the table of [`Action::Lead`].
     Wanted {
-        /// The ballot of that action; what was computed for an older one is ignored.
+        /// The ballot of that action. Results for an older one are ignored.
         ballot: Ballot,
         /// The assignments.
         assignments: Assignments,
     },
     /// The last [`Action::Persist`] is on disk.
     Persisted,
-    /// The last [`Action::Persist`] failed. It is tried again, and this member does not lead until it can write.
+    /// The last [`Action::Persist`] failed. It is retried, and this member does not lead until it can write.
     PersistFailed,
-    /// Time passed; every 50 to 100 ms.
+    /// Time passed. Sent every 50 to 100 ms.
     Tick,
 }
 
 /// What a member must do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Send this to that member. It may be lost.
+    /// Send this message to that member. It may be lost.
     Send {
         /// The receiver.
         to: Name,
         /// At most [`crate::agreement::message::MAX_MESSAGE`] bytes.
         bytes: Vec<u8>,
     },
-    /// Write this to disk, then say [`Event::Persisted`] or [`Event::PersistFailed`]. One at a time; other events may come before.
+    /// Write this to disk, then report [`Event::Persisted`] or [`Event::PersistFailed`]. Only one write at a time; other events
+    /// may come first.
     Persist(Arc<Saved>),
     /// This table is in force now.
     Agreed(Arc<Table>),
-    /// This node allocates under this ballot: rebase the allocator on the table, decide, say [`Event::Wanted`]; again
+    /// This node allocates under this ballot: rebase the allocator on the table, decide, send [`Event::Wanted`]. Repeat this
     /// whenever something changes, until another [`Action::Lead`] or [`Action::Follow`].
     Lead {
-        /// To be repeated in [`Event::Wanted`].
+        /// To be returned in [`Event::Wanted`].
         ballot: Ballot,
-        /// What to go on from.
+        /// The table to continue from.
         base: Arc<Table>,
     },
-    /// This node does not allocate any more.
+    /// This node must stop allocating.
     Follow,
     /// The last [`Action::Persist`] takes so long that it counts as failed until it ends.
     Stalled,
-    /// A member named a round that no honest member can have reached. What it said is ignored.
+    /// A member named a round that no honest member can have reached. Its message is ignored.
     Leapt {
         /// The member.
         from: Name,
         /// The round.
         round: u64,
     },
-    /// A message or a table made no sense; for the log.
+    /// A message or a table was invalid; for the log.
     Refused {
         /// Its sender.
         from: Name,

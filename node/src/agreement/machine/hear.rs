@@ -1,4 +1,4 @@
-//! What the others say: where they stand, and tables in parts, asked for and given.
+//! Processes what the others send: their state, requests for tables, and parts of tables.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,7 +49,7 @@ impl Machine {
         } else {
             self.doubts.clear(Doubt::Disk, from);
         }
-        // This may have changed who leads.
+        // This may have changed the leader.
         self.elect(false, now);
         let promise = &status.promised;
         if self.leads(from) && promise.proposer == *from {
@@ -57,14 +57,14 @@ impl Machine {
         }
         let behind = status.agreed < self.saved.agreed.version || status.held != self.durable.held;
         let news = self.peers.insert(from.clone(), status.clone()) != Some(status);
-        // Whoever says something new and lacks what is known here hears of it at once.
+        // A member that reports something new and lacks what is known here is updated at once.
         if news && behind {
             self.tell(&from.clone());
         }
         self.learn(now);
     }
 
-    /// Ignores what a member says that leaps too far; it must not lead.
+    /// Ignores a member's message that leaps too far, and bars the member from leading.
     fn leapt(&mut self, from: &Name, round: u64, now: Instant) {
         self.doubts.raise(Doubt::Round, from, now);
         self.peers.remove(from);
@@ -77,7 +77,7 @@ impl Machine {
         });
     }
 
-    /// Promises a ballot, unless a higher one was promised already.
+    /// Promises a ballot, unless a higher one has been promised.
     fn promise(&mut self, ballot: &Ballot, now: Instant) {
         if *ballot > self.saved.promised {
             let promised = self.saved.promised.round;
@@ -86,8 +86,8 @@ impl Machine {
         }
     }
 
-    /// What the peers say may show that what is held here is agreed, or that something newer can be fetched: first what the leader
-    /// offers, then what the leader knows to be agreed, then what others do.
+    /// Learns from the peers' states that the table held here is agreed, or that a newer one can be fetched: first what the
+    /// leader offers, then what the leader knows to be agreed, then what others know.
     pub(super) fn learn(&mut self, now: Instant) {
         let (held, agreed) = (&self.saved.held, &self.saved.agreed);
         let known = |s: &Status| s.agreed == held.version;
@@ -132,7 +132,7 @@ impl Machine {
         let Some(table) = self.own(&version) else {
             return;
         };
-        // Only what can still be asked for: tables that were proposed and never agreed on pile up otherwise.
+        // Keep only tables that can still be requested: otherwise tables that were proposed but never agreed on would accumulate.
         let (held, agreed) = (&self.saved.held.version, &self.saved.agreed.version);
         self.encoded.retain(|v, _| v == held || v == agreed);
         let bytes = self
@@ -191,12 +191,12 @@ impl Machine {
         }
     }
 
-    /// A table came: because it is agreed, because it is proposed here, or as the base of what will be.
+    /// A table arrived: because it is agreed, because it is proposed here, or as the base of the next proposal.
     fn got(&mut self, from: &Name, table: Arc<Table>, now: Instant) {
         let known_agreed = self.peers.values().any(|s| s.agreed == table.version);
         if known_agreed && table.version > self.saved.agreed.version {
             if table.version > self.saved.held.version {
-                // Whoever holds a table promised its ballot.
+                // A member that holds a table has promised its ballot.
                 self.promise(&table.version.ballot, now);
                 self.saved.held = table.clone();
             }

@@ -1,4 +1,4 @@
-//! The elected member's side: it asks for promises, goes on from the newest table among them, and proposes.
+//! The elected member's side: it asks for promises, continues from the newest table among them, and proposes.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +7,8 @@ use super::{Action, Doubt, Machine, Role};
 use crate::agreement::message::Status;
 use crate::agreement::table::{Ballot, MAX_ROUND, MAX_TABLE, Name, Table, Version};
 
-/// How far above the rounds that it must exceed it exceeds others too: it spares honest members a second ballot, and gives a liar little.
+/// How far above the rounds that it must exceed a new ballot may go to exceed others as well. This saves honest members a second
+/// ballot, and gains a liar little.
 const COURTESY: u64 = 1 << 16;
 
 impl Machine {
@@ -18,7 +19,7 @@ impl Machine {
         }
         self.role = Role::Follower;
         let exceed = self.to_exceed();
-        // Nobody would hear a round from there on; the state on disk is checked at start, so this is out of reach.
+        // Members would reject any round from here on. The state on disk is checked at start, so this cannot happen.
         if exceed >= MAX_ROUND - 1 {
             return;
         }
@@ -28,13 +29,13 @@ impl Machine {
             proposer: self.me.clone(),
             boot: self.boot,
         };
-        // Its own promise; others see it, and that it is ours, in our status.
+        // Its own promise. The others see it in our status and recognise it as ours.
         self.saved.promised = ballot.clone();
         self.role = Role::Preparing(ballot);
     }
 
     /// The round that the next ballot must exceed so that this member and enough others can promise it. A round that only a
-    /// minority promised is exceeded if it is near.
+    /// minority promised is exceeded if it is close.
     fn to_exceed(&self) -> u64 {
         let promised = |name: &Name| self.peers.get(name).map_or(0, |s| s.promised.round);
         let mut rounds: Vec<u64> = self.able().map(promised).collect();
@@ -46,7 +47,7 @@ impl Machine {
         near.max().unwrap_or(0).max(must)
     }
 
-    /// With the promises of a majority: the version of the newest table among them.
+    /// Once a majority has promised: the version of the newest table among their states.
     pub(super) fn base(&self) -> Option<Version> {
         let Role::Preparing(ballot) = &self.role else {
             return None;
@@ -82,7 +83,7 @@ impl Machine {
         self.out.push(Action::Lead { ballot, base });
     }
 
-    /// Proposes what the allocator wants, once the proposal before it is agreed.
+    /// Proposes what the allocator wants, once the previous proposal is agreed.
     pub(super) fn propose(&mut self) {
         let Role::Leading {
             ballot,
@@ -99,7 +100,7 @@ impl Machine {
         let Some(assignments) = wanted.take() else {
             return;
         };
-        // A base that is not known to be agreed is proposed again even if nothing is to change: it may be in force somewhere.
+        // A base that is not known to be agreed is proposed again even if nothing is to change: some member may have it in force.
         let settled = *number > 0 || *base == self.saved.agreed.version;
         if settled && self.saved.agreed.assignments == assignments {
             return;
@@ -123,7 +124,7 @@ impl Machine {
         self.saved.held = Arc::new(table);
     }
 
-    /// Moves on where what is known now allows it.
+    /// Takes the next step if the known states allow it.
     pub(super) fn advance(&mut self, now: Instant) {
         if let Some(version) = self.base() {
             if let Some(table) = self.own(&version) {

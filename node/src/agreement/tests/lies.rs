@@ -1,4 +1,4 @@
-//! What a member with the right key can say so that allocation should end.
+//! How a member that has the right key can try to stop allocation.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use super::world::World;
 use crate::agreement::message::{Message, PART, Status, parts};
 use crate::agreement::table::{Ballot, MAX_ROUND, Name, Version};
 
-/// How a lying member lies.
+/// The kind of lies that a member tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lies {
-    /// Rounds that leap, and nothing else.
+    /// Only rounds that leap.
     Leaps,
-    /// Also rounds, tables and troubles that could be.
+    /// Also plausible rounds, tables and failures.
     Anything,
 }
 
 impl World {
-    /// A member says once, to all others, that it promised this round.
+    /// A member claims once, to all others, that it promised this round.
     pub(super) fn claim(&mut self, liar: usize, round: u64) {
         self.lied = true;
         let status = Status {
@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    /// A lying member says something, sometimes the same for seconds.
+    /// A lying member makes a claim, and sometimes repeats it for seconds.
     pub(super) fn lie(&mut self, liar: usize, lies: Lies) {
         let status = match self.lie.take() {
             Some((until, status)) if until > self.now => {
@@ -55,7 +55,7 @@ impl World {
         let newest = self.newest_promise();
         let kinds = match (lies, self.names.len()) {
             (Lies::Leaps, _) => 3,
-            // With three members a false promise endangers nothing that two others hold.
+            // With three members, a false promise cannot endanger what the two others hold.
             (Lies::Anything, 3) => 8,
             (Lies::Anything, _) => 7,
         };
@@ -77,7 +77,7 @@ impl World {
         status
     }
 
-    /// A lying member that is asked for a table gives nothing, or gives what is none.
+    /// A lying member that is asked for a table sends nothing, or sends bytes that are not a table.
     pub(super) fn answer_falsely(&mut self, liar: usize, to: usize, bytes: &[u8]) {
         let Ok(Message::Fetch { version, first, .. }) = Message::decode(bytes) else {
             return;

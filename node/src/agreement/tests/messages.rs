@@ -1,4 +1,4 @@
-//! Encoding and its bounds.
+//! The encoding and its limits.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Scenarios of the simulated members; every seed is another course of events.
+//! Scenarios with simulated members; each seed is a different sequence of events.
 
 use super::lies::Lies;
 use super::world::World;
@@ -134,7 +134,7 @@ fn while_a_majority_can_write_every_new_service_is_given_an_address() {
         let n = if seed.is_multiple_of(2) { 5 } else { 3 };
         let mut w = World::new(seed, n);
         w.disk_delay = if seed.is_multiple_of(3) { 40 } else { 0 };
-        // The elected one first.
+        // The elected one comes first.
         w.full.insert(0);
         for round in 1..=8 {
             w.services = 2 * round;
@@ -212,7 +212,7 @@ fn one_message_with_a_round_that_leaps_ends_nothing() {
         assert!(w.newest_promise().round < 1000, "{:?}", w.newest_promise());
         w.services = 7;
         w.settle(5000);
-        // A restart of all finds nothing poisoned.
+        // After a restart of all members, nothing is poisoned.
         (0..n).for_each(|i| w.crash(i));
         w.services = 9;
         w.settle(5000);
@@ -246,7 +246,7 @@ fn the_others_allocate_beside_a_member_that_lies_all_the_time() {
         w.corrupt(1 + usize::try_from(seed).unwrap() % (n - 1), Lies::Anything);
         for round in 2..=5 {
             w.services = 2 * round;
-            // Each time somebody new leads, among the liar's promises.
+            // Each time a new member leads, among the liar's promises.
             w.crash(0);
             w.run(300);
             w.settle(40_000);

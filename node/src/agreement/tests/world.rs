@@ -1,6 +1,6 @@
-//! Members on a virtual network: loss, delay and reordering, partitions, crashes between any two actions, restarts.
+//! Members on a virtual network with loss, delay and reordering, partitions, crashes between any two actions, and restarts.
 //!
-//! It watches every table that any member puts in force, and stops at the first one that breaks a promise.
+//! It checks every table that any member puts into force, and stops at the first violation of a guarantee.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use crate::agreement::machine::{Action, Event, Machine, View};
 use crate::agreement::message::Status;
 use crate::agreement::table::{Ballot, Name, Saved, Table, Version};
 
-/// xorshift64*: small, seeded, the same everywhere.
+/// xorshift64*: small, seeded, and the same on every platform.
 pub(super) struct Rng(u64);
 
 impl Rng {
@@ -38,12 +38,12 @@ impl Rng {
 
 struct Node {
     machine: Option<Machine>,
-    /// Number of the boot that the machine is of.
+    /// The boot number of the machine.
     life: u64,
     disk: Saved,
     allocator: Allocator,
     leading: Option<Ballot>,
-    /// What the allocator said last; it speaks only when that changes.
+    /// The allocator's last result; it sends only changes.
     said: Option<Assignments>,
     /// The state as this node sees it: Services reach the nodes at different times.
     state: State,
@@ -56,31 +56,31 @@ pub(super) struct World {
     pub(super) now: u64,
     pub(super) names: Vec<Name>,
     nodes: Vec<Node>,
-    /// Due time and a number that keeps equal times in order of sending.
+    /// Keyed by due time and a number that keeps messages with equal times in order of sending.
     wire: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
     sent: u64,
     side: Vec<u8>,
     boots: u64,
     pub(super) loss: u64,
-    /// Members whose disk takes nothing.
+    /// Members whose disk accepts no write.
     pub(super) full: BTreeSet<usize>,
-    /// A write takes up to so many ms.
+    /// The maximum duration of a write in ms.
     pub(super) disk_delay: u64,
     writes: BTreeMap<(u64, u64), (usize, u64, Arc<Saved>)>,
-    /// A member that is none.
+    /// The member that lies.
     pub(super) liar: Option<(usize, Lies)>,
-    /// What it says, and until when.
+    /// Its current claim, and until when it repeats it.
     pub(super) lie: Option<(u64, Status)>,
-    /// A lie was told: members may refuse what they hear.
+    /// Whether a lie was told: members may then refuse messages.
     pub(super) lied: bool,
-    /// Members that others named for a leap.
+    /// Members that others reported for a leap.
     pub(super) named: BTreeSet<Name>,
-    /// Percent of actions before which the node dies.
+    /// Percentage of actions before which the node crashes.
     pub(super) deadly: u64,
-    /// Percent of steps in which some node takes the first or the second live member for the elected one, and sticks to it.
+    /// Percentage of steps in which some node considers the first or the second live member elected, and sticks to it.
     pub(super) confusion: u64,
     belief: Vec<usize>,
-    /// How many Services there are; node i sees them a while later than node i-1.
+    /// The number of Services; node i sees them a while later than node i-1.
     pub(super) services: usize,
     agreed: BTreeMap<Version, Arc<Table>>,
     pub(super) widest: usize,
@@ -116,7 +116,7 @@ impl World {
         };
         for _ in 0..nodes {
             let mut state = base.clone();
-            // A node that is behind with its files frees nothing.
+            // A node whose files are behind frees nothing.
             state.keep_absent(true);
             world.nodes.push(Node {
                 machine: None,
@@ -155,14 +155,14 @@ impl World {
         let pending = self.writes.extract_if(.., |_, (of, ..)| *of == i);
         let pending: Vec<_> = pending.map(|(_, (.., saved))| saved).collect();
         for saved in pending {
-            // The disk got the whole of it, or nothing.
+            // The disk received all of it, or nothing.
             if self.rng.chance(50) {
                 self.nodes[i].disk = (*saved).clone();
             }
         }
     }
 
-    /// This member tells lies from now on, until the end.
+    /// This member lies from now on, until the end.
     pub(super) fn corrupt(&mut self, i: usize, lies: Lies) {
         self.crash(i);
         (self.liar, self.lied) = (Some((i, lies)), true);
@@ -222,7 +222,7 @@ impl World {
             self.belief[i] = usize::from(self.rng.chance(50));
         }
         for i in self.up() {
-            // Views lag: not every node looks at every step.
+            // Views lag: not every node updates its view at every step.
             if self.rng.chance(20) {
                 let view = self.view(i);
                 self.give(i, Event::View(view));
@@ -339,7 +339,7 @@ impl World {
         }
     }
 
-    /// A message is on its way.
+    /// Puts a message on the wire.
     pub(super) fn deliver(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         self.sent += 1;
         let slow = if self.rng.chance(self.loss) { 300 } else { 12 };
@@ -355,8 +355,8 @@ impl World {
         self.give(i, Event::Persisted);
     }
 
-    /// The promises: a version names one table; no address has two owners; what was agreed is never lost or changed, in
-    /// this world where nobody asks for a change.
+    /// Checks the guarantees: a version identifies one table; no address has two owners; what was agreed is never lost or
+    /// changed, since nobody in this world asks for a change.
     fn in_force(&mut self, table: &Arc<Table>) {
         if let Some(same) = self.agreed.get(&table.version) {
             assert_eq!(same, table, "two tables of one version");
@@ -387,7 +387,7 @@ impl World {
         self.agreed.insert(table.version.clone(), table.clone());
     }
 
-    /// Whether all members that are members have all Services in one table in force.
+    /// Whether all honest members have all Services in one table in force.
     pub(super) fn converged(&self) -> bool {
         let tables: BTreeSet<&Version> = self
             .nodes
@@ -417,7 +417,7 @@ impl World {
         }
     }
 
-    /// Without faults from now on, save full disks and lies: how long until all agree.
+    /// No further faults from now on, except full disks and lies. Returns how long it takes until all agree.
     pub(super) fn settle(&mut self, within: u64) -> u64 {
         (self.loss, self.deadly, self.confusion) = (0, 0, 0);
         self.heal();
