@@ -1,5 +1,5 @@
-# Everything a newcomer needs is one of these; `make help` lists them. What a target needs and this machine lacks is installed first,
-# without a question (hack/setup says what), and nothing that only another target needs.
+# The targets that a developer needs; `make help` lists them. A target first installs, without asking, what it needs and this
+# machine lacks (hack/setup says what), but nothing that only another target needs.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
@@ -9,9 +9,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 lab := $(target)/debug/lab
 export FERROLB_BIN := $(target)/release/ferrolb
-# Runs each test binary where IPVS is: here, or in a VM.
+# Runs each test binary where IPVS is available: here, or in a VM.
 in_kernel := --config "target.'cfg(unix)'.runner=['$(lab)','run','--']"
-# The same beside a control plane.
+# The same with a control plane.
 in_kernel_with_plane := --config "target.'cfg(unix)'.runner=['$(lab)','run','--plane','--']"
 
 .PHONY: help setup build binary lab test fmt-check lint docs unit lab-tier cluster-tier kernel-tier demo bench fmt clean
@@ -35,7 +35,7 @@ lab: setup
 
 test: setup fmt-check lint docs unit lab-tier cluster-tier kernel-tier ## Format, lints, docs, unit tests and all tiers
 
-# Each part says what it is and how long it took; a shell counts its own seconds.
+# Each part prints its name and how long it took; SECONDS is the shell's own timer.
 took := && echo "   took $$SECONDS s"
 
 fmt-check:
@@ -67,8 +67,8 @@ kernel-tier: binary lab ## IPVS tests: here, or in a VM
 	@echo "== kernel tier"
 	@cargo test -p ferrolb-tests $(in_kernel) --test kernel --test kernel_ops $(took)
 
-# One profile for all that the demo runs, so that its dependencies are built once. What the lab needs is mostly fetched, and what is built
-# mostly computed: a first time does both at once.
+# The demo uses one profile throughout, so that its dependencies are built once. Installing the lab is mostly download and
+# building is mostly computation, so the first run does both at once.
 demo: ## Three nodes, a client, the users' manifests: shown end to end
 	@hack/setup build
 	@echo "== ferrolb and the lab (usually four minutes the first time, and then seconds)"

@@ -1,4 +1,4 @@
-//! A steady stream of ARP questions from one host, with the time of each question and of each answer (RFC 826).
+//! Sends a steady stream of ARP requests from one host, and records the times of requests and replies (RFC 826).
 #![allow(unsafe_code)] // An address of a packet socket can only be made from the C structure.
 
 use std::io;
@@ -20,16 +20,16 @@ use crate::lan::Host;
 /// An Ethernet header and an ARP packet for IPv4.
 const FRAME: usize = 42;
 
-/// What was asked and answered.
+/// The requests and replies.
 #[derive(Debug, Clone, Default)]
 pub struct Heard {
-    /// When each question was sent.
+    /// When each request was sent.
     pub asked: Vec<Instant>,
-    /// When each answer came, and the Ethernet address in it.
+    /// When each reply arrived, and the Ethernet address in it.
     pub answers: Vec<(Instant, String)>,
 }
 
-/// Questions that go out until they are stopped.
+/// A stream of requests that runs until it is finished.
 #[derive(Debug)]
 pub struct Questions {
     stop: Arc<AtomicBool>,
@@ -37,7 +37,7 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Asks for `address` on `eth0` once each `pace`.
+    /// Asks for `address` on `eth0` once per `pace`.
     pub fn start(host: &Host, address: Ipv4Addr, pace: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, ip) = (Arc::clone(&stop), host.v4);
@@ -51,7 +51,7 @@ impl Questions {
         }
     }
 
-    /// Ends it and says what was heard.
+    /// Stops the stream and returns what was received.
     pub fn finish(mut self) -> Heard {
         self.stop.store(true, Ordering::Relaxed);
         let asking = self.asking.take().expect("it is finished once");
@@ -95,7 +95,7 @@ fn ask(
     Ok(heard)
 }
 
-/// A socket for ARP on `eth0` that waits 2 ms for a frame.
+/// A socket for ARP on `eth0` with a receive timeout of 2 ms.
 fn open() -> io::Result<OwnedFd> {
     let arp = (libc::ETH_P_ARP as u16).to_be();
     let fd = socket(
@@ -106,7 +106,7 @@ fn open() -> io::Result<OwnedFd> {
     )?;
     setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(0, 2000))?;
     let index = if_nametoindex("eth0")?;
-    // SAFETY: sockaddr_ll is plain data, and the pointer and its length describe a local for the time of the call.
+    // SAFETY: sockaddr_ll is plain data, and the pointer and its length describe a local variable that outlives the call.
     let bound = unsafe {
         let mut at: libc::sockaddr_ll = std::mem::zeroed();
         at.sll_family = libc::AF_PACKET as u16;
@@ -126,7 +126,7 @@ fn parse(mac: &str) -> Option<[u8; 6]> {
     octets.ok()?.try_into().ok()
 }
 
-/// A broadcast question of `mac` at `from`: who has `address`?
+/// A broadcast request from `mac` at `from`: who has `address`?
 fn question(mac: [u8; 6], from: Ipv4Addr, address: Ipv4Addr) -> [u8; FRAME] {
     let parts: [&[u8]; 7] = [
         &[0xff; 6],
@@ -145,7 +145,7 @@ fn question(mac: [u8; 6], from: Ipv4Addr, address: Ipv4Addr) -> [u8; FRAME] {
     frame
 }
 
-/// The Ethernet address in an answer for `address`; `None` where the frame is something else.
+/// The Ethernet address in a reply for `address`; `None` if the frame is something else.
 fn answer(frame: &[u8], address: Ipv4Addr) -> Option<String> {
     let reply = frame.get(20..22)? == [0, 2] && frame.get(28..32)? == address.octets();
     let unicast = frame.first()? & 1 == 0;

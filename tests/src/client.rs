@@ -1,4 +1,5 @@
-//! What a client does, as plain functions that run in the namespace of the thread that calls them: give them to [`crate::netns::Netns::run`].
+//! A client's actions, as plain functions that run in the namespace of the calling thread: pass them to
+//! [`crate::netns::Netns::run`].
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -12,12 +13,12 @@ use nix::sys::time::TimeVal;
 
 use crate::netns::Netns;
 
-/// How a request is made.
+/// Options of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask {
-    /// Local port; 0: the kernel's choice.
+    /// Local port; 0 lets the kernel choose.
     pub source_port: u16,
-    /// At most so long for connect and for the answer, each.
+    /// The limit for the connect and for the answer, each.
     pub timeout: Duration,
 }
 
@@ -25,26 +26,26 @@ impl Default for Ask {
     fn default() -> Self {
         Self {
             source_port: 0,
-            // Only what is lost waits so long.
+            // Only lost packets take this long.
             timeout: Duration::from_secs(5) * crate::wait::slowness().min(3),
         }
     }
 }
 
-/// What a pod answered.
+/// A pod's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Which pod.
     pub pod: String,
-    /// Whom it saw.
+    /// The client's address as the pod saw it.
     pub from: SocketAddr,
-    /// From where the client asked.
+    /// The client's own address.
     pub local: SocketAddr,
     /// The whole answer.
     pub text: String,
 }
 
-/// Connects, from a port of choice, with a bound on the time.
+/// Connects from a given local port, within a time limit.
 pub fn connect(to: SocketAddr, ask: Ask) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() {
         AddressFamily::Inet
@@ -52,7 +53,7 @@ pub fn connect(to: SocketAddr, ask: Ask) -> io::Result<TcpStream> {
         AddressFamily::Inet6
     };
     let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    // The kernel bounds a connect by the send timeout (socket(7)).
+    // The send timeout also limits connect (socket(7)).
     let micros = i64::from(ask.timeout.subsec_micros());
     let timeout = TimeVal::new(
         i64::try_from(ask.timeout.as_secs()).unwrap_or(i64::MAX),
@@ -79,7 +80,7 @@ pub fn connect(to: SocketAddr, ask: Ask) -> io::Result<TcpStream> {
     }
 }
 
-/// One HTTP request to a `lab-http`, on a connection of its own.
+/// Sends one HTTP request to a `lab-http`, on a new connection.
 pub fn http(to: SocketAddr, ask: Ask) -> io::Result<Answer> {
     let mut stream = connect(to, ask)?;
     let local = stream.local_addr()?;
@@ -95,7 +96,7 @@ pub fn http(to: SocketAddr, ask: Ask) -> io::Result<Answer> {
     answer(body, local)
 }
 
-/// One datagram to a `lab-http` and its answer.
+/// Sends one datagram to a `lab-http` and returns its answer.
 pub fn udp(to: SocketAddr, ask: Ask) -> io::Result<Answer> {
     let any: IpAddr = if to.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
@@ -107,7 +108,7 @@ pub fn udp(to: SocketAddr, ask: Ask) -> io::Result<Answer> {
     udp_on(&socket, ask)
 }
 
-/// The same on a connected socket that is kept.
+/// The same on an existing connected socket.
 pub fn udp_on(socket: &UdpSocket, ask: Ask) -> io::Result<Answer> {
     socket.set_read_timeout(Some(ask.timeout))?;
     socket.send(b"hello")?;
@@ -177,14 +178,14 @@ fn answer(line: &str, local: SocketAddr) -> io::Result<Answer> {
     }
 }
 
-/// How an attempt ended, in the words of the traffic matrix.
+/// The result of an attempt, in the terms of the traffic matrix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Answered.
+    /// An answer arrived.
     Answered(Answer),
     /// Refused at once: a TCP reset or an ICMP error.
     Refused,
-    /// Silence.
+    /// No answer arrived.
     Dropped,
     /// Anything else.
     Failed(String),
@@ -199,7 +200,7 @@ impl From<io::Result<Answer>> for Outcome {
             Ok(answer) => Self::Answered(answer),
             Err(error) => match error.kind() {
                 ConnectionRefused | ConnectionReset => Self::Refused,
-                // A drop of the node's own datagram in the output hook is told to the sender as EPERM.
+                // If the output hook drops the node's own datagram, the sender gets EPERM.
                 TimedOut | WouldBlock | PermissionDenied => Self::Dropped,
                 _ => Self::Failed(error.to_string()),
             },
@@ -207,7 +208,7 @@ impl From<io::Result<Answer>> for Outcome {
     }
 }
 
-/// How long `ping` and `arping` wait for an answer that does not come, in seconds.
+/// How long `ping` and `arping` wait for an answer that does not arrive, in seconds.
 fn silence() -> String {
     (3 * crate::wait::slowness().min(3)).to_string()
 }
@@ -221,7 +222,7 @@ pub fn ping(netns: &Netns, to: IpAddr) -> bool {
         .success()
 }
 
-/// The MAC addresses that answer for an IPv4 address on `eth0`, each once.
+/// The MAC addresses that answer for an IPv4 address on `eth0`, without duplicates.
 pub fn arp(netns: &Netns, address: Ipv4Addr) -> Vec<String> {
     let address = address.to_string();
     let output = netns.output(
@@ -242,7 +243,7 @@ pub fn arp(netns: &Netns, address: Ipv4Addr) -> Vec<String> {
 
 /// The MAC address of an interface.
 pub fn mac(netns: &Netns, interface: &str) -> String {
-    // Not from sysfs: that shows the namespace of the process that mounted it.
+    // Do not use sysfs: it shows the namespace of the process that mounted it.
     let text = netns.sh("ip", &["-o", "link", "show", "dev", interface]);
     let word = text
         .split("link/ether ")
@@ -252,8 +253,9 @@ pub fn mac(netns: &Netns, interface: &str) -> String {
         .to_lowercase()
 }
 
-/// Makes the kernel of this namespace ask for what it knows under these addresses, at once: whom nobody answers for is forgotten in
-/// three seconds. A flush would throw away what is being sent meanwhile (`neigh_invalidate`), which is no loss of the other side's.
+/// Makes the kernel of this namespace resolve its known neighbours with these addresses again, at once. Neighbours that do not
+/// answer are forgotten within three seconds. A flush would also discard packets that are waiting for an answer
+/// (`neigh_invalidate`), and that loss would not be the other side's.
 pub fn ask_again(netns: &Netns, interface: &str, neighbours: &[(Ipv4Addr, &str)]) {
     let line = |(ip, mac): &(Ipv4Addr, &str)| {
         format!("neigh replace {ip} lladdr {mac} dev {interface} nud probe\n")

@@ -1,4 +1,5 @@
-//! `lab demo`: the users' manifests on three nodes, from their addresses to the death of a node, each thing shown and checked.
+//! `lab demo`: runs the users' manifests on three nodes, from the assignment of addresses to the failure of a node. Each step is
+//! shown and checked.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::report::Report;
 use crate::rows::{self, ADDRESSES, DNS, INGRESS, WEB};
 use crate::wait;
 
-/// Runs it; true if every check passed.
+/// Runs the demo; returns whether every check passed.
 pub fn run() -> bool {
     let mut report = Report::new();
     report.title("Three nodes and a client on one LAN, 172.17.0.0/16");
@@ -39,7 +40,7 @@ pub fn run() -> bool {
     report.finish()
 }
 
-/// How long a step takes: seconds natively, and in an emulated machine.
+/// How long a step usually takes, in seconds: natively, and in an emulated machine.
 fn usually(native: u32, emulated: u32) -> String {
     let seconds = if wait::slowness() > 1 {
         emulated
@@ -147,7 +148,7 @@ fn from_outside(report: &mut Report, cluster: &Cluster) {
     );
 }
 
-/// Cuts the announcer of the web address from the LAN and kills its agent, under a stream of requests.
+/// Cuts the announcer of the web address off the LAN and kills its agent, during a stream of requests.
 fn failover(report: &mut Report, cluster: &mut Cluster) {
     report.title("The announcing node dies");
     let slow = wait::slowness();
@@ -238,7 +239,7 @@ fn failover(report: &mut Report, cluster: &mut Cluster) {
     }
 }
 
-/// The ends of the nodes' logs, for whoever has to find out why a check failed.
+/// The last lines of the nodes' logs, to help find out why a check failed.
 fn logs(cluster: &Cluster) {
     for node in &cluster.nodes {
         let text = std::fs::read_to_string(cluster.folder().join(format!("{}.log", node.name)))

@@ -1,4 +1,4 @@
-//! The smallest DNS client (RFC 1035): one question for an A record, over UDP or TCP.
+//! A minimal DNS client (RFC 1035): one query for an A record, over UDP or TCP.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -7,7 +7,7 @@ use crate::client::{Ask, connect};
 
 const ID: u16 = 0x4652;
 
-/// Asks over UDP.
+/// Queries over UDP.
 pub fn over_udp(server: SocketAddr, name: &str, ask: Ask) -> io::Result<Vec<Ipv4Addr>> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, ask.source_port))?;
     socket.set_read_timeout(Some(ask.timeout))?;
@@ -18,7 +18,7 @@ pub fn over_udp(server: SocketAddr, name: &str, ask: Ask) -> io::Result<Vec<Ipv4
     addresses(&buffer[..count])
 }
 
-/// Asks over TCP, where each message has its length before it (section 4.2.2).
+/// Queries over TCP, where a length precedes each message (section 4.2.2).
 pub fn over_tcp(server: SocketAddr, name: &str, ask: Ask) -> io::Result<Vec<Ipv4Addr>> {
     let mut stream = connect(server, ask)?;
     let question = question(name);
@@ -67,7 +67,7 @@ fn parse(message: &[u8]) -> Option<Vec<Ipv4Addr>> {
     if word(0)? != ID || !is_answer {
         return None;
     }
-    // Behind the one question: its name, type and class.
+    // Skip the one question: its name, type and class.
     let mut at = skip_name(message, 12)? + 4;
     let mut found = Vec::new();
     for _ in 0..word(6)? {

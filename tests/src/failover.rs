@@ -1,4 +1,4 @@
-//! A steady stream of requests from the client, and the longest time that it went without an answer.
+//! Sends a steady stream of requests from the client and measures the longest time without an answer.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Ask, http};
 use crate::netns::Netns;
 
-/// Requests go out at a steady pace, each on a connection and a thread of its own: one that hangs holds up no other.
+/// Requests at a steady pace, each on its own connection and thread, so that one that hangs delays no other.
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
@@ -17,7 +17,7 @@ pub struct Stream {
     sender: Option<JoinHandle<u32>>,
 }
 
-/// What the client saw.
+/// The result, as the client saw it.
 #[derive(Debug, Clone, Copy)]
 pub struct Outage {
     /// The longest time between two answers.
@@ -29,7 +29,7 @@ pub struct Outage {
 }
 
 impl Stream {
-    /// Begins, with one request each `pace`.
+    /// Starts, with one request per `pace`.
     pub fn start(client: &Netns, to: SocketAddr, pace: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answers: Arc<Mutex<Vec<Instant>>> = Arc::default();
@@ -62,7 +62,7 @@ impl Stream {
         }
     }
 
-    /// How many answers there are so far.
+    /// The number of answers so far.
     pub fn answered(&self) -> usize {
         self.answers
             .lock()
@@ -70,14 +70,14 @@ impl Stream {
             .unwrap_or_default()
     }
 
-    /// Whether an answer came after that moment.
+    /// Whether an answer arrived after this moment.
     pub fn answered_since(&self, moment: Instant) -> bool {
         self.answers
             .lock()
             .is_ok_and(|answers| answers.iter().any(|&at| at > moment))
     }
 
-    /// Ends it and says what was seen.
+    /// Stops the stream and returns the result.
     pub fn finish(mut self) -> Outage {
         self.stop.store(true, Ordering::Relaxed);
         let sent = self

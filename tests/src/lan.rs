@@ -1,17 +1,17 @@
-//! One Ethernet segment: a bridge in a namespace of its own, with the nodes and clients plugged in. The addresses are those of the users' manifests:
-//! their pool is 172.17.255.1-172.17.255.255, so the LAN is 172.17.0.0/16; pods of node N live in 10.244.N.0/24.
+//! One Ethernet segment: a bridge in its own namespace, with the nodes and clients connected to it. The addresses match the
+//! users' manifests: their pool is 172.17.255.1-172.17.255.255, so the LAN is 172.17.0.0/16. Pods of node N are in 10.244.N.0/24.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::netns::Netns;
 
-/// The segment's prefix lengths.
+/// The segment's IPv4 prefix length.
 pub const PREFIX4: u8 = 16;
-/// The same for IPv6.
+/// The segment's IPv6 prefix length.
 pub const PREFIX6: u8 = 64;
-/// The router's address, which is the bridge's own; everyone's default route goes there.
+/// The router's IPv4 address, which is the bridge's own. All hosts use it as their default route.
 pub const ROUTER4: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
-/// The same for IPv6.
+/// The router's IPv6 address.
 pub const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x17, 0, 0, 0, 0, 0, 1);
 
 /// The segment.
@@ -21,7 +21,7 @@ pub struct Lan {
     ports: u16,
 }
 
-/// Something plugged in: a namespace whose `eth0` is on the segment.
+/// A host on the segment: a namespace whose `eth0` is connected to it.
 #[derive(Debug, Clone)]
 pub struct Host {
     /// Its namespace.
@@ -30,12 +30,12 @@ pub struct Host {
     pub v4: Ipv4Addr,
     /// Its IPv6 address.
     pub v6: Ipv6Addr,
-    /// The port of the bridge that its cable is in.
+    /// The bridge port that it is connected to.
     pub port: String,
 }
 
 impl Lan {
-    /// The bridge, up, with the router's addresses.
+    /// Creates the bridge, with the router's addresses, and brings it up.
     pub fn new() -> Self {
         let netns = Netns::new("lan");
         let _ = netns.sysctl("net/ipv6/conf/default/accept_dad", "0");
@@ -48,12 +48,12 @@ impl Lan {
         Self { netns, ports: 0 }
     }
 
-    /// The segment's own namespace, the router.
+    /// The segment's own namespace, which is the router.
     pub fn netns(&self) -> &Netns {
         &self.netns
     }
 
-    /// A new namespace with `eth0` on the segment at 172.17.0.`number` and fd00:17::`number`.
+    /// Creates a namespace with `eth0` on the segment at 172.17.0.`number` and fd00:17::`number`.
     pub fn plug(&mut self, name: &str, number: u8) -> Host {
         self.ports += 1;
         let netns = Netns::new(name);
@@ -82,12 +82,12 @@ impl Lan {
         }
     }
 
-    /// Pulls a host's cable: the segment's side goes down, and the host loses its carrier.
+    /// Unplugs a host's cable: the segment's side goes down, and the host loses its carrier.
     pub fn unplug(&self, host: &Host) {
         self.netns.ip(&format!("link set {} down\n", host.port));
     }
 
-    /// Plugs it in again.
+    /// Plugs the cable in again.
     pub fn replug(&self, host: &Host) {
         self.netns.ip(&format!("link set {} up\n", host.port));
     }
@@ -99,7 +99,7 @@ impl Default for Lan {
     }
 }
 
-/// The address of a host in the family of another address.
+/// The host's address of the same family as the other address.
 pub fn same_family(host: &Host, other: IpAddr) -> IpAddr {
     if other.is_ipv4() {
         host.v4.into()

@@ -1,5 +1,5 @@
-//! How late this machine runs what is due. A requirement on speed is one on the program and not on what else the machine has to do: a
-//! test that measures a time adds this to its limit.
+//! Measures how late this machine runs what is due. A requirement on speed applies to the program, not to the load of the
+//! machine, so a test that measures a time adds this lateness to its limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// How long the thread sleeps at a time.
 const TICK: Duration = Duration::from_millis(5);
 
-/// A thread that sleeps again and again and adds up how much longer each sleep took: milliseconds for each second on a calm machine.
+/// A thread that sleeps repeatedly and sums up how late it wakes: a few milliseconds per second on an idle machine.
 #[derive(Debug)]
 pub struct Lateness {
     nanos: Arc<AtomicU64>,
@@ -18,7 +18,7 @@ pub struct Lateness {
 }
 
 impl Lateness {
-    /// Begins to measure.
+    /// Starts measuring.
     pub fn start() -> Self {
         let (nanos, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let (sum, stopped) = (Arc::clone(&nanos), Arc::clone(&stop));

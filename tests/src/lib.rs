@@ -1,8 +1,8 @@
-//! The lab: namespaces that stand for nodes, pods and a client on one LAN, the servers and the traffic in them, and a VM for machines whose
-//! kernel has no IPVS. Tests and the demo build their world from these parts.
+//! The lab: namespaces that act as nodes, pods and a client on one LAN, the servers and traffic in them, and a VM for machines
+//! whose kernel has no IPVS. Tests and the demo are built from these parts.
 //!
-//! It is test code: what cannot be set up ends the test with a message that says what was asked for, so panics are at home here. Unlike
-//! the product it may run other programs (`ip`, `nft`, `ipvsadm`, `nginx`).
+//! This is test code: if something cannot be set up, it ends the test with a message that says what was needed, so panics are
+//! acceptable. Unlike the product, it may run other programs (`ip`, `nft`, `ipvsadm`, `nginx`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod arp;

@@ -1,5 +1,5 @@
-//! The folder that the nodes read: the users' manifests exactly as `deploy/examples/` has them, and beside them the objects that a cluster would
-//! hold: a Node for each node, a Pod for each pod.
+//! The folder that the nodes read: the users' manifests exactly as in `deploy/examples/`, plus the objects that a cluster would
+//! have: a Node for each node, a Pod for each pod.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub struct Manifests {
     path: PathBuf,
 }
 
-/// What a Pod object says beyond its place.
+/// What a Pod object contains besides its addresses and node.
 #[derive(Debug, Clone, Default)]
 pub struct PodMeta {
     /// Namespace.
@@ -27,7 +27,7 @@ pub struct PodMeta {
 }
 
 impl Manifests {
-    /// An empty folder.
+    /// Creates an empty folder.
     pub fn empty(path: &Path) -> Self {
         fs::create_dir_all(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self {
@@ -35,25 +35,25 @@ impl Manifests {
         }
     }
 
-    /// A folder with the users' manifests, byte for byte.
+    /// Creates a folder with the users' manifests, byte for byte.
     pub fn examples(path: &Path) -> Self {
         let made = Self::empty(path);
         copy_tree(&crate::paths::workspace().join("deploy/examples"), path);
         made
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes one file as a whole: a reader sees the old content or the new one.
+    /// Writes one file atomically: a reader sees either the old content or the new one.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path.join(name);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).expect("a folder can be made");
         }
-        // The name does not end in .yaml until all of it is there.
+        // The name ends in .yaml only after all of the content is written.
         let draft = path.with_extension("draft");
         fs::write(&draft, text)
             .and_then(|()| fs::rename(&draft, &path))

@@ -1,15 +1,15 @@
-//! What a test needs from the machine, said by the test itself. What is missing is an error where everything must run (`CI=true` or
-//! `FERROLB_NEEDS=strict`) and one visible line elsewhere; never a silent pass.
+//! What a test needs from the machine; each test declares it. Something missing is an error if everything must run (`CI=true` or
+//! `FERROLB_NEEDS=strict`), otherwise one visible line. A test never passes silently without running.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// One thing that a test cannot do without.
+/// One thing that a test requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// The rights of root, for namespaces.
+    /// Root privileges, for namespaces.
     Root,
-    /// A kernel with ip_vs, in this very machine.
+    /// A kernel with ip_vs on this machine itself.
     IpVs,
     /// A kernel with nf_tables.
     Nft,
@@ -17,7 +17,7 @@ pub enum Need {
     Tool(&'static str),
     /// The real CoreDNS that `hack/setup` builds.
     CoreDns,
-    /// The control plane: given by `lab run --plane`, or its programs that `hack/setup` builds or `KUBEBUILDER_ASSETS` has.
+    /// The control plane: provided by `lab run --plane`, or as programs that `hack/setup` built or `KUBEBUILDER_ASSETS` contains.
     Plane,
     /// The `ferrolb` binary.
     Ferrolb,
@@ -38,7 +38,7 @@ impl fmt::Display for Need {
 }
 
 impl Need {
-    /// Whether it is there.
+    /// Whether it is available.
     pub fn met(self) -> bool {
         match self {
             Self::Root => nix::unistd::geteuid().is_root(),
@@ -52,7 +52,7 @@ impl Need {
     }
 }
 
-/// Where a program is: on the path, or where Debian keeps what is root's.
+/// Finds a program: on the path, or in Debian's folders for root's programs.
 pub fn find_tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':')
@@ -82,26 +82,26 @@ fn quiet(program: &Path, arguments: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Whether something that is missing is an error rather than a reason to skip.
+/// Whether something missing is an error rather than a reason to skip.
 pub fn strict() -> bool {
     let set = |name: &str, value: &str| std::env::var(name).is_ok_and(|text| text == value);
     set("CI", "true") || set("FERROLB_NEEDS", "strict")
 }
 
-/// True if the test may go on. Where something is missing: a panic where needs are strict, else one line on standard error.
+/// Returns whether the test may run. If something is missing, panics in strict mode, otherwise prints one line on standard error.
 #[track_caller]
 pub fn all(test: &str, needs: &[Need]) -> bool {
     let Some(missing) = needs.iter().find(|need| !need.met()) else {
         return true;
     };
     assert!(!strict(), "{test} needs {missing}");
-    // Past the harness' capture, or nobody would see it.
+    // Bypasses the test harness's capture, so that the line is visible.
     let line = format!("SKIPPED: {test}: needs {missing}\n");
     let _ = nix::unistd::write(std::io::stderr(), line.as_bytes());
     false
 }
 
-/// Returns from the calling test unless all its needs are met: `need!("name", Need::Root, Need::Tool("nginx"))`.
+/// Returns from the calling test unless all of its needs are met: `need!("name", Need::Root, Need::Tool("nginx"))`.
 #[macro_export]
 macro_rules! need {
     ($test:expr, $($need:expr),+ $(,)?) => {

@@ -1,5 +1,5 @@
-//! A network namespace as a value. It has no name and no mount: a thread of ours lives in it, and that thread and the processes started from it
-//! are all that keeps it. So nothing stays behind, not even after a SIGKILL of the lab.
+//! A network namespace as a value. It has no name and no mount: only its own thread and the processes started from that thread
+//! keep it alive. So nothing is left behind, even after a SIGKILL of the lab.
 
 use std::fs::File;
 use std::io::Write;
@@ -21,7 +21,7 @@ struct Inner {
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// One namespace; clones are handles of the same one. The namespace ends with its last handle.
+/// One namespace. Clones are handles to the same one; it ends with its last handle.
 #[derive(Clone)]
 pub struct Netns(Arc<Inner>);
 
@@ -32,14 +32,14 @@ impl std::fmt::Debug for Netns {
 }
 
 impl Netns {
-    /// A new, empty namespace with `lo` up. `name` is for messages only.
+    /// Creates an empty namespace with `lo` up. `name` is only for messages.
     pub fn new(name: &str) -> Self {
         let netns = Self::enter(name, || unshare(CloneFlags::CLONE_NEWNET));
         netns.ip("link set lo up\n");
         netns
     }
 
-    /// The namespace that the caller is in, for programs that run beside the lab and not in it.
+    /// The caller's namespace, for programs that run beside the lab and not in it.
     pub fn host() -> Self {
         Self::enter("host", || Ok(()))
     }
@@ -82,13 +82,13 @@ impl Netns {
         &self.0.name
     }
 
-    /// What `ip link ... netns X` wants: a thread that is in it.
+    /// The id of a thread in the namespace, for `ip link ... netns X`.
     pub fn tid(&self) -> i32 {
         self.0.tid.as_raw()
     }
 
-    /// Runs a closure on the namespace's own thread and waits for it. Jobs run one after another: what blocks for long belongs on
-    /// [`Netns::thread`].
+    /// Runs a closure on the namespace's own thread and waits for it. Jobs run one at a time, so a job that blocks for long
+    /// belongs on [`Netns::thread`].
     #[track_caller]
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (answer, answered) = channel();
@@ -114,7 +114,7 @@ impl Netns {
         }
     }
 
-    /// A thread of its own in the namespace, for traffic that goes on beside other things.
+    /// Starts a thread in the namespace, for traffic in the background.
     pub fn thread<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
@@ -132,7 +132,7 @@ impl Netns {
         })
     }
 
-    /// Runs a program in the namespace to its end.
+    /// Runs a program in the namespace until it ends.
     pub fn output(&self, program: &str, arguments: &[&str]) -> Output {
         let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
         let program = program.to_owned();
@@ -145,7 +145,7 @@ impl Netns {
         })
     }
 
-    /// Runs a program that must succeed and gives what it printed.
+    /// Runs a program that must succeed and returns its output.
     #[track_caller]
     pub fn sh(&self, program: &str, arguments: &[&str]) -> String {
         let output = self.output(program, arguments);
@@ -161,13 +161,13 @@ impl Netns {
         text
     }
 
-    /// Gives lines to one `ip -batch -`: a whole topology for the price of one process.
+    /// Passes lines to one `ip -batch -`: a whole topology needs only one process.
     #[track_caller]
     pub fn ip(&self, lines: &str) {
         self.fed("ip", &["-batch", "-"], lines);
     }
 
-    /// Gives a ruleset to one `nft -f -`.
+    /// Passes a ruleset to one `nft -f -`.
     #[track_caller]
     pub fn nft(&self, ruleset: &str) {
         self.fed("nft", &["-f", "-"], ruleset);
@@ -186,7 +186,7 @@ impl Netns {
             let mut child = command
                 .spawn()
                 .unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
-            // A program that ends early says why itself.
+            // A program that ends early reports the reason itself.
             let _ = child
                 .stdin
                 .take()
@@ -202,7 +202,7 @@ impl Netns {
         );
     }
 
-    /// Writes one sysctl of the namespace, `net.ipv4.ip_forward` by its path `net/ipv4/ip_forward`.
+    /// Writes one sysctl of the namespace; `net.ipv4.ip_forward` has the path `net/ipv4/ip_forward`.
     pub fn sysctl(&self, path: &str, value: &str) -> std::io::Result<()> {
         let (path, value) = (format!("/proc/sys/{path}"), value.to_owned());
         self.run(move || std::fs::write(path, value))
@@ -214,7 +214,7 @@ impl Netns {
         self.run(move || std::fs::read_to_string(path).map(|text| text.trim().to_owned()))
     }
 
-    /// A number that tells namespaces apart, as `readlink /proc/PID/ns/net` shows it.
+    /// A number that identifies the namespace, as in `readlink /proc/PID/ns/net`.
     pub fn inode(&self) -> u64 {
         use std::os::unix::fs::MetadataExt;
         self.0
@@ -231,7 +231,7 @@ fn tool(name: &str) -> std::path::PathBuf {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The queue closes, the thread ends, and with it the namespace.
+        // This closes the queue, so the thread ends, and with it the namespace.
         self.jobs.lock().map(|mut jobs| jobs.take()).ok();
         let worker = self.worker.lock().ok().and_then(|mut worker| worker.take());
         if let Some(worker) =

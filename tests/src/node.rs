@@ -1,4 +1,4 @@
-//! A node: a host on the LAN with pods behind it, and the `ferrolb node` process in it.
+//! A node: a host on the LAN with pods behind it, and the `ferrolb node` process on it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use crate::pod::Pod;
 use crate::pod_net::PodNet;
 use crate::process::Process;
 
-/// How a node's pods hang on it.
+/// How a node's pods are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PodLinks {
-    /// A veth and a route for each pod.
+    /// With a veth and a route for each pod.
     Routed,
-    /// All on one bridge, `cni0`.
+    /// With a shared bridge, `cni0`.
     Bridge,
 }
 
@@ -27,16 +27,16 @@ pub enum PodLinks {
 pub struct Node {
     /// Its name, `node-N`.
     pub name: String,
-    /// N: its LAN address is 172.17.0.(10+N), its pods' 10.244.N.0/24.
+    /// N: the node's LAN address is 172.17.0.(10+N), its pods' range is 10.244.N.0/24.
     pub number: u8,
-    /// Its place on the LAN.
+    /// Its host on the LAN.
     pub host: Host,
     pods: PodNet,
     agent: Option<Process>,
 }
 
 impl Node {
-    /// A node on the LAN, with forwarding on, as a CNI leaves it.
+    /// Creates a node on the LAN with forwarding enabled, as a CNI does.
     pub fn new(lan: &mut Lan, number: u8, links: PodLinks) -> Self {
         let name = format!("node-{number}");
         let host = lan.plug(&name, 10 + number);
@@ -62,7 +62,7 @@ impl Node {
         }
     }
 
-    /// Routes to the pods of the other nodes.
+    /// Adds routes to the pods of the other nodes.
     pub fn routes_to(&self, others: &[&Node]) {
         let mut lines = String::new();
         for other in others.iter().filter(|other| other.number != self.number) {
@@ -81,17 +81,17 @@ impl Node {
         &self.host.netns
     }
 
-    /// A new pod on it, without a server.
+    /// Creates a pod on the node, without a server.
     pub fn pod(&mut self, name: &str) -> Pod {
         self.pods.plug(name)
     }
 
-    /// What makes its pods, for a kubelet.
+    /// The pod network, for a kubelet.
     pub fn pod_net(&self) -> PodNet {
         self.pods.clone()
     }
 
-    /// Starts `ferrolb node` in it, or starts it again.
+    /// Starts or restarts `ferrolb node` on it.
     pub fn start_agent(&mut self, setup: &AgentSetup) {
         let mut command = setup.environment(self);
         command.extend(setup.confined.iter().cloned());
@@ -115,12 +115,12 @@ impl Node {
         self.agent.as_mut()
     }
 
-    /// Whether an agent was started and not dropped.
+    /// Whether an agent was started and not dropped since.
     pub fn has_agent(&self) -> bool {
         self.agent.is_some()
     }
 
-    /// Forgets the agent, which ends it.
+    /// Drops the agent, which ends it.
     pub fn drop_agent(&mut self) {
         self.agent = None;
     }
@@ -134,13 +134,13 @@ impl Node {
         setup.folder.join(&self.name)
     }
 
-    /// What `ferrolb status -o json` says.
+    /// The output of `ferrolb status -o json`, parsed.
     pub fn status(&self, setup: &AgentSetup) -> Result<Value, String> {
         let text = self.status_text(setup, true)?;
         serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
     }
 
-    /// What `ferrolb status` prints.
+    /// The output of `ferrolb status`.
     pub fn status_text(&self, setup: &AgentSetup, json: bool) -> Result<String, String> {
         let socket = self.socket(setup).display().to_string();
         let mut arguments = vec!["status", "--socket", &socket];
@@ -159,32 +159,32 @@ impl Node {
     }
 }
 
-/// Where nodes learn what to serve.
+/// The source of the nodes' configuration.
 #[derive(Debug, Clone)]
 pub enum AgentSource {
-    /// A folder of manifests; the nodes know each other by a list.
+    /// A folder of manifests; a static list names all nodes.
     Manifests(PathBuf),
-    /// An API server, as the DaemonSet says it.
+    /// An API server, with the settings of the DaemonSet.
     Api(InCluster),
 }
 
-/// What a DaemonSet gives the nodes.
+/// The settings that a DaemonSet passes to the nodes.
 #[derive(Debug, Clone)]
 pub struct InCluster {
     /// The arguments.
     pub arguments: Vec<String>,
     /// Variables: name, value.
     pub variables: Vec<(String, String)>,
-    /// Variables that are the node's name.
+    /// Variables that hold the node's name.
     pub names: Vec<String>,
 }
 
-/// What all nodes of an installation share.
+/// The settings that all nodes of an installation share.
 #[derive(Debug, Clone)]
 pub struct AgentSetup {
-    /// Where each node keeps its state, socket and log.
+    /// The folder with each node's state, socket and log.
     pub folder: PathBuf,
-    /// What the nodes read.
+    /// The source that the nodes read.
     pub source: AgentSource,
     /// The KubeProxyConfiguration.
     pub config: Option<PathBuf>,
@@ -194,17 +194,17 @@ pub struct AgentSetup {
     pub members: Vec<(String, Ipv4Addr)>,
     /// `ipvs` or `none`.
     pub proxy: String,
-    /// More arguments.
+    /// Additional arguments.
     pub extra: Vec<String>,
-    /// A command that gives the node the files that a pod has and confines it as its pod would be, or nothing.
+    /// A command prefix that gives the node a pod's files and confines it like its pod, or nothing.
     pub confined: Vec<String>,
 }
 
-/// Where the nodes' ClusterIPs come from.
+/// The range of the nodes' ClusterIPs.
 pub const SERVICE_CIDR: &str = "10.96.0.0/16";
 
 impl AgentSetup {
-    /// The usual setup: everything in `folder`, a fresh key there.
+    /// The usual setup: everything is in `folder`, including a fresh key.
     pub fn new(folder: &Path, manifests: &Path, nodes: &[Node], proxy: &str) -> Self {
         let key_file = folder.join("key");
         std::fs::write(&key_file, format!("{}\n", "7f".repeat(32)))
@@ -226,7 +226,7 @@ impl AgentSetup {
         }
     }
 
-    /// The words before a command that give it the variables of one node.
+    /// The command prefix that sets the variables of one node.
     fn environment(&self, node: &Node) -> Vec<String> {
         let AgentSource::Api(given) = &self.source else {
             return Vec::new();
@@ -270,12 +270,12 @@ impl AgentSetup {
 /// How long a node may take from its start to its first complete answer.
 pub const READY: Duration = Duration::from_secs(15);
 
-/// The pods' IPv4 prefix on a node.
+/// The IPv4 prefix of a node's pods.
 pub fn pod_cidr4(number: u8) -> String {
     format!("10.244.{number}.0/24")
 }
 
-/// The pods' IPv6 prefix on a node.
+/// The IPv6 prefix of a node's pods.
 pub fn pod_cidr6(number: u8) -> String {
     format!("fd00:10:244:{number}::/64")
 }

@@ -1,4 +1,4 @@
-//! Where things are: the workspace, what `hack/setup` put under `target/`, the binaries under test, and folders for one run.
+//! Paths: the workspace, what `hack/setup` put under `target/`, the binaries under test, and folders for a single run.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,12 +14,12 @@ pub fn workspace() -> PathBuf {
     }
 }
 
-/// What the setup script made: the kernel image, CoreDNS.
+/// The folder with what the setup script built: the kernel image, CoreDNS.
 pub fn lab_dir() -> PathBuf {
     workspace().join("target/lab")
 }
 
-/// The program under test: `FERROLB_BIN`, or the newest of the release and the debug build.
+/// The program under test: `FERROLB_BIN`, or the newer one of the release and debug builds.
 pub fn ferrolb() -> PathBuf {
     if let Some(path) = std::env::var_os("FERROLB_BIN") {
         return PathBuf::from(path);
@@ -35,11 +35,11 @@ pub fn ferrolb() -> PathBuf {
         .clone()
 }
 
-/// A program of this crate (`lab-http`), beside the running one.
+/// A program of this crate (`lab-http`), in the folder of the running one.
 pub fn own_program(name: &str) -> PathBuf {
     let running = std::env::current_exe().expect("the running program has a path");
     let folder = running.parent().expect("a program lies in a folder");
-    // A test lies in `deps`, one below the programs.
+    // A test is in `deps`, one level below the programs.
     let folder = if folder.ends_with("deps") {
         folder.parent().expect("deps has a parent")
     } else {
@@ -52,12 +52,12 @@ fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
-/// A folder of its own for one run, removed when dropped.
+/// A temporary folder for one run, removed when dropped.
 #[derive(Debug)]
 pub struct TempDir(PathBuf);
 
 impl TempDir {
-    /// A new folder under the system's temporary one; `what` is part of its name.
+    /// Creates a folder in the system's temporary folder; `what` is part of its name.
     pub fn new(what: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -67,7 +67,7 @@ impl TempDir {
         )))
     }
 
-    /// A new folder at this very path.
+    /// Creates a folder at this path.
     pub fn at(path: &Path) -> Self {
         let path = path.to_path_buf();
         std::fs::create_dir_all(&path)
@@ -83,7 +83,7 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // Kept on request, for a look at the logs afterwards.
+        // Kept on request, so that the logs can be inspected afterwards.
         if std::env::var_os("FERROLB_KEEP").is_none() {
             let _ = std::fs::remove_dir_all(&self.0);
         }

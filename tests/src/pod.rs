@@ -1,4 +1,4 @@
-//! A pod: a namespace on a veth of its node, with whatever serves in it.
+//! A pod: a namespace on a veth of its node, with the servers in it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::process::Process;
 /// One pod.
 #[derive(Debug)]
 pub struct Pod {
-    /// Its name, which its servers answer with.
+    /// Its name, which its servers include in their answers.
     pub name: String,
     /// Its namespace.
     pub netns: Netns,
@@ -20,12 +20,12 @@ pub struct Pod {
     /// Its IPv6 address, fd00:10:244:N::x.
     pub v6: Ipv6Addr,
     servers: Vec<Process>,
-    // Its address is another pod's only when it is gone.
+    // Keeps its address reserved until the pod is gone.
     _place: Arc<()>,
 }
 
 impl Pod {
-    /// A pod without a server; [`crate::pod_net::PodNet`] makes and plugs it.
+    /// Creates a pod without a server; [`crate::pod_net::PodNet`] connects it.
     pub(crate) fn new(
         name: &str,
         netns: Netns,
@@ -43,7 +43,7 @@ impl Pod {
         }
     }
 
-    /// Starts `lab-http` in it: HTTP on some ports, echo servers on others; see there.
+    /// Starts `lab-http` in it: HTTP on some ports, echo servers on others (see its documentation).
     pub fn serve(&mut self, logs: &Path, http: &[u16], tcp: &[u16], udp: &[u16]) {
         let mut arguments = vec![self.name.clone()];
         for (kind, ports) in [("http", http), ("tcp", tcp), ("udp", udp)] {
@@ -78,7 +78,7 @@ impl Pod {
         }
     }
 
-    /// Ends its servers at once; its address stays.
+    /// Kills its servers; its address stays.
     pub fn kill_servers(&mut self) {
         self.servers.clear();
     }

@@ -1,5 +1,5 @@
-//! The pods' side of a node's network, as a CNI has it: gives each pod a namespace, a veth and addresses of the node's prefixes, and addresses of pods
-//! that are gone to later ones. A handle that can be cloned: the node has one, and a kubelet.
+//! The pods' side of a node's network, as a CNI provides it: gives each pod a namespace, a veth and addresses from the node's
+//! prefixes, and reuses the addresses of deleted pods. The handle can be cloned: the node has one, and so does a kubelet.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,12 +8,12 @@ use crate::netns::Netns;
 use crate::node::{PodLinks, gateway4, gateway6, pod6};
 use crate::pod::Pod;
 
-/// How many pods a node has room for.
+/// The capacity of a node in pods.
 const ROOM: usize = 240;
-/// The number of the first pod's address: 10.244.N.11.
+/// The last octet of the first pod's address: 10.244.N.11.
 const FIRST: u8 = 11;
 
-/// One node's.
+/// The pod network of one node.
 #[derive(Debug, Clone)]
 pub struct PodNet {
     node: u8,
@@ -22,7 +22,7 @@ pub struct PodNet {
     slots: Arc<Mutex<Slots>>,
 }
 
-/// Which places are taken; each goes to the end of the queue when its pod is gone, as the usual CNI does it.
+/// The free places. A place goes to the end of the queue when its pod is gone, as in common CNIs.
 #[derive(Debug)]
 struct Slots {
     next: usize,
@@ -55,7 +55,7 @@ impl PodNet {
         }
     }
 
-    /// A new pod on the node, without a server.
+    /// Creates a pod on the node, without a server.
     pub fn plug(&self, name: &str) -> Pod {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = slots.take();

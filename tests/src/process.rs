@@ -1,6 +1,6 @@
-//! A process of the lab: started in a namespace, its output in a file that is shown when something fails, killed by its id when dropped, and by
-//! the kernel when the lab itself dies.
-// `pre_exec` is unsafe because little may be done between fork and exec; one prctl is allowed there.
+//! A process of the lab. It runs in a namespace and writes its output to a file that is shown when something fails. It is killed
+//! by its id when dropped, and by the kernel when the lab itself dies.
+// `pre_exec` is unsafe because only a few operations are allowed between fork and exec; a single prctl is one of them.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -22,12 +22,12 @@ pub struct Process {
     child: Child,
     log: PathBuf,
     ended: Option<ExitStatus>,
-    // The thread of the namespace is the parent whose death the kernel watches for: it must outlive the child.
+    // The kernel watches for the death of the parent, which is the namespace's thread, so that thread must outlive the child.
     netns: Netns,
 }
 
 impl Process {
-    /// Starts a program in a namespace. Both outputs go to the end of the file `log`.
+    /// Starts a program in a namespace. Both outputs are appended to the file `log`.
     #[track_caller]
     pub fn start(
         netns: &Netns,
@@ -48,7 +48,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(file)
             .stderr(errors);
-        // SAFETY: prctl is async-signal-safe and touches nothing but the new process.
+        // SAFETY: prctl is async-signal-safe and affects only the new process.
         unsafe {
             command.pre_exec(|| {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -75,7 +75,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Where it runs.
+    /// The namespace that it runs in.
     pub fn netns(&self) -> &Netns {
         &self.netns
     }
@@ -85,7 +85,7 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn running(&mut self) -> bool {
         self.poll().is_none()
     }
@@ -105,7 +105,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end, at most so long on a calm and fast machine.
+    /// Waits for its end, up to the time that is enough on an idle and fast machine.
     pub fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
         let (start, within) = (Instant::now(), wait::patience(within));
         while self.poll().is_none() && start.elapsed() < within {
@@ -114,7 +114,7 @@ impl Process {
         self.ended
     }
 
-    /// Asks it to stop and waits as [`Process::wait`] does; a process that does not is killed, and that is said.
+    /// Asks it to stop and waits like [`Process::wait`]. A process that does not stop is killed, and this is reported.
     pub fn stop(&mut self, within: Duration) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.wait(within).unwrap_or_else(|| {
@@ -127,7 +127,7 @@ impl Process {
         })
     }
 
-    /// Ends it at once.
+    /// Kills it.
     pub fn kill(&mut self) -> ExitStatus {
         self.signal(Signal::SIGKILL);
         self.wait(Duration::from_secs(20))

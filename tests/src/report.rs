@@ -1,4 +1,4 @@
-//! What the demo says: progress lines while something takes long, a check mark for each thing shown, and in the end a verdict.
+//! The output of the demo: progress lines during long steps, a check mark for each check, and a final verdict.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -27,7 +27,7 @@ impl Report {
         say(&format!("\n\x1b[1m{text}\x1b[0m"));
     }
 
-    /// What is going on, with the seconds since the start.
+    /// The current step, with the seconds since the start.
     pub fn progress(&self, text: impl Display) {
         say(&format!(
             "  … {text} ({:.0} s)",
@@ -35,7 +35,7 @@ impl Report {
         ));
     }
 
-    /// A command and what it printed, as it is.
+    /// A command and its unmodified output.
     pub fn shown(&self, command: impl Display, output: &str) {
         say(&format!("  $ {command}"));
         for line in output.trim_end().lines() {
@@ -43,7 +43,7 @@ impl Report {
         }
     }
 
-    /// One check: its name, and what was seen or why it failed.
+    /// Reports one check: its name, and what was seen or why it failed.
     pub fn check(&mut self, name: &str, result: Result<String, String>) -> bool {
         match result {
             Ok(seen) => {
@@ -64,12 +64,12 @@ impl Report {
         }
     }
 
-    /// How many checks failed so far.
+    /// The number of failed checks so far.
     pub fn failures(&self) -> usize {
         self.failed.len()
     }
 
-    /// The verdict: true if every check passed, and there were some.
+    /// Prints the verdict; true if there were checks and all passed.
     pub fn finish(self) -> bool {
         let seconds = self.start.elapsed().as_secs_f32();
         if self.failed.is_empty() {
@@ -95,7 +95,7 @@ impl Default for Report {
     }
 }
 
-// The text may be followed through a pipe: each line at once, and a reader that went away is no error.
+// The output may go to a pipe: flush each line, and ignore a closed pipe.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());

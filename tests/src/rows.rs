@@ -1,5 +1,5 @@
-//! What must be seen for each of the users' manifests, one function a row of their table: what was seen, or why it is not so. The demo shows them,
-//! the kernel tier asserts them.
+//! The expected behaviour of each of the users' manifests, one function per row of their table: it returns what was seen, or why
+//! the check failed. The demo shows these, the kernel tier asserts them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,13 +19,13 @@ pub const WEB: Ipv4Addr = Ipv4Addr::new(172, 17, 255, 1);
 pub const DNS: Ipv4Addr = Ipv4Addr::new(172, 17, 255, 2);
 /// The address of the ingress.
 pub const INGRESS: Ipv4Addr = Ipv4Addr::new(172, 17, 255, 3);
-/// All of them.
+/// All three addresses.
 pub const ADDRESSES: [Ipv4Addr; 3] = [WEB, DNS, INGRESS];
 
-/// What was seen, or why not.
+/// What was seen, or why the check failed.
 pub type Seen = Result<String, String>;
 
-/// Services whose external address is fixed by the manifests: namespace, name, address.
+/// Services whose external address the manifests determine: namespace, name, address.
 const EXTERNAL: [(&str, &str, Ipv4Addr); 4] = [
     ("default", "web-svc-lb", WEB),
     ("kube-system", "coredns-svc-lb-tcp", DNS),
@@ -33,7 +33,7 @@ const EXTERNAL: [(&str, &str, Ipv4Addr); 4] = [
     ("ingress-nginx", "ingress-nginx", INGRESS),
 ];
 
-/// metallb-config.yaml: the legacy pool is loaded as it is, and every address comes from it.
+/// metallb-config.yaml: the legacy pool is loaded unmodified, and every address comes from it.
 pub fn legacy_pool(cluster: &Cluster) -> Seen {
     for node in &cluster.nodes {
         let problems = node.status(&cluster.setup)?["problems"].clone();
@@ -120,7 +120,7 @@ pub fn cluster_ip_ping(cluster: &Cluster, node: &Node) -> Seen {
     }
 }
 
-/// web-svc-cip.yaml: `ipvsadm -Ln` has the ClusterIP with rr and three masq servers.
+/// web-svc-cip.yaml: `ipvsadm -Ln` lists the ClusterIP with rr and three masq servers.
 pub fn cluster_ip_in_ipvsadm(cluster: &Cluster, node: &Node) -> Seen {
     let address = cluster.cluster_ip(node, "default", "web-svc-cip")?;
     let servers = virtual_servers(node);
@@ -159,7 +159,7 @@ pub fn cluster_ip_on_dummy(cluster: &Cluster, node: &Node) -> Seen {
     }
 }
 
-/// web-svc-lb.yaml: repeated requests from the client visit the three pods in a fixed order.
+/// web-svc-lb.yaml: repeated requests from the client reach the three pods in a fixed order.
 pub fn fixed_order(cluster: &Cluster) -> Seen {
     let mut visited = Vec::new();
     for _ in 0..9 {
@@ -182,7 +182,7 @@ pub fn fixed_order(cluster: &Cluster) -> Seen {
     }
 }
 
-/// coredns-svc-lb.yaml: a lookup from outside the cluster, over UDP and over TCP on the one address.
+/// coredns-svc-lb.yaml: a lookup from outside the cluster, over UDP and over TCP, at the shared address.
 pub fn dns_lookup(cluster: &Cluster, tcp: bool) -> Seen {
     let server = SocketAddr::from((DNS, 53));
     let ask = if tcp { dns::over_tcp } else { dns::over_udp };
@@ -199,7 +199,7 @@ pub fn dns_lookup(cluster: &Cluster, tcp: bool) -> Seen {
     }
 }
 
-/// nginx-lb.yaml: the ingress answers on 80 or 443, and its access log has the client's own address.
+/// nginx-lb.yaml: the ingress answers on 80 or 443, and its access log shows the client's own address.
 pub fn ingress(cluster: &Cluster, https: bool) -> Seen {
     let (url, port) = if https {
         (format!("https://{INGRESS}/"), 8443)
@@ -224,11 +224,11 @@ pub fn ingress(cluster: &Cluster, https: bool) -> Seen {
     Ok(format!("{}; access log: {logged}", answer.trim()))
 }
 
-/// web-svc-headless.yaml: no virtual server for it; there are those of the other Services and no more.
+/// web-svc-headless.yaml: it has no virtual server; exactly those of the other Services exist.
 pub fn headless(cluster: &Cluster, node: &Node) -> Seen {
     let service = cluster.service(node, "default", "web-svc")?;
     let mut owners = BTreeSet::from(ADDRESSES.map(|address| address.to_string()));
-    // A real API server gives load balancers node ports.
+    // A real API server assigns node ports to load balancers.
     owners.insert(node.host.v4.to_string());
     let status = node.status(&cluster.setup)?;
     for service in status["services"].as_array().into_iter().flatten() {
@@ -255,7 +255,7 @@ pub fn headless(cluster: &Cluster, node: &Node) -> Seen {
     }
 }
 
-/// kube-proxy-config.yaml: its strictARP and its scheduler are in force.
+/// kube-proxy-config.yaml: its strictARP and its scheduler are in effect.
 pub fn proxy_config(cluster: &Cluster, node: &Node) -> Seen {
     let knob = |name: &str| {
         node.netns()
@@ -277,7 +277,7 @@ pub fn proxy_config(cluster: &Cluster, node: &Node) -> Seen {
     }
 }
 
-/// ARP as the client sees it: one MAC for an address, that of the node which announces it.
+/// ARP as the client sees it: one MAC for an address, that of the announcing node.
 pub fn one_mac(cluster: &Cluster, address: Ipv4Addr) -> Seen {
     let name = cluster.announcer(address.into())?;
     let what = format!("somebody answers for {address}");
@@ -298,11 +298,11 @@ pub fn one_mac(cluster: &Cluster, address: Ipv4Addr) -> Seen {
 pub struct Listed {
     /// Scheduler.
     pub scheduler: String,
-    /// Real servers with how packets are forwarded.
+    /// Real servers with their forwarding method.
     pub real: Vec<(String, String)>,
 }
 
-/// What `ipvsadm -Ln` lists on a node, by `TCP 10.96.0.1:80`.
+/// The virtual servers in a node's `ipvsadm -Ln`, keyed like `TCP 10.96.0.1:80`.
 pub fn virtual_servers(node: &Node) -> BTreeMap<String, Listed> {
     let mut found: BTreeMap<String, Listed> = BTreeMap::new();
     let mut last = String::new();

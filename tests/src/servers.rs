@@ -12,10 +12,10 @@ use crate::paths::lab_dir;
 use crate::pod::Pod;
 use crate::{dns, wait};
 
-/// The name that the lab's CoreDNS knows, in the cluster's zone.
+/// The name that the lab's CoreDNS resolves, in the cluster's zone.
 pub const DNS_NAME: &str = "web-svc-cip.default.svc.cluster.local";
 
-/// Starts CoreDNS on port 53 of a pod. It knows [`DNS_NAME`] as `address`, and answers `whoami.lab`.
+/// Starts CoreDNS on port 53 of a pod. It resolves [`DNS_NAME`] to `address`, and answers `whoami.lab`.
 pub fn coredns(pod: &mut Pod, folder: &Path, address: Ipv4Addr) {
     let corefile = folder.join(format!("{}.corefile", pod.name));
     let text = format!(
@@ -26,7 +26,7 @@ pub fn coredns(pod: &mut Pod, folder: &Path, address: Ipv4Addr) {
     let arguments = ["-conf".to_owned(), corefile.display().to_string()];
     pod.run(&lab_dir().join("coredns"), &arguments, folder);
     pod.wait_for(&[53]);
-    // Its sockets come one after the other.
+    // It opens its sockets one after the other.
     let what = format!("{} answers over UDP", pod.name);
     let server = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
     wait::expect(&what, Duration::from_secs(10), || {
@@ -42,7 +42,8 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts nginx: HTTP on one port, HTTPS with a certificate of its own on another, the log's lines beginning with the client's address.
+    /// Starts nginx: HTTP on one port, HTTPS with a self-signed certificate on another. Each line of the log begins with the
+    /// client's address.
     pub fn start(pod: &mut Pod, folder: &Path, http: u16, https: u16) -> Self {
         let prefix = folder.join(&pod.name);
         fs::create_dir_all(&prefix).expect("a folder can be made");
@@ -85,7 +86,7 @@ impl Nginx {
         }
     }
 
-    /// One that runs already in the pod of that name.
+    /// An nginx that is already running in the pod with this name.
     pub fn of(folder: &Path, pod: &str) -> Self {
         Self {
             access_log: folder.join(pod).join("access.log"),
@@ -102,7 +103,7 @@ impl Nginx {
     }
 }
 
-/// A self-signed certificate; an elliptic curve, because an RSA key takes seconds under emulation.
+/// Creates a self-signed certificate with an elliptic-curve key, because generating an RSA key takes seconds under emulation.
 fn certificate(folder: &Path) {
     let (key, cert) = (folder.join("key.pem"), folder.join("cert.pem"));
     let openssl = find_tool("openssl").unwrap_or_else(|| "openssl".into());

@@ -1,4 +1,4 @@
-//! Processes that are stopped for a part of every second, as on a machine whose processors others use.
+//! Stops processes for a part of every second, as on a machine whose processors are busy with other work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// When a process was stopped, from and to.
+/// The periods during which a process was stopped, from and to.
 pub type Stops = Vec<(Instant, Instant)>;
 
-/// Stops and continues processes until it is finished; what was stopped goes on then.
+/// Stops and continues processes until it is finished; stopped processes then continue.
 #[derive(Debug)]
 pub struct Stalls {
     stop: Arc<AtomicBool>,
@@ -19,7 +19,7 @@ pub struct Stalls {
 }
 
 impl Stalls {
-    /// Stops each process for `stall` of each `period`; each begins by `apart` later than the one before.
+    /// Stops each process for `stall` in each `period`; each starts `apart` later than the one before.
     pub fn start(pids: &[u32], stall: Duration, period: Duration, apart: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let begin = Instant::now();
@@ -47,7 +47,7 @@ impl Stalls {
         Self { stop, threads }
     }
 
-    /// Ends it and says when each process was stopped.
+    /// Ends it and returns when each process was stopped.
     pub fn finish(mut self) -> Vec<Stops> {
         self.stop.store(true, Ordering::Relaxed);
         let threads = std::mem::take(&mut self.threads);

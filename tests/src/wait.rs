@@ -1,15 +1,16 @@
-//! Waiting for a condition, never for a time: a poll with a deadline and a message that says what was waited for and what was there instead.
+//! Waits for a condition, never for a fixed time: polls with a deadline, and a message that says what was expected and what was
+//! found.
 //!
-//! A deadline is for what never comes. A test that passes does not wait for it, so it is a generous one: the same tests run beside
-//! other builds. What has to be quick is measured, and judged with [`crate::late::Lateness`] at hand.
+//! A deadline matters only if the condition is never met. A passing test does not wait for it, so it is generous: the same tests
+//! run beside other builds. What has to be fast is measured, and judged with [`crate::late::Lateness`].
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-/// How much longer things may take on a machine that has other work.
+/// The factor for a machine that has other work.
 const BUSY: u32 = 3;
 
-/// How much longer everything may take: 1 natively, 5 in an emulated machine. `FERROLB_SLOW` overrides.
+/// The factor for all times: 1 natively, 5 in an emulated machine. `FERROLB_SLOW` overrides it.
 pub fn slowness() -> u32 {
     std::env::var("FERROLB_SLOW")
         .ok()
@@ -17,12 +18,12 @@ pub fn slowness() -> u32 {
         .unwrap_or(1)
 }
 
-/// How long to wait for something that takes at most `usual` on a calm and fast machine.
+/// How long to wait for something that takes at most `usual` on an idle and fast machine.
 pub fn patience(usual: Duration) -> Duration {
     usual * slowness() * BUSY
 }
 
-/// Polls `probe` until it gives a value; the error is what it saw last. `within` is for a calm and fast machine.
+/// Polls `probe` until it returns a value; the error is what it saw last. `within` is for an idle and fast machine.
 pub fn value<T, E: Debug>(
     what: &str,
     within: Duration,
@@ -44,13 +45,13 @@ pub fn value<T, E: Debug>(
     }
 }
 
-/// Polls until `probe` says yes, or panics.
+/// Polls until `probe` returns true, or panics.
 #[track_caller]
 pub fn until(what: &str, within: Duration, mut probe: impl FnMut() -> bool) {
     expect(what, within, || if probe() { Ok(()) } else { Err("no") });
 }
 
-/// Polls until `probe` gives a value, or panics with what it saw last.
+/// Polls until `probe` returns a value, or panics with what it saw last.
 #[track_caller]
 pub fn expect<T, E: Debug>(what: &str, within: Duration, probe: impl FnMut() -> Result<T, E>) -> T {
     match value(what, within, probe) {
@@ -59,7 +60,7 @@ pub fn expect<T, E: Debug>(what: &str, within: Duration, probe: impl FnMut() -> 
     }
 }
 
-/// Checks that something stays true for a while: for what must *not* happen.
+/// Checks that something stays true for a while, to test what must *not* happen.
 pub fn holds(what: &str, during: Duration, mut probe: impl FnMut() -> bool) -> Result<(), String> {
     let start = Instant::now();
     while start.elapsed() < during {

@@ -1,7 +1,7 @@
-//! `lab-http NAME KIND:PORT...`: the small server of the lab's pods. It answers with its name and with whom it sees.
+//! `lab-http NAME KIND:PORT...`: the small server of the lab's pods. It answers with its name and the address of its peer.
 //!
-//! - `http:PORT` answers each request with one line, `pod=NAME from=ADDRESS:PORT path=PATH`, and keeps the connection if asked to;
-//! - `tcp:PORT` greets with that line and then echoes each line with its name before it, for as long as the client likes;
+//! - `http:PORT` answers each request with one line, `pod=NAME from=ADDRESS:PORT path=PATH`, and keeps the connection on request;
+//! - `tcp:PORT` sends that line as a greeting and then echoes each line, prefixed with its name, until the client disconnects;
 //! - `udp:PORT` answers each datagram with `pod=NAME from=ADDRESS:PORT ` and the datagram.
 #![allow(missing_docs)]
 
@@ -12,7 +12,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();
-    // Datagrams first: who sees a TCP port accept may rely on the UDP ports too, which nobody can try without an effect.
+    // UDP comes first: a client that sees a TCP port accept may rely on the UDP ports too, which cannot be probed without side
+    // effects.
     let (datagrams, streams): (Vec<String>, Vec<String>) =
         arguments.partition(|argument| argument.starts_with("udp:"));
     let mut threads = Vec::new();
@@ -41,7 +42,7 @@ fn start(name: &str, argument: &str) -> io::Result<std::thread::JoinHandle<()>> 
     let (kind, port) = argument.split_once(':').ok_or_else(unknown)?;
     let port: u16 = port.parse().map_err(|_| unknown())?;
     let name = name.to_owned();
-    // Both families where there are two.
+    // Both families if the machine has both.
     let addresses = [
         SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
@@ -64,7 +65,7 @@ fn start(name: &str, argument: &str) -> io::Result<std::thread::JoinHandle<()>> 
     }))
 }
 
-/// The peer, an IPv4 one in its own form.
+/// The peer; an IPv4-mapped address is converted to IPv4.
 fn seen(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -115,7 +116,7 @@ fn echo(name: &str, stream: TcpStream) -> io::Result<()> {
 
 fn datagrams(name: &str, socket: &UdpSocket) {
     let mut buffer = [0; 2048];
-    // An error is an ICMP answer to something sent earlier: no reason to stop.
+    // An error is an ICMP message about an earlier datagram, so continue.
     loop {
         if let Ok((count, from)) = socket.recv_from(&mut buffer) {
             let mut answer = format!("pod={name} from={} ", seen(from)).into_bytes();

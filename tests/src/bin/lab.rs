@@ -1,4 +1,4 @@
-//! `lab`: runs tests and the demo where their kernel is, and says what this machine lacks.
+//! `lab`: runs tests and the demo on a kernel that supports them, and reports what this machine lacks.
 #![allow(missing_docs)]
 
 use std::process::ExitCode;
@@ -72,7 +72,7 @@ fn run(tier: Tier, command: &[String], timeout: Duration, plane: bool) -> ExitCo
     }
 }
 
-/// The demo itself where the kernel is, else this very command in a VM.
+/// Runs the demo here if the kernel supports it, otherwise this same command in a VM.
 fn demo(timeout: Duration) -> ExitCode {
     if vm::native(Tier::Kernel) {
         return if ferrolb_tests::demo::run() {

@@ -1,5 +1,5 @@
-//! The users' cluster on a real control plane: their manifests go through `kubectl apply`, their pods are the kubelet's, and every daemon runs with the
-//! token of its own service account.
+//! The users' cluster on a real control plane: their manifests go through `kubectl apply`, the kubelet runs their pods, and every
+//! daemon uses the token of its own service account.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::wait;
 
 /// Namespace of the daemons.
 pub const NAMESPACE: &str = "ferrolb-system";
-/// The users' manifests: namespace that `kubectl apply` is told, file.
+/// The users' manifests: the namespace passed to `kubectl apply`, and the file.
 const MANIFESTS: [(&str, &str); 6] = [
     ("default", "web-deploy.yaml"),
     ("default", "web-svc-cip.yaml"),
@@ -33,16 +33,16 @@ const MANIFESTS: [(&str, &str); 6] = [
     ("ingress-nginx", "nginx-lb.yaml"),
 ];
 
-/// The control plane and what belongs to it. Fields are dropped in order: the daemons end before what they talk to.
+/// The control plane and its parts. Fields are dropped in order: the daemons end before the servers that they use.
 #[derive(Debug)]
 pub struct Api {
-    /// `ferrolb controller`, while it runs.
+    /// `ferrolb controller`, if it is running.
     pub controller: Option<Process>,
-    /// Who runs the pods.
+    /// The kubelet that runs the pods.
     pub kubelet: Kubelet,
-    /// The way of the nodes to the API server.
+    /// The nodes' path to the API server.
     pub relay: Relay,
-    /// Where the controller runs.
+    /// The host on which the controller runs.
     pub host: Host,
     /// The control plane.
     pub plane: Arc<Plane>,
@@ -50,11 +50,12 @@ pub struct Api {
     web: Arc<Mutex<Option<Ipv4Addr>>>,
 }
 
-/// How long controllers, kubelet and daemons may take for something.
+/// The limit for actions of controllers, kubelet and daemons.
 const SOON: Duration = Duration::from_secs(40);
 
 impl Cluster {
-    /// Nodes, pods' places and an API server with the installation's own YAML; no daemon runs yet, and nothing of the users is applied.
+    /// Nodes, networks for pods, and an API server with the installation's own YAML. No daemon is running, and none of the users'
+    /// manifests is applied.
     pub fn on_api(plane: Arc<Plane>, proxy: &str) -> Self {
         let folder = TempDir::new("api-cluster");
         let mut lan = Lan::new();
@@ -77,7 +78,8 @@ impl Cluster {
         let template = template(&plane, "daemonset", "ferrolb-node");
         let mut given = pod::given(&template, relay.address());
         if proxy != "none" {
-            // The KubeProxyConfiguration names a kubeconfig of the host, which goes before the server; this one goes before both.
+            // The kubeconfig in the KubeProxyConfiguration, which exists only on a host, takes precedence over the server. This
+            // setting takes precedence over both.
             setup.config = Some(manifests.path().join("kube-proxy-config.yaml"));
             let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "node", relay.address());
             let kubeconfig = kubeconfig.display().to_string();
@@ -119,20 +121,20 @@ impl Cluster {
         self.api.as_ref().expect("this cluster has an API server")
     }
 
-    /// Starts `ferrolb controller` with its service account and the arguments of its Deployment, or starts it again.
+    /// Starts or restarts `ferrolb controller` with its service account and the arguments of its Deployment.
     pub fn start_controller(&mut self) {
         let folder = self.folder().to_path_buf();
         let api = self.api.as_mut().expect("this cluster has an API server");
         let kubeconfig =
             api.plane
                 .service_account_kubeconfig(NAMESPACE, "controller", api.relay.address());
-        // A user of its own may not read what is root's.
+        // It runs as an unprivileged user, which may not read root's files.
         let program = folder.join("ferrolb");
         if !program.exists() {
             std::fs::copy(ferrolb(), &program).expect("the program can be copied");
         }
         let template = template(&api.plane, "deployment", "ferrolb-controller");
-        // In a pod its namespace is a variable.
+        // In a pod, a variable holds its namespace.
         let mut given = vec![format!("POD_NAMESPACE={NAMESPACE}")];
         given.extend(confinement(&template));
         given.push(program.display().to_string());
@@ -147,7 +149,7 @@ impl Cluster {
         ));
     }
 
-    /// Takes the members' key from the Secret that the controller made, and starts the nodes.
+    /// Takes the members' key from the Secret that the controller created, and starts the nodes.
     pub fn start_nodes(&mut self) {
         let plane = Arc::clone(&self.api().plane);
         let key = wait::expect("the members' key", SOON, || {
@@ -172,7 +174,7 @@ impl Cluster {
         self.start();
     }
 
-    /// `kubectl apply` of all the users' manifests, byte for byte, and of what stands behind their Services.
+    /// Runs `kubectl apply` on all of the users' manifests, byte for byte, and on the workloads behind their Services.
     pub fn apply_manifests(&mut self) {
         let folder = self.manifests.path().to_path_buf();
         let api = self.api();
@@ -180,7 +182,8 @@ impl Cluster {
         let plane = &api.plane;
         plane.kubectl(&["apply", "-f", &shown("metallb-config.yaml")]);
         let more = workspace().join("tests/src/cluster/workloads.yaml");
-        // The namespace of the ingress comes with it, so it is first; CoreDNS waits for the name that it will know.
+        // This also creates the namespace of the ingress, so it comes first. CoreDNS waits for the address of the name that it
+        // serves.
         plane.kubectl(&["apply", "-f", &more.display().to_string()]);
         for (namespace, file) in MANIFESTS {
             plane.kubectl(&["apply", "-n", namespace, "-f", &shown(file)]);
@@ -194,7 +197,7 @@ impl Cluster {
         self.find_pods();
     }
 
-    /// Waits for the users' pods and notes where they are.
+    /// Waits for the users' pods and records where they are.
     pub fn find_pods(&mut self) {
         let ready = |namespace: &str, label: &str, count: usize| {
             wait::expect(&format!("{count} pods {label}"), SOON, || {
@@ -219,7 +222,7 @@ impl Cluster {
 }
 
 impl Api {
-    /// Pods with that label that are ready and not being deleted.
+    /// Pods with this label that are ready and not being deleted.
     pub fn ready_pods(&self, namespace: &str, label: &str) -> Result<Vec<Value>, String> {
         let selector = label.replace('=', "%3D").replace('/', "%2F");
         let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}");
@@ -245,7 +248,7 @@ impl Api {
     }
 }
 
-/// Which server stands for which image.
+/// Which server takes the place of which image.
 fn pods_servers(folder: &Path, web: Arc<Mutex<Option<Ipv4Addr>>>) -> Servers {
     let name = "app.kubernetes.io/name";
     Servers::new(folder)

@@ -1,17 +1,17 @@
-//! What a workload's security context leaves to its only container, for a process: the words before a command that confine it as a container
-//! runtime would, with `setpriv`.
+//! Applies the security context of a workload's only container to a process: the `setpriv` command line that confines a command
+//! in the way that a container runtime would.
 
 use serde_json::Value;
 
 use crate::need::find_tool;
 
-/// `setpriv` with user, group, capabilities and privileges of the pod template.
+/// `setpriv` with the user, group, capabilities and privileges of the pod template.
 pub(super) fn confinement(template: &Value) -> Vec<String> {
     let pod = &template["spec"]["securityContext"];
     let own = &template["spec"]["containers"][0]["securityContext"];
     let id = |field: &str| {
         let set = own[field].as_u64().or_else(|| pod[field].as_u64());
-        // The image names no user.
+        // The image does not set a user.
         set.unwrap_or_default().to_string()
     };
     let mut words = vec![find_tool("setpriv").expect("setpriv").display().to_string()];
@@ -24,7 +24,7 @@ pub(super) fn confinement(template: &Value) -> Vec<String> {
     let added: String = added.map(|c| format!(",+{}", c.to_lowercase())).collect();
     option("--bounding-set", format!("-all{added}"));
     option("--inh-caps", "-all".to_owned());
-    // Lost with the change of the user.
+    // This setting is lost when the user changes.
     option("--pdeathsig", "KILL".to_owned());
     words.push("--clear-groups".to_owned());
     if own["allowPrivilegeEscalation"] == false {

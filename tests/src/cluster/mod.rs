@@ -1,5 +1,5 @@
-//! The users' cluster: three nodes and a client on the LAN, the pods that their manifests select, and `ferrolb node` on each node. The demo shows it,
-//! the tests question it.
+//! The users' cluster: three nodes and a client on the LAN, the pods that the manifests select, and `ferrolb node` on each node.
+//! The demo and the tests use it.
 
 mod api;
 mod confine;
@@ -22,40 +22,40 @@ use crate::pod::Pod;
 use crate::servers::{self, Nginx};
 use crate::wait;
 
-/// What web-svc-cip.yaml's ClusterIP is in the default range: the first one after that of the API server, by name.
+/// The ClusterIP of web-svc-cip.yaml in the default range: the first one after the API server's, because it is the first by name.
 pub const WEB_CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 2);
-/// How many nodes there are.
+/// The number of nodes.
 pub const NODES: u8 = 3;
-/// Where the pods' nginx listens: other numbers than the Service's, so that the named target ports matter.
+/// The ports of the pods' nginx: they differ from the Service's ports, so that the named target ports matter.
 pub const NGINX_PORTS: (u16, u16) = (8080, 8443);
-/// The web pods' ports beside 8000: long-lived TCP, UDP.
+/// The web pods' ports in addition to 8000: long-lived TCP, UDP.
 pub const ECHO_PORTS: (u16, u16) = (9000, 9001);
 
-/// Everything. Fields are dropped in order: agents and servers end before their namespaces.
+/// The whole cluster. Fields are dropped in order: agents and servers end before their namespaces.
 #[derive(Debug)]
 pub struct Cluster {
     /// The nodes, node-1 first.
     pub nodes: Vec<Node>,
-    /// A machine on the LAN that is no node.
+    /// A machine on the LAN that is not a node.
     pub client: Host,
     /// Addresses of the pods of the Deployment `web`, one on each node.
     pub web: Vec<Ipv4Addr>,
     /// The ingress controller's nginx.
     pub nginx: Vec<Nginx>,
-    /// The pods that are nobody else's: three of `web`, two CoreDNS on the first two nodes, one nginx on the last one.
+    /// The pods that no other part owns: three of `web`, two CoreDNS on the first two nodes, one nginx on the last one.
     pub pods: Vec<Pod>,
-    /// The control plane, where there is one.
+    /// The control plane, if there is one.
     pub api: Option<Api>,
-    /// What the agents read.
+    /// The manifests that the agents read.
     pub manifests: Manifests,
-    /// How the agents are started.
+    /// The settings with which the agents start.
     pub setup: AgentSetup,
     /// The segment.
     pub lan: Lan,
     folder: TempDir,
 }
 
-/// What the manifests' selectors look for.
+/// The labels and ports that the manifests' selectors match.
 pub mod select {
     use super::PodMeta;
 
@@ -92,7 +92,7 @@ pub mod select {
 }
 
 impl Cluster {
-    /// Namespaces, pods and manifests; no agent runs yet.
+    /// Creates namespaces, pods and manifests. No agent is running yet.
     pub fn new(proxy: &str, links: PodLinks) -> Self {
         let folder = TempDir::new("cluster");
         let mut lan = Lan::new();
@@ -149,7 +149,7 @@ impl Cluster {
         }
     }
 
-    /// Starts `ferrolb node` on every node and waits until all of them answer.
+    /// Starts `ferrolb node` on every node and waits until all of them respond.
     pub fn start(&mut self) {
         for node in &mut self.nodes {
             node.start_agent(&self.setup);
@@ -163,12 +163,12 @@ impl Cluster {
         }
     }
 
-    /// Where logs and state are.
+    /// The folder with logs and state.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The node of that name.
+    /// The node with this name.
     pub fn node(&self, name: &str) -> &Node {
         self.nodes
             .iter()
@@ -176,7 +176,7 @@ impl Cluster {
             .unwrap_or_else(|| panic!("no node {name}"))
     }
 
-    /// The same, to change it.
+    /// The node with this name, mutable.
     pub fn node_mut(&mut self, name: &str) -> &mut Node {
         self.nodes
             .iter_mut()
@@ -194,7 +194,7 @@ impl Cluster {
         found.ok_or_else(|| format!("{} does not know {namespace}/{name}", node.name))
     }
 
-    /// The ClusterIP that the node programmed, once it serves.
+    /// The ClusterIP that the node programmed, once it is served.
     pub fn cluster_ip(&self, node: &Node, namespace: &str, name: &str) -> Result<Ipv4Addr, String> {
         let service = self.service(node, namespace, name)?;
         if service["state"] != "Serving" {
@@ -219,7 +219,7 @@ impl Cluster {
             .collect())
     }
 
-    /// Who announces an address, if all running nodes agree on that.
+    /// The announcer of an address, if all running nodes agree.
     pub fn announcer(&self, address: IpAddr) -> Result<String, String> {
         let running = self.nodes.iter().filter(|node| node.has_agent());
         let mut said = running
@@ -231,7 +231,7 @@ impl Cluster {
         }
     }
 
-    /// Who announces an address, as one node has it.
+    /// The announcer of an address, as one node sees it.
     pub fn announcer_as_seen_by(&self, node: &Node, address: IpAddr) -> Result<String, String> {
         let status = node.status(&self.setup)?;
         let services = status["services"].as_array().into_iter().flatten();
@@ -243,7 +243,7 @@ impl Cluster {
             .ok_or_else(|| format!("{} knows no announcer of {address}", node.name))
     }
 
-    /// Waits until every load-balancer Service of the manifests serves on every running node and each address has one announcer.
+    /// Waits until every running node serves every load-balancer Service of the manifests and each address has one announcer.
     pub fn settle(&self, addresses: &[Ipv4Addr]) -> Result<(), String> {
         for &address in addresses {
             wait::value(

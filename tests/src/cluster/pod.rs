@@ -1,5 +1,5 @@
-//! What a pod of the installation is given for its only container: arguments, variables, and the credentials of its service account where every pod
-//! has them.
+//! The environment that a pod of the installation gives its only container: arguments, variables, and the credentials of its
+//! service account in their usual place.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::need::find_tool;
 use crate::node::InCluster;
 use crate::plane::Plane;
 
-/// The folder lies on a file system that only this process sees; the last words are the command.
+/// Puts the folder on a file system that only this process sees. The remaining arguments are the command.
 const MOUNT: &str = "set -eu\n\
     mount -t tmpfs tmpfs /run\n\
     mkdir -p /run/secrets/kubernetes.io/serviceaccount\n\
@@ -23,7 +23,7 @@ pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The arguments that a workload of the installation gives its only container, without those that name places of a machine.
+/// The arguments of a workload's only container, without those that name paths on the machine.
 pub(super) fn arguments(template: &Value) -> Vec<String> {
     let given = &template["spec"]["containers"][0]["args"];
     let given = given.as_array().into_iter().flatten().map(text);
@@ -33,7 +33,7 @@ pub(super) fn arguments(template: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Arguments and variables of the nodes' pods, where the ConfigMap `ferrolb` names this server.
+/// Arguments and variables of the nodes' pods, with this server in the ConfigMap `ferrolb`.
 pub(super) fn given(template: &Value, server: SocketAddr) -> InCluster {
     let mut given = InCluster {
         arguments: arguments(template),
@@ -51,7 +51,7 @@ pub(super) fn given(template: &Value, server: SocketAddr) -> InCluster {
         {
             given.variables.push((name, format!("https://{server}")));
         } else {
-            // The container has the host's where it says; here there is no container.
+            // The container has the host's folder mounted there; the lab has no container.
             assert_eq!(variable["value"], "/host/proc/sys/net", "{variable}");
             given.variables.push((name, "/proc/sys/net".to_owned()));
         }
@@ -59,7 +59,7 @@ pub(super) fn given(template: &Value, server: SocketAddr) -> InCluster {
     given
 }
 
-/// The words before a command that put the token of a service account, and the authority, where a pod has them.
+/// The command prefix that puts a service account's token, and the authority, where a pod has them.
 pub(super) fn credentials(
     plane: &Plane,
     folder: &Path,

@@ -1,5 +1,5 @@
-//! How to reach an API server: its address, its authority, the users' tokens; and from these what a client wants: a kubeconfig, a request with curl, a
-//! run of kubectl.
+//! Access to an API server: its address, its authority and the users' tokens; and what clients derive from them: a kubeconfig, a
+//! request with curl, a run of kubectl.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,17 +16,17 @@ use crate::need::find_tool;
 /// Address, authority and tokens.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// Where the API server listens, as seen from here.
+    /// The API server's address, as seen from here.
     pub server: SocketAddr,
-    /// The authority that its certificate is from.
+    /// The authority that issued its certificate.
     pub ca: PathBuf,
     tokens: BTreeMap<User, String>,
-    // Of the caller: kubeconfigs and kubectl's cache.
+    // Belongs to the caller; holds kubeconfigs and kubectl's cache.
     folder: PathBuf,
 }
 
 impl Access {
-    /// Reads authority and tokens from the plane's folder; what is made for clients goes to another one.
+    /// Reads authority and tokens from the plane's folder; files for clients are written to a separate folder.
     pub(super) fn new(server: SocketAddr, plane: &Path, folder: &Path) -> Self {
         Self {
             server,
@@ -43,13 +43,13 @@ impl Access {
             .unwrap_or_else(|| panic!("no token for {user:?}"))
     }
 
-    /// A kubeconfig for a user, from here.
+    /// Writes a kubeconfig for a user on this machine.
     pub fn kubeconfig(&self, user: User) -> PathBuf {
         let name = user.name().replace(':', "-");
         self.kubeconfig_with(&name, self.token(user), self.server)
     }
 
-    /// A kubeconfig with any token and for any way to the server: a relay's address, for what runs on a node.
+    /// Writes a kubeconfig with any token and any address of the server: for a program on a node, the relay's.
     pub fn kubeconfig_with(&self, name: &str, token: &str, server: SocketAddr) -> PathBuf {
         let path = self.folder.join(format!("{name}.kubeconfig"));
         let text = json!({
@@ -65,7 +65,7 @@ impl Access {
         path
     }
 
-    /// One request as a user: the answer's code and body. The error is that of the connection.
+    /// Makes one request as a user; returns the status code and body of the answer. An error means that the connection failed.
     pub fn request(
         &self,
         user: User,
@@ -103,7 +103,7 @@ impl Access {
     }
 }
 
-/// Runs curl: code and body, or why there was no answer.
+/// Runs curl; returns status code and body, or why there was no answer.
 pub(super) fn curl(arguments: &[String]) -> Result<(u16, String), String> {
     let program = find_tool("curl").unwrap_or_else(|| "curl".into());
     let output = Command::new(program)

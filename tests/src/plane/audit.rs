@@ -1,10 +1,11 @@
-//! The audit log (audit.k8s.io/v1): what was asked of the API server, by whom, and, for writes, with which body. It is how a test counts what a component
-//! writes.
+//! The audit log (audit.k8s.io/v1): which requests the API server received, from which user, and for writes with which body.
+//! Tests use it to count a component's writes.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Answers are logged once, when they are complete; a watch also when it begins. Bodies are logged for writes, except for secrets and tokens.
+/// Answers are logged once, when they are complete; a watch also when it starts. Bodies are logged for writes, except for secrets
+/// and tokens.
 pub(super) const POLICY: &str = r#"{
   "apiVersion": "audit.k8s.io/v1",
   "kind": "Policy",
@@ -20,18 +21,18 @@ pub(super) const POLICY: &str = r#"{
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AuditEvent {
-    /// `ResponseComplete`, or `ResponseStarted` for a watch that goes on.
+    /// `ResponseComplete`, or `ResponseStarted` for a watch that continues.
     pub stage: String,
     /// `create`, `update`, `patch`, `delete`, `deletecollection`, `get`, `list`, `watch`.
     pub verb: String,
     /// Path and query.
     #[serde(rename = "requestURI")]
     pub request_uri: String,
-    /// What the client calls itself.
+    /// The client's user agent.
     pub user_agent: String,
     /// Who asked.
     pub user: AuditUser,
-    /// What about; empty for paths that are no objects.
+    /// The object of the request; empty for paths that do not name an object.
     pub object_ref: AuditObject,
     /// The answer.
     pub response_status: AuditStatus,
@@ -61,9 +62,9 @@ pub struct AuditObject {
     pub resource: String,
     /// `status`, `binding`; empty for the object itself.
     pub subresource: String,
-    /// Namespace, empty where there is none.
+    /// Namespace; empty if there is none.
     pub namespace: String,
-    /// Name, empty for lists and for names that the server makes.
+    /// Name; empty for lists and for names that the server generates.
     pub name: String,
 }
 
@@ -71,14 +72,14 @@ pub struct AuditObject {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct AuditStatus {
-    /// HTTP's code.
+    /// HTTP status code.
     pub code: u16,
-    /// Why not, if not.
+    /// The reason for a refusal.
     pub reason: String,
 }
 
 impl AuditEvent {
-    /// Whether it asked for a change; refused ones count.
+    /// Whether the request is a write; refused ones count.
     pub fn is_write(&self) -> bool {
         matches!(
             self.verb.as_str(),
@@ -86,12 +87,12 @@ impl AuditEvent {
         )
     }
 
-    /// Whether the user, the verb, the resource and its subresource (`services/status`) are these.
+    /// Whether the request has this user, verb, resource and subresource (`services/status`).
     pub fn is(&self, user: &str, verb: &str, resource: &str) -> bool {
         self.user.username == user && self.verb == verb && self.resource() == resource
     }
 
-    /// `services`, `services/status`.
+    /// The resource with its subresource: `services`, `services/status`.
     pub fn resource(&self) -> String {
         let AuditObject {
             resource,
@@ -106,7 +107,7 @@ impl AuditEvent {
     }
 }
 
-/// Decodes a log. A last line without its end is one that is just being written.
+/// Parses a log. A last line without a line end is still being written, so it is skipped.
 pub fn parse(log: &str) -> Vec<AuditEvent> {
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
     whole

@@ -1,4 +1,5 @@
-//! The processes of a plane, on the loopback of this machine: etcd, the API server, the controller manager. They end with their handle, and with the lab.
+//! The processes of a plane, on the loopback interface of this machine: etcd, the API server, the controller manager. They end
+//! when their handle is dropped, and with the lab.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +17,7 @@ use crate::node::SERVICE_CIDR;
 use crate::process::Process;
 use crate::wait;
 
-/// Those that the workloads of the users need. There are no nodes to watch and no volumes.
+/// The controllers that the users' workloads need. There are no node and volume controllers.
 const CONTROLLERS: [&str; 9] = [
     "deployment-controller",
     "replicaset-controller",
@@ -28,16 +29,16 @@ const CONTROLLERS: [&str; 9] = [
     "serviceaccount-token-controller",
     "root-ca-certificate-publisher-controller",
 ];
-/// How long any of them may take.
+/// The time limit for each process.
 const WHILE: Duration = Duration::from_secs(60);
 
 /// The running plane.
 #[derive(Debug)]
 pub(super) struct Daemons {
-    // In the order of their ends.
+    // Fields are in the order of shutdown.
     manager: Option<Process>,
     apiserver: Option<Process>,
-    // Held for its process.
+    // Held only to keep the process running.
     _etcd: Process,
     etcd_port: u16,
     access: Access,
@@ -46,7 +47,8 @@ pub(super) struct Daemons {
 }
 
 impl Daemons {
-    /// Starts all of it and waits until it is ready: the API server says so, and the default namespace has its service account.
+    /// Starts everything and waits until it is ready: the API server reports so, and the default namespace has its service
+    /// account.
     pub(super) fn start(folder: &Path) -> Self {
         let begun = Instant::now();
         fs::create_dir_all(folder).expect("a folder can be made");
@@ -85,14 +87,14 @@ impl Daemons {
         &self.access
     }
 
-    /// Ends the API server at once. Asked to stop, it would wait for its clients' watches, up to a minute.
+    /// Kills the API server. With a graceful stop it would wait for its clients' watches, for up to a minute.
     pub(super) fn stop_apiserver(&mut self) {
         if let Some(mut apiserver) = self.apiserver.take() {
             apiserver.kill();
         }
     }
 
-    /// Starts the API server on its old port and waits until it is ready.
+    /// Starts the API server on the same port and waits until it is ready.
     pub(super) fn start_apiserver(&mut self) {
         let arguments = self.apiserver_arguments();
         self.apiserver = Some(start(
@@ -116,7 +118,7 @@ impl Daemons {
         self.wait_for("/api/v1/namespaces/default/serviceaccounts/default");
     }
 
-    /// Waits until a path answers with 200.
+    /// Waits until a path returns 200.
     fn wait_for(&mut self, path: &str) {
         let (apiserver, access) = (&mut self.apiserver, &self.access);
         wait::expect(path, WHILE, || {
@@ -130,7 +132,8 @@ impl Daemons {
         });
     }
 
-    /// Tells those who ask the Service `kubernetes` where the lab's nodes reach the API server. It would publish its own port, which differs.
+    /// Publishes the address at which the lab's nodes reach the API server as the endpoint of the Service `kubernetes`. The
+    /// server itself would publish its own port, which differs.
     fn publish_address(&self) {
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1",
@@ -148,7 +151,7 @@ impl Daemons {
         assert_eq!(answer.0, 201, "{}", answer.1);
     }
 
-    /// Makes etcd forget all that is not the present state.
+    /// Makes etcd discard everything except the current state.
     pub(super) fn compact_etcd(&self) {
         let now = self.etcd("kv/range", &json!({ "key": "AA==" }));
         let revision = &now["header"]["revision"];
@@ -158,7 +161,7 @@ impl Daemons {
         );
     }
 
-    /// A request to the JSON gateway of etcd's gRPC API.
+    /// Sends a request to the JSON gateway of etcd's gRPC API.
     fn etcd(&self, method: &str, body: &Value) -> Value {
         let url = format!("http://127.0.0.1:{}/v3/{method}", self.etcd_port);
         let answer = curl(&["--data".to_owned(), body.to_string(), url]);
@@ -167,7 +170,7 @@ impl Daemons {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("etcd {method}: {error}: {text}"))
     }
 
-    /// The audit log so far.
+    /// The content of the audit log so far.
     pub(super) fn audit_log(&self) -> String {
         fs::read_to_string(self.folder.join("audit.log")).unwrap_or_default()
     }
@@ -182,7 +185,7 @@ impl Daemons {
             ("bind-address", self.access.server.ip().to_string()),
             ("secure-port", self.access.server.port().to_string()),
             ("advertise-address", API_ADDRESS.to_string()),
-            // Its own endpoint would have the wrong port; publish_address has the right one.
+            // The server's own endpoint would have the wrong port; publish_address sets the right one.
             ("endpoint-reconciler-type", "none".to_owned()),
             ("tls-cert-file", file("server.crt")),
             ("tls-private-key-file", file("server.key")),
@@ -210,14 +213,14 @@ impl Daemons {
         [
             ("kubeconfig", kubeconfig.display().to_string()),
             ("controllers", CONTROLLERS.join(",")),
-            // Each controller with the rights of its own role, and under its own name in the audit log.
+            // Each controller uses its own role, and appears under its own name in the audit log.
             ("use-service-account-credentials", "true".to_owned()),
             ("service-account-private-key-file", file("sa.key")),
             ("root-ca-file", file("ca.crt")),
             ("leader-elect", "false".to_owned()),
-            // No port of its own: nobody asks it.
+            // It needs no port, since nothing queries it.
             ("secure-port", "0".to_owned()),
-            // Tests wait for it; nothing else is on this server.
+            // Tests wait for its requests, and the server has no other load.
             ("kube-api-qps", "200".to_owned()),
             ("kube-api-burst", "400".to_owned()),
         ]
@@ -240,7 +243,7 @@ fn etcd_arguments(folder: &Path, port: u16, peer_port: u16) -> Vec<String> {
         ("initial-advertise-peer-urls", peer.clone()),
         ("initial-cluster", format!("lab={peer}")),
         ("log-level", "warn".to_owned()),
-        // What it holds need not outlive the machine.
+        // The data need not survive a crash of the machine.
         ("unsafe-no-fsync", "true".to_owned()),
     ]
     .map(|(name, value)| format!("--{name}={value}"))

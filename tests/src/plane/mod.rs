@@ -1,8 +1,9 @@
-//! A real control plane: etcd, the API server and the controller manager of the lab's own build, ready in seconds, with RBAC, a token for each
-//! component and an audit log. It runs on this machine's loopback, beside the lab's namespaces; a [`Relay`] is its place on the LAN. What makes
-//! Pods run is the lab's [`kubelet`].
+//! A real control plane: etcd, the API server and the controller manager from the lab's own build. It is ready in seconds, with
+//! RBAC, a token for each component and an audit log. It runs on this machine's loopback interface, beside the lab's namespaces;
+//! a [`Relay`] makes it reachable on the LAN. The lab's [`kubelet`] runs the Pods.
 //!
-//! In a VM it would start twenty times slower: there the one that `lab run --plane` runs on the host is used ([`Plane::connect_or_start`]).
+//! A VM would start it twenty times more slowly, so in a VM the control plane that `lab run --plane` runs on the host is used
+//! ([`Plane::connect_or_start`]).
 
 mod access;
 pub mod audit;
@@ -31,12 +32,12 @@ pub use self::share::{GUEST_VIEW, Shared};
 pub use self::users::{USERS, User};
 use crate::paths::TempDir;
 
-/// Where the lab's nodes reach the API server, and what the Service `kubernetes` leads to.
+/// The address at which the lab's nodes reach the API server, and to which the Service `kubernetes` leads.
 pub const API_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
-/// The port there.
+/// The port at this address.
 pub const API_PORT: u16 = 6443;
 
-/// A control plane. It ends with this value, unless it was given.
+/// A control plane. It ends when this value is dropped, unless it belongs to another process.
 #[derive(Debug)]
 pub struct Plane {
     backend: Backend,
@@ -51,7 +52,7 @@ enum Backend {
 }
 
 impl Plane {
-    /// Starts one and waits until it is ready.
+    /// Starts a control plane and waits until it is ready.
     pub fn start() -> Self {
         let folder = TempDir::new("plane");
         let daemons = Daemons::start(folder.path());
@@ -64,7 +65,8 @@ impl Plane {
         }
     }
 
-    /// The one that `lab run --plane` gave, else one of its own. A given one may hold what other tests left.
+    /// Uses the control plane that `lab run --plane` provides, otherwise starts one. A provided one may contain objects of other
+    /// tests.
     pub fn connect_or_start() -> Self {
         let Some(remote) = Remote::given() else {
             return Self::start();
@@ -89,12 +91,12 @@ impl Plane {
         self.access.server
     }
 
-    /// A folder for what belongs to the plane's users; removed with it.
+    /// A folder for files of the plane's users; removed with it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Ends the API server, as a crash does: clients lose their connections and then find nobody.
+    /// Kills the API server, as in a crash: clients lose their connections and cannot reconnect.
     pub fn stop_apiserver(&self) {
         match &self.backend {
             Backend::Own(daemons) => lock(daemons).stop_apiserver(),
@@ -102,7 +104,7 @@ impl Plane {
         }
     }
 
-    /// Starts it again, on the same port and the same etcd, and waits until it is ready.
+    /// Restarts the API server on the same port and the same etcd, and waits until it is ready.
     pub fn start_apiserver(&self) {
         match &self.backend {
             Backend::Own(daemons) => lock(daemons).start_apiserver(),
@@ -110,7 +112,7 @@ impl Plane {
         }
     }
 
-    /// Makes etcd forget the past. What the API server still has in its own cache of events it goes on giving; see [`Plane::expire_watches`].
+    /// Makes etcd discard its history. The API server can still serve events from its own cache; see [`Plane::expire_watches`].
     pub fn compact_etcd(&self) {
         match &self.backend {
             Backend::Own(daemons) => lock(daemons).compact_etcd(),
@@ -118,15 +120,16 @@ impl Plane {
         }
     }
 
-    /// Restarts the API server on a compacted etcd: every client loses its watch, and one that was not up to date gets 410 Gone for its version.
+    /// Restarts the API server on a compacted etcd: every client loses its watch, and a client that was not up to date gets 410
+    /// Gone for its version.
     pub fn expire_watches(&self) {
         self.stop_apiserver();
         self.compact_etcd();
         self.start_apiserver();
     }
 
-    /// What the API server was asked so far. An event is written when its answer is complete, which a client may know a moment earlier: wait for
-    /// what must be there ([`crate::wait`]).
+    /// The requests that the API server has received so far. An event is written when its answer is complete, and a client may
+    /// see the answer a moment earlier. So wait for events that must be there ([`crate::wait`]).
     pub fn audit(&self) -> Vec<AuditEvent> {
         audit::parse(&match &self.backend {
             Backend::Own(daemons) => lock(daemons).audit_log(),
@@ -134,7 +137,7 @@ impl Plane {
         })
     }
 
-    /// The completed writes of one user, refused ones too.
+    /// The completed writes of one user, including refused ones.
     pub fn writes(&self, username: &str) -> Vec<AuditEvent> {
         let mut events = self.audit();
         events.retain(|event| {
@@ -143,12 +146,12 @@ impl Plane {
         events
     }
 
-    /// A kubeconfig for a user, from this machine.
+    /// A kubeconfig for a user on this machine.
     pub fn kubeconfig(&self, user: User) -> PathBuf {
         self.access.kubeconfig(user)
     }
 
-    /// A kubeconfig for a service account, by way of any address of the API server.
+    /// A kubeconfig for a service account, with any address of the API server.
     pub fn service_account_kubeconfig(
         &self,
         namespace: &str,
@@ -160,14 +163,14 @@ impl Plane {
             .kubeconfig_with(&format!("{namespace}-{name}"), &token, server)
     }
 
-    /// A token for a service account, by TokenRequest, good for an hour.
+    /// A token for a service account from TokenRequest, valid for an hour.
     pub fn service_account_token(&self, namespace: &str, name: &str) -> String {
         self.kubectl(&["create", "token", "-n", namespace, name])
             .trim()
             .to_owned()
     }
 
-    /// Runs kubectl as the admin, who must succeed, and gives what it printed.
+    /// Runs kubectl as the admin, which must succeed, and returns its output.
     #[track_caller]
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         let output = self.kubectl_as(User::Admin, arguments);
@@ -186,13 +189,13 @@ impl Plane {
         self.access.kubectl(user, arguments)
     }
 
-    /// `kubectl apply` of a file or a folder.
+    /// Runs `kubectl apply` on a file or a folder.
     #[track_caller]
     pub fn apply(&self, path: &Path) -> String {
         self.kubectl(&["apply", "-f", &path.display().to_string()])
     }
 
-    /// An object or a list by its path in the API, as the admin.
+    /// Gets an object or a list by its path in the API, as the admin.
     pub fn get(&self, path: &str) -> Result<Value, String> {
         let (code, body) = self.access.request(User::Admin, "GET", path, None)?;
         if code != 200 {

@@ -1,5 +1,5 @@
-//! The keys of a plane: a certificate authority, the API server's certificate, and the key that signs service accounts' tokens. All on an elliptic
-//! curve, because an RSA key takes seconds under emulation.
+//! The keys of a plane: a certificate authority, the API server's certificate, and the key that signs service account tokens. All
+//! are elliptic-curve keys, because generating an RSA key takes seconds under emulation.
 
 use std::fs;
 use std::path::Path;
@@ -7,12 +7,12 @@ use std::process::Command;
 
 use crate::need::find_tool;
 
-/// Names and addresses under which the API server is reached: natively, by a VM's guest, by the lab's nodes, by pods.
+/// Names and addresses under which the API server is reached: natively, from a VM's guest, from the lab's nodes, from pods.
 const SUBJECT_ALT_NAMES: &str = "IP:127.0.0.1,IP:10.0.2.2,IP:172.17.0.2,IP:10.96.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc";
 
-/// Makes `ca.crt`, `ca.key`, `server.crt`, `server.key`, `sa.key` and `sa.pub` in a folder.
+/// Creates `ca.crt`, `ca.key`, `server.crt`, `server.key`, `sa.key` and `sa.pub` in a folder.
 pub(super) fn make(folder: &Path) {
-    // A configuration of its own: the distribution's adds extensions, and an extension that is there twice is an error for a verifier.
+    // Uses its own configuration: the distribution's adds extensions, and verifiers reject a duplicate extension.
     let config = format!(
         "[req]\ndistinguished_name = name\nprompt = no\n[name]\nCN = kubernetes\n\
          [authority]\nbasicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign,cRLSign\nsubjectKeyIdentifier = hash\n\

@@ -1,5 +1,5 @@
-//! Ports for servers that cannot choose one themselves and that must have the same one after a restart. They lie below those that the kernel gives to
-//! outgoing connections, so that none of those takes a port while its server is away.
+//! Ports for servers that cannot choose one themselves and must keep the same one after a restart. They are below the range that
+//! the kernel uses for outgoing connections, so that no connection takes a port while its server is down.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const FIRST: u32 = 18_000;
 const COUNT: u32 = 12_000;
 
-/// A port of the loopback that nobody listens on. Processes begin at different places, so that two of them do not meet.
+/// A port on the loopback interface that nothing listens on. Each process starts its search at a different port to avoid
+/// collisions.
 pub(super) fn free() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id().wrapping_mul(37);

@@ -1,11 +1,11 @@
-//! Where the control plane's programs are, each for itself: `KUBEBUILDER_ASSETS` wins, as everywhere where envtest's programs are used; what it lacks
-//! (the controller manager, mostly) is what `hack/setup` built.
+//! The paths of the control plane's programs. `KUBEBUILDER_ASSETS` takes precedence, as everywhere where envtest's programs are
+//! used. What is missing there (usually the controller manager) comes from `hack/setup`.
 
 use std::path::{Path, PathBuf};
 
 use crate::paths::lab_dir;
 
-/// All that a plane is made of.
+/// The programs of a plane.
 pub const ALL: [&str; 4] = [
     "etcd",
     "kube-apiserver",
@@ -13,7 +13,7 @@ pub const ALL: [&str; 4] = [
     "kubectl",
 ];
 
-/// The path of one of them, whether it is there or not.
+/// The path of a program, whether or not it exists.
 pub fn program(name: &str) -> PathBuf {
     let given = std::env::var_os("KUBEBUILDER_ASSETS");
     chosen(
@@ -30,7 +30,7 @@ fn chosen(given: Option<&Path>, built: &Path, name: &str) -> PathBuf {
         .unwrap_or_else(|| built.join(name))
 }
 
-/// Whether none is missing.
+/// Whether all of them exist.
 pub fn all_there() -> bool {
     ALL.iter().all(|name| program(name).is_file())
 }

@@ -1,6 +1,7 @@
-//! The API server's place on the lab's LAN: a host whose port 6443 leads to the real one, which is outside of all the lab's namespaces. Its sockets towards
-//! the LAN are made in the host's namespace and those towards the server in this process's own; which thread moves the bytes does not matter then. TLS
-//! passes through untouched.
+//! Makes the API server reachable on the lab's LAN: a host whose port 6443 leads to the real server, which is outside of all the
+//! lab's namespaces. The sockets towards the LAN are created in the host's namespace, and those towards the server in the
+//! namespace of this process. A socket stays in its namespace, so any thread may then move the bytes. TLS passes through
+//! unchanged.
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -13,7 +14,7 @@ use super::{API_ADDRESS, API_PORT};
 use crate::lan::{Host, Lan};
 use crate::netns::Netns;
 
-/// The host with the relay on it.
+/// The host that runs the relay.
 #[derive(Debug)]
 pub struct Relay {
     /// Its place on the LAN.
@@ -23,7 +24,7 @@ pub struct Relay {
     open: Option<Open>,
 }
 
-/// A relay that accepts.
+/// A relay that accepts connections.
 #[derive(Debug)]
 struct Open {
     listener: TcpListener,
@@ -32,7 +33,7 @@ struct Open {
 }
 
 impl Relay {
-    /// Plugs the host into the LAN as 172.17.0.2 and starts to accept for `target`.
+    /// Connects the host to the LAN as 172.17.0.2 and starts to accept connections for `target`.
     pub fn start(lan: &mut Lan, target: SocketAddr) -> Self {
         let [.., number] = API_ADDRESS.octets();
         let host = lan.plug("api", number);
@@ -46,7 +47,7 @@ impl Relay {
         relay
     }
 
-    /// Where the nodes find the API server.
+    /// The address at which the nodes reach the API server.
     pub fn address(&self) -> SocketAddr {
         (API_ADDRESS, API_PORT).into()
     }
@@ -60,7 +61,7 @@ impl Relay {
         let (target, known) = (self.target, Arc::clone(&connections));
         let worker = std::thread::spawn(move || {
             while let Ok((near, _)) = accepting.accept() {
-                // Nobody behind it: the connection ends, as with a proxy in front of a server that is away.
+                // If the server is down, the connection closes, as with a proxy in front of it.
                 if let Ok(far) = TcpStream::connect(target) {
                     let _ = join(near, far, &known);
                 }
@@ -73,10 +74,10 @@ impl Relay {
         }
     }
 
-    /// Closes all connections and refuses new ones, as a server that was stopped.
+    /// Closes all connections and refuses new ones, like a stopped server.
     pub fn cut(&mut self) {
         if let Some(open) = self.open.take() {
-            // That wakes the worker, and then the port is closed.
+            // This wakes the worker, which then closes the port.
             let _ = socket::shutdown(open.listener.as_raw_fd(), socket::Shutdown::Both);
             let _ = open.worker.join();
             drop(open.listener);
@@ -90,12 +91,12 @@ impl Relay {
         }
     }
 
-    /// Lets all connections hang, and new ones too, as a machine whose cable is out: nobody is told.
+    /// Makes all connections hang, including new ones, like a machine with an unplugged cable: no side is notified.
     pub fn blackhole(&self) {
         self.lan.ip(&format!("link set {} down\n", self.host.port));
     }
 
-    /// Ends a cut or a blackhole. What hung in the latter goes on.
+    /// Ends a cut or a blackhole. Connections that hung in a blackhole continue.
     pub fn mend(&mut self) {
         self.lan.ip(&format!("link set {} up\n", self.host.port));
         if self.open.is_none() {
@@ -124,7 +125,7 @@ fn join(near: TcpStream, far: TcpStream, known: &Mutex<Vec<TcpStream>>) -> std::
 
 fn forward(mut from: TcpStream, mut to: TcpStream) {
     let ended = std::io::copy(&mut from, &mut to);
-    // The end of one direction is passed on; an error ends both.
+    // The end of one direction is forwarded; an error ends both.
     let how = if ended.is_ok() {
         Shutdown::Write
     } else {

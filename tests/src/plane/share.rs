@@ -1,7 +1,9 @@
-//! One plane for tests in another process, a VM's guest above all: `lab run --plane` has it, says in variables where it is, and does on request what needs
-//! its processes and files. The guest sees files of the host as they were when it first looked: good for keys and tokens, not for a log.
+//! Shares one plane with tests in another process, mainly in a VM's guest. `lab run --plane` owns the plane, passes its location
+//! in variables, and executes requests that need its processes and files. The guest sees a file of the host as it was when the
+//! guest first read it: good enough for keys and tokens, but not for a log.
 //!
-//! A request is a line, `SECRET COMMAND`; the answer is a line, `ok` or `error`, and what there is to say until the end of the connection.
+//! A request is one line, `SECRET COMMAND`. The answer is one line, `ok` or `error`, followed by the output until the connection
+//! closes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -18,28 +20,28 @@ use super::lock;
 use super::users::{self, User};
 use crate::paths::{TempDir, lab_dir};
 
-/// The host as qemu's user network shows it to a guest.
+/// The host's address in a guest on qemu's user network.
 pub const GUEST_VIEW: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 
 const SERVER: &str = "FERROLB_PLANE_SERVER";
 const CONTROL: &str = "FERROLB_PLANE_CONTROL";
 const FOLDER: &str = "FERROLB_PLANE_FOLDER";
 
-/// A running plane that others use.
+/// A running plane that other processes use.
 #[derive(Debug)]
 pub struct Shared {
     server: SocketAddr,
     control: SocketAddr,
     listener: TcpListener,
     worker: Option<JoinHandle<()>>,
-    // Dropped after the worker has ended and with it its processes.
+    // Dropped after the worker, and with it its processes, has ended.
     folder: TempDir,
 }
 
 impl Shared {
-    /// Starts a plane, and listens for requests on the loopback.
+    /// Starts a plane and listens for requests on the loopback interface.
     pub fn start() -> Self {
-        // Not in /tmp, which a guest has for itself.
+        // Not in /tmp, because a guest has its own.
         let all = lab_dir().join("shared");
         sweep(&all);
         let folder = TempDir::at(&all.join(std::process::id().to_string()));
@@ -54,7 +56,7 @@ impl Shared {
             let daemons = Arc::new(Mutex::new(daemons));
             while let Ok((stream, _)) = accepting.accept() {
                 let (daemons, secret) = (Arc::clone(&daemons), secret.clone());
-                // A client that went away has its answer lost and nothing else.
+                // If a client disconnects, only its answer is lost.
                 std::thread::spawn(move || serve(stream, &secret, &daemons));
             }
         });
@@ -67,7 +69,8 @@ impl Shared {
         }
     }
 
-    /// The variables that tell a process where the plane is; `host` is this machine's loopback as that process sees it.
+    /// The variables that locate the plane for a process; `host` is the address of this machine's loopback interface as that
+    /// process sees it.
     pub fn variables(&self, host: Ipv4Addr) -> Vec<(String, String)> {
         let at = |address: SocketAddr| SocketAddr::from((host, address.port())).to_string();
         vec![
@@ -80,7 +83,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // That wakes the worker.
+        // This wakes the worker.
         let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
         if let Some(worker) = self.worker.take() {
             let _ = worker.join();
@@ -88,7 +91,7 @@ impl Drop for Shared {
     }
 }
 
-/// Removes the folders of planes whose process was ended before it could: etcd's are large.
+/// Removes the folders of planes whose process was killed before it could do so: etcd's are large.
 fn sweep(all: &Path) {
     for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
         if !Path::new("/proc").join(entry.file_name()).exists() {
@@ -119,7 +122,7 @@ fn serve(mut stream: TcpStream, secret: &str, daemons: &Mutex<Daemons>) -> std::
     }
 }
 
-/// A plane that another process has.
+/// A plane that belongs to another process.
 #[derive(Debug)]
 pub(super) struct Remote {
     pub(super) server: SocketAddr,
@@ -129,7 +132,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// The one that the variables tell of.
+    /// The plane that the variables describe.
     pub(super) fn given() -> Option<Self> {
         let address = |name: &str| -> Option<SocketAddr> {
             let text = std::env::var(name).ok()?;
@@ -149,7 +152,7 @@ impl Remote {
         })
     }
 
-    /// Has a command done and gives its answer.
+    /// Sends a command and returns its answer.
     #[track_caller]
     pub(super) fn ask(&self, command: &str) -> String {
         let mut answer = String::new();

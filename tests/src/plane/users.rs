@@ -1,5 +1,5 @@
-//! Who may speak to the API server with a token of the token file: one for each component of the plane and of the lab, so that the audit log tells them
-//! apart. The product's own components have service accounts, as they are deployed.
+//! The users in the API server's token file: one for each component of the plane and of the lab, so that the audit log can
+//! distinguish them. The product's own components use service accounts, as in a deployment.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,17 +10,17 @@ use std::path::Path;
 /// A user of the token file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum User {
-    /// Whoever applies manifests: may do everything.
+    /// The user who applies manifests; may do everything.
     Admin,
-    /// The controller manager; its controllers have service accounts of their own.
+    /// The controller manager; its controllers use their own service accounts.
     ControllerManager,
-    /// The lab's kubelet, which also stands in for the scheduler.
+    /// The lab's kubelet, which also takes the scheduler's role.
     Kubelet,
-    /// Someone known with no role.
+    /// A known user without a role.
     Stranger,
 }
 
-/// All of them.
+/// All users.
 pub const USERS: [User; 4] = [
     User::Admin,
     User::ControllerManager,
@@ -32,11 +32,11 @@ pub const USERS: [User; 4] = [
 pub(super) const FILE: &str = "tokens.csv";
 
 impl User {
-    /// The name that the API server and the audit log know.
+    /// The name in the API server and the audit log.
     pub fn name(self) -> &'static str {
         match self {
             Self::Admin => "lab-admin",
-            // The cluster role that comes with the API server is bound to this name.
+            // The API server's built-in cluster role is bound to this name.
             Self::ControllerManager => "system:kube-controller-manager",
             Self::Kubelet => "lab-kubelet",
             Self::Stranger => "lab-stranger",
@@ -51,7 +51,7 @@ impl User {
     }
 }
 
-/// Makes a token for each user and writes the API server's token file (`token,user,uid,"groups"`).
+/// Creates a token for each user and writes the API server's token file (`token,user,uid,"groups"`).
 pub(super) fn write(folder: &Path) {
     let mut lines = String::new();
     for user in USERS {
@@ -63,7 +63,7 @@ pub(super) fn write(folder: &Path) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it can be made private");
 }
 
-/// The tokens of a token file that [`write()`] made.
+/// Reads the tokens from a file that [`write()`] created.
 pub(super) fn read(folder: &Path) -> BTreeMap<User, String> {
     let path = folder.join(FILE);
     let text =

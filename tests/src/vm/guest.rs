@@ -1,4 +1,4 @@
-//! A VM that runs: its processes, what it says, and whether it still lives.
+//! A running VM: its processes, its output, and whether it is still alive.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,22 +13,22 @@ use nix::unistd::Pid;
 use super::script::{BEAT, CODE, OUTPUT, UP};
 use super::{VmError, io};
 
-/// How long to wait for what.
+/// The limits for a guest.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Processor time that the VM may use until the guest begins with the command: that does not grow where others use the machine.
+    /// Processor time that the VM may use until the guest starts the command. Other load on the machine does not increase it.
     pub(super) up_busy: Duration,
-    /// The same by the clock, for a guest that does nothing.
+    /// The wall-clock limit for the same, for a guest that does nothing.
     pub(super) up: Duration,
-    /// Between two signs of life.
+    /// The longest time between two signs of life.
     pub(super) silent: Duration,
-    /// For all of it.
+    /// The limit for the whole run.
     pub(super) total: Duration,
 }
 
 impl Limits {
-    /// A guest comes up in ten seconds under emulation, and in minutes on a machine with ten times the work that it can do; it shows that
-    /// it lives every 20 s.
+    /// A guest boots in ten seconds under emulation, or in minutes on a machine with ten times more load than it can handle. It
+    /// gives a sign of life every 20 s.
     pub(super) fn within(total: Duration) -> Self {
         Self {
             up_busy: Duration::from_secs(60),
@@ -39,12 +39,12 @@ impl Limits {
     }
 }
 
-/// Of processor time, in a second (USER_HZ of every Linux).
+/// Units of processor time per second (USER_HZ on every Linux).
 const TICKS: u64 = 100;
-/// Lines of a console or of a list of processes that are worth showing.
+/// The number of lines of a console or of a process list to show.
 const SHOWN: usize = 60;
 
-/// Runs the guest to its end and gives the exit code of what it ran. Its output goes to ours.
+/// Runs the guest to its end and returns the exit code of its command. Its output goes to ours.
 pub(super) fn run(command: Command, folder: &Path, limits: Limits) -> Result<i32, VmError> {
     let output = folder.join(OUTPUT);
     File::create(&output).map_err(io(output.display().to_string()))?;
@@ -77,14 +77,14 @@ pub(super) fn run(command: Command, folder: &Path, limits: Limits) -> Result<i32
     code.ok_or_else(|| VmError::NoResult(tail(&console)))
 }
 
-/// How long ago a file was written; nothing where there is none.
+/// How long ago a file was written; zero if it does not exist.
 fn age(path: &Path) -> Duration {
     let written = path.metadata().and_then(|meta| meta.modified()).ok();
     let age = written.and_then(|at| SystemTime::now().duration_since(at).ok());
     age.unwrap_or_default()
 }
 
-/// The end of a text file.
+/// The last lines of a text file.
 fn tail(path: &Path) -> String {
     let text = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).replace('\r', "");
@@ -92,7 +92,7 @@ fn tail(path: &Path) -> String {
     lines[lines.len().saturating_sub(SHOWN)..].join("\n")
 }
 
-/// The VM's processes: a group of their own, ended by its id and nothing else.
+/// The VM's processes: a process group, ended only by its id.
 struct Guest(Child);
 
 impl Guest {
@@ -110,12 +110,12 @@ impl Guest {
         !matches!(self.0.try_wait(), Ok(None))
     }
 
-    /// The processor time that its living processes have used (proc_pid_stat(5): fields 5, 14 and 15).
+    /// The processor time used by its living processes (proc_pid_stat(5): fields 5, 14 and 15).
     fn used(&self) -> Duration {
         let group = self.0.id().to_string();
         let ticks = |process: std::fs::DirEntry| -> Option<u64> {
             let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
-            // The name before may have blanks; the state is field 3.
+            // The process name may contain spaces, so parse after it; the state is field 3.
             let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
             let [user, system] = [11, 12].map(|at| fields.get(at)?.parse::<u64>().ok());
             (*fields.get(2)? == group).then_some(user? + system?)
@@ -168,7 +168,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(300);
     const LONG: Duration = Duration::from_secs(60);
 
-    /// No limit is met.
+    /// Limits that no test reaches.
     const LIMITS: Limits = Limits {
         up_busy: LONG,
         up: LONG,
@@ -176,7 +176,7 @@ mod tests {
         total: LONG,
     };
 
-    /// What becomes of a guest that is this shell script, run in the shared folder.
+    /// The result of a guest that is this shell script, run in the shared folder.
     fn outcome(script: &str, limits: Limits) -> Result<i32, VmError> {
         let folder = TempDir::new("guest");
         let mut command = Command::new("sh");

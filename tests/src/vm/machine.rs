@@ -1,4 +1,5 @@
-//! The command line of the VM: `virtme-ng` with the kernel image that `hack/setup` unpacked, the host's files read-only and one shared folder.
+//! The command line of the VM: `virtme-ng` with the kernel image that `hack/setup` unpacked, the host's files read-only, and one
+//! shared folder.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,21 +8,21 @@ use super::VmError;
 use crate::need::find_tool;
 use crate::paths::{lab_dir, workspace};
 
-/// How much a boot relies on the emulation behaving as fast hardware does.
+/// How much a boot relies on the emulation behaving like fast hardware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     /// All shortcuts.
     Quick,
-    /// None: what every kernel does by itself.
+    /// No shortcuts: the kernel's defaults.
     Plain,
-    /// None, and one processor: nothing to keep in step.
+    /// No shortcuts and a single processor, so there is nothing to keep in step.
     Single,
 }
 
-/// The kernel gives up where a timer does not tick in time, as it does not in a machine that others keep from running.
+/// Without this, the kernel gives up if a timer does not tick in time, which happens in a VM that gets too little processor time.
 const ALWAYS: &str = "no_timer_check";
 
-// Each saves time under emulation: a clock that is no device, no self-tests, no zeroing, quick grace periods.
+// Each of these saves time under emulation: a clock that is not a device, no self-tests, no zeroing, short grace periods.
 const SHORTCUTS: [&str; 10] = [
     "mitigations=off",
     "nokaslr",
@@ -67,12 +68,12 @@ pub(super) fn command(
             command.args(["-a", option]);
         }
     } else {
-        // What the kernel says on its way is what is asked for where a guest did not come up.
+        // If a guest does not boot, its kernel messages are needed to find out why.
         command.arg("--verbose");
     }
     let mut devices = "-fsdev local,id=host,path=/,security_model=none,multidevs=remap,readonly=on -device virtio-9p-pci,fsdev=host,mount_tag=host".to_owned();
     if network {
-        // Not virtme-ng's --network: its guest waits for an interface that comes with udev, which there is none of.
+        // virtme-ng's --network does not work here: its guest waits for an interface from udev, which the guest does not have.
         devices.push_str(" -netdev user,id=host-net -device virtio-net-pci,netdev=host-net");
     }
     command.arg(format!("--qemu-opts={devices}"));

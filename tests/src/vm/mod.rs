@@ -1,8 +1,9 @@
-//! Runs a command where IPVS is: natively where this kernel has it, else in a small VM that `virtme-ng` boots from an unpacked kernel image.
+//! Runs a command on a kernel with IPVS: natively if this kernel has it, otherwise in a small VM that `virtme-ng` boots from an
+//! unpacked kernel image.
 //!
-//! The guest sees the host's files read-only, over a 9p mount that caches (a program starts four times faster than from virtme-ng's own
-//! mount, and nothing of the host can be changed); `/tmp` is the guest's, and one folder, for the output and the exit code, is shared. Output goes
-//! through that folder and not through virtme-ng's ports, which need udev in the guest.
+//! The guest sees the host's files read-only, over a caching 9p mount (a program starts four times faster than from virtme-ng's
+//! own mount, and the guest cannot change anything on the host). `/tmp` is the guest's own. One folder is shared, for the output
+//! and the exit code. Output goes through this folder and not through virtme-ng's ports, which need udev in the guest.
 
 mod guest;
 mod machine;
@@ -19,7 +20,7 @@ use crate::need::Need;
 use crate::paths::lab_dir;
 use crate::plane::{GUEST_VIEW, Shared};
 
-/// What a command needs of the kernel.
+/// The kernel features that a command needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Tier {
     /// IPVS and nftables.
@@ -28,25 +29,25 @@ pub enum Tier {
     Lab,
 }
 
-/// Why a command could not be run; its own failure is not an error but an exit code.
+/// Why a command could not be run. If the command itself fails, that is an exit code and not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
-    /// Something that `hack/setup` installs is not there.
+    /// Something that `hack/setup` installs is missing.
     #[error("no {0}: run hack/setup first")]
     Missing(String),
-    /// It powered off too early.
+    /// The VM powered off too early.
     #[error("the VM ended in the middle of the command; its console said:\n{0}")]
     NoResult(String),
-    /// It never came as far as the command.
+    /// The VM never reached the command.
     #[error("the VM did not come up, for {0} s; its console ends with:\n{1}")]
     NotUp(u64, String),
-    /// It came up and then stopped.
+    /// The VM booted and then hung.
     #[error("no sign of life from the VM for {0} s; its console ends with:\n{1}")]
     Silent(u64, String),
-    /// The wall clock ran out.
+    /// The time limit expired.
     #[error("not done after {0} s: the VM was ended; its processes were:\n{1}")]
     TimedOut(u64, String),
-    /// A file or a process.
+    /// An error with a file or a process.
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
 }
@@ -56,13 +57,13 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> VmError {
     move |error| VmError::Io(what, error)
 }
 
-/// Whether the command can run right here.
+/// Whether the command can run on this machine.
 pub fn native(tier: Tier) -> bool {
     let forced = std::env::var_os("FERROLB_FORCE_VM").is_some();
     !forced && Need::Root.met() && (tier == Tier::Lab || (Need::IpVs.met() && Need::Nft.met()))
 }
 
-/// Runs the command, its output going to ours, and gives its exit code. It is told where the plane is, if there is one.
+/// Runs the command, passes its output through and returns its exit code. If there is a plane, the command gets its location.
 pub fn run(
     tier: Tier,
     command: &[String],
@@ -85,14 +86,14 @@ pub fn run(
     boot(&job, timeout, kvm_works())
 }
 
-/// What a guest does.
+/// What a guest has to do.
 struct Job<'a> {
     command: &'a [String],
-    /// More variables; with them the guest gets a network on which it reaches this machine's loopback.
+    /// Additional variables. If set, the guest gets a network on which it reaches this machine's loopback interface.
     variables: Option<Vec<(String, String)>>,
 }
 
-/// Real KVM: the device opens, the processor has it, and a guest comes up with it.
+/// Whether KVM really works: the device opens, the processor supports it, and a guest boots with it.
 fn kvm_works() -> bool {
     let opens = File::options()
         .read(true)
@@ -114,7 +115,8 @@ fn kvm_works() -> bool {
     opens && able && boot(&job, Duration::from_secs(40), true).is_ok_and(|code| code == 0)
 }
 
-/// Boots a guest that runs the command. One that does not come up has run nothing yet, so it is tried again, with less asked of the emulation.
+/// Boots a guest that runs the command. If it does not boot, the command has not run yet, so it is tried again with lower demands
+/// on the emulation.
 fn boot(job: &Job<'_>, timeout: Duration, kvm: bool) -> Result<i32, VmError> {
     for style in [Style::Quick, Style::Plain] {
         match attempt(job, timeout, kvm, style) {

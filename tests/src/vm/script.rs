@@ -1,17 +1,18 @@
-//! What the guest runs: the caching view of the host's files, the command in it, its exit code into the shared folder.
+//! The script that the guest runs: it mounts the caching view of the host's files, runs the command in it and writes its exit
+//! code to the shared folder.
 
 use std::path::Path;
 
 use super::Job;
 use crate::paths::lab_dir;
 
-/// The guest is up and runs the command from here on.
+/// This file says that the guest has booted and now runs the command.
 pub(super) const UP: &str = "up";
-/// What the command says.
+/// The command's output.
 pub(super) const OUTPUT: &str = "output";
-/// How it ended.
+/// The command's exit code.
 pub(super) const CODE: &str = "rc";
-/// Processes of the guest, written again and again: its sign of life.
+/// The guest's processes, written repeatedly as its sign of life.
 pub(super) const BEAT: &str = "beat";
 
 /// A shell script; its files are in `folder`.
@@ -24,7 +25,7 @@ pub(super) fn script(folder: &Path, job: &Job<'_>, kvm: bool) -> String {
     let passed = [
         "FERROLB_", "RUST_", "CARGO_", "CI", "HOME", "PATH", "NO_COLOR",
     ];
-    // Cargo has names that a shell does not take: CARGO_BIN_EXE_lab-http.
+    // Cargo sets variables whose names a shell does not accept: CARGO_BIN_EXE_lab-http.
     let fits = |name: &str| {
         name.chars()
             .all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
@@ -37,7 +38,7 @@ pub(super) fn script(folder: &Path, job: &Job<'_>, kvm: bool) -> String {
     if !kvm && std::env::var_os("FERROLB_SLOW").is_none() {
         exports.push_str("export FERROLB_SLOW=5\n");
     }
-    // What qemu's user network gives to a guest that asks, without asking: 10.0.2.15, the host at 10.0.2.2.
+    // Configures statically what qemu's user network would assign: 10.0.2.15, with the host at 10.0.2.2.
     let network = if job.variables.is_some() {
         "/run/lab-modprobe virtio_net; ip link set lo up; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up\n"
     } else {
@@ -62,7 +63,8 @@ pub(super) fn script(folder: &Path, job: &Job<'_>, kvm: bool) -> String {
          chroot /run/host sh -c 'cd \"$1\" && shift && exec \"$@\"' sh {here} {command}\n\
          echo $? >{folder}/{CODE}\nsync\n",
         here = quoted(&here),
-        // Its modules lie beside the image; the guest's kernel finds them there, and nothing is made under the host's /lib/modules.
+        // The modules are beside the image, where the guest's kernel finds them; nothing is created under the host's
+        // /lib/modules.
         modules = quoted(&lab_dir().join("kernel").display().to_string()),
     )
 }

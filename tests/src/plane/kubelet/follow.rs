@@ -1,4 +1,5 @@
-//! Follows all Pods: those without a node are bound to one, those on a node of the lab live there, and each life is told what becomes of its object.
+//! Follows all Pods: binds those without a node to one, runs those on a node of the lab, and passes each Pod's changes to the
+//! task that runs it.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -30,7 +31,7 @@ pub(super) async fn follow(context: &Arc<Context>) {
             Ok(Event::InitDone) => pods.forget_unlisted(),
             Ok(Event::Apply(pod)) => pods.see(context, pod),
             Ok(Event::Delete(pod)) => pods.forget(&pod),
-            // The API server is away, or wants a new list: the watcher goes on with whichever is due.
+            // The API server is unreachable, or requires a new list: the watcher handles both.
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
@@ -58,7 +59,7 @@ impl Pods {
             }
             return;
         };
-        // Somebody else's node.
+        // A node that is not in the lab.
         let Some(place) = context.places.get(&node) else {
             return;
         };
@@ -80,7 +81,7 @@ impl Pods {
     }
 }
 
-/// Binds a Pod to a node, as soon as there is one for it.
+/// Binds a Pod to a node as soon as a suitable one exists.
 async fn bind(context: Arc<Context>, pod: core::Pod) {
     let name = pod.metadata.name.clone().unwrap_or_default();
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();

@@ -1,5 +1,6 @@
-//! The life of one Pod on its node: its server starts, its status says so; it is deleted, its server goes on for the grace period and ends, its object
-//! goes (KEP-1669 has what others see of it meanwhile: ready as before, terminating).
+//! The life cycle of a Pod on its node. Its server starts, and its status reports it. When the Pod is deleted, its server
+//! continues for the grace period and ends, then the object is removed (see KEP-1669 for what others see meanwhile: still ready,
+//! and terminating).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Context, Place, status};
 use crate::pod::Pod;
 
-/// From here to the end of the object; `seen` is its newest state, and closes when it is gone.
+/// Runs until the object is gone. `seen` holds its newest state, and closes when it is gone.
 pub(super) async fn live(
     context: Arc<Context>,
     place: Place,
@@ -28,7 +29,7 @@ pub(super) async fn live(
     let (pod, status) = begin(&context, place, &object, &name).await;
     report(&context, &api, &name, &status).await;
     let there = terminated(&context, &mut seen).await;
-    // Its processes are waited for.
+    // Wait for its processes to end.
     let _ = tokio::task::spawn_blocking(move || drop(pod)).await;
     if !there {
         return;
@@ -36,7 +37,7 @@ pub(super) async fn live(
     let status = status::ended(&seen.borrow());
     report(&context, &api, &name, &status).await;
     let mut delete = DeleteParams::default().grace_period(0);
-    // Not the next one of that name.
+    // Do not delete a later Pod of the same name.
     delete.preconditions = Some(Preconditions {
         uid: metadata.uid.clone(),
         resource_version: None,
@@ -49,7 +50,8 @@ pub(super) async fn live(
         .await;
 }
 
-/// Makes the namespace and starts the server in it, which blocks for as long as that takes to listen. One that does not is a Pod without a server.
+/// Creates the namespace and starts the server in it; this blocks until the server listens. If it never does, the Pod counts as
+/// having no server.
 async fn begin(
     context: &Arc<Context>,
     place: Place,
@@ -74,7 +76,7 @@ async fn begin(
     served.unwrap_or_else(|| (None, status::without_server(object)))
 }
 
-/// Waits until the grace period of a deleted Pod is over; false if the object is gone before.
+/// Waits until the grace period of a deleted Pod is over; returns false if the object disappears earlier.
 async fn terminated(context: &Context, seen: &mut watch::Receiver<core::Pod>) -> bool {
     let mut asked = None;
     loop {
@@ -94,7 +96,7 @@ async fn terminated(context: &Context, seen: &mut watch::Receiver<core::Pod>) ->
         }
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or_default());
         let grace = context.servers.grace.map_or(grace, |own| own.min(grace));
-        // A second deletion may shorten it.
+        // A second deletion may shorten the grace period.
         let over = *asked.get_or_insert_with(Instant::now) + grace;
         match timeout_at(over, seen.changed()).await {
             Ok(Ok(())) => {}

@@ -1,6 +1,6 @@
-//! The kubelet of the lab, one for all of its nodes, and the scheduler beside it. It registers the nodes, binds Pods to them, makes a namespace with a
-//! server for each Pod and keeps the Pod's status, with the rights of its own user. There are no images, no volumes, no probes: a Pod is ready when its
-//! server listens, and what a test does to a status stays.
+//! The kubelet of the lab, a single one for all of its nodes, with a scheduler. It registers the nodes, binds Pods to them,
+//! creates a namespace with a server for each Pod, and maintains the Pod's status, with the permissions of its own user. There
+//! are no images, volumes or probes: a Pod is ready when its server listens. If a test changes a status, the change stays.
 
 mod follow;
 mod life;
@@ -28,10 +28,10 @@ use super::{Plane, User};
 use crate::node::Node;
 use crate::pod_net::PodNet;
 
-/// Between two attempts at what the API server refused or did not hear.
+/// The pause before a request that the API server refused or did not receive is retried.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The running kubelet. With it end the pods and their servers; their objects stay.
+/// The running kubelet. When it is dropped, the pods and their servers end; their objects stay.
 #[derive(Debug)]
 pub struct Kubelet {
     context: Arc<Context>,
@@ -40,7 +40,7 @@ pub struct Kubelet {
     worker: Option<JoinHandle<()>>,
 }
 
-/// What all of its tasks share.
+/// State that all of its tasks share.
 struct Context {
     client: Client,
     places: BTreeMap<String, Place>,
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Context {
     }
 }
 
-/// A node as far as its pods are concerned.
+/// A node's data that matter to its pods.
 #[derive(Debug, Clone)]
 struct Place {
     net: PodNet,
@@ -63,7 +63,7 @@ struct Place {
 }
 
 impl Kubelet {
-    /// Registers the nodes and takes care of their Pods from now on.
+    /// Registers the nodes and runs their Pods from now on.
     pub fn start(plane: &Plane, nodes: &[&Node], servers: Servers) -> Self {
         grant(plane);
         let places = nodes.iter().map(|node| {
@@ -100,7 +100,7 @@ impl Kubelet {
                     _ = stopped => {}
                 }
             });
-            // Ends the tasks and with them the pods; a server that is just starting is waited for.
+            // This ends the tasks and their pods; it waits for a server that is just starting.
         });
         let (context, runtime) = started.recv().expect("the kubelet starts");
         Self {
@@ -111,7 +111,7 @@ impl Kubelet {
         }
     }
 
-    /// Says that a node is ready or not, in its object. Its pods go on.
+    /// Sets the Ready condition of a node's object. Its pods continue to run.
     pub fn set_node_ready(&self, name: &str, ready: bool) {
         let (context, name) = (Arc::clone(&self.context), name.to_owned());
         let (done, waited) = std::sync::mpsc::channel();
@@ -132,7 +132,7 @@ impl Kubelet {
         waited.recv().expect("the kubelet runs");
     }
 
-    /// What went wrong and was not mended by trying again.
+    /// Errors that retries did not resolve.
     pub fn problems(&self) -> Vec<String> {
         let problems = self.context.problems.lock();
         problems.unwrap_or_else(PoisonError::into_inner).clone()
@@ -148,7 +148,7 @@ impl Drop for Kubelet {
     }
 }
 
-/// The rights of the kubelet's user and no more; a plane that was used before has them.
+/// Grants exactly the permissions of the kubelet's user. A plane that was used before already has them.
 fn grant(plane: &Plane) {
     let rules = json!([
         { "apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "delete"] },
@@ -183,7 +183,7 @@ async fn client(config: &std::path::Path) -> Client {
 }
 
 impl Context {
-    /// Makes a Node and takes off the taint that admission puts on new ones, which a node lifecycle controller would do.
+    /// Creates a Node and removes the taint that admission adds to new nodes, which a node lifecycle controller would do.
     async fn register(&self, object: &serde_json::Value) {
         let nodes: Api<core::Node> = Api::all(self.client.clone());
         let node: core::Node =
@@ -202,7 +202,8 @@ impl Context {
         .await;
     }
 
-    /// Tries until it is done, or until the API server says that it can't be: the object is gone, is there already, or is another by now.
+    /// Retries until it succeeds, or until the API server reports that it cannot: the object is gone, exists already, or was
+    /// replaced by another.
     async fn insist<F: Future<Output = kube::Result<()>>>(
         &self,
         what: &str,
@@ -215,7 +216,7 @@ impl Context {
                 Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422) => {
                     return self.problem(format!("{what}: {}", status.message));
                 }
-                // Not there, or not yet allowed.
+                // Unreachable, or not permitted yet.
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }

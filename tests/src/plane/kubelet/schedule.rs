@@ -1,9 +1,9 @@
-//! Which node a Pod goes to, in place of the scheduler: the next ready one in turn among those that its node selector and the affinity of DaemonSets
-//! allow. Resources, taints and preferences are not looked at.
+//! Chooses the node for a Pod, in place of the scheduler: in rotation, the next ready one that the Pod's node selector and the
+//! affinity of DaemonSets allow. Resources, taints and preferences are ignored.
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 
-/// The name of the node, if one is ready and allowed. `turn` counts the Pods before it.
+/// The name of the node, if one is ready and allowed. `turn` is the number of Pods placed before this one.
 pub(super) fn choose(nodes: &[Node], pod: &Pod, turn: usize) -> Option<String> {
     let mut fit: Vec<&str> = nodes
         .iter()
@@ -36,7 +36,8 @@ fn selected(node: &Node, pod: &Pod) -> bool {
     })
 }
 
-/// A DaemonSet's Pod is for one node: `matchFields` with `metadata.name` in a list of one. Other required affinities have no name there.
+/// A DaemonSet's Pod is bound to one node: `matchFields` with `metadata.name` in a list of one. Other required affinities contain
+/// no node name.
 fn required(node: &Node, pod: &Pod) -> bool {
     let terms = pod
         .spec

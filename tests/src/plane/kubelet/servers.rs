@@ -1,4 +1,4 @@
-//! What runs in a Pod: the lab has no container runtime, so a Pod's labels say which server stands for its image.
+//! What runs in a Pod: the lab has no container runtime, so a Pod's labels determine which server takes the place of its image.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ impl fmt::Debug for Servers {
 }
 
 impl Servers {
-    /// None yet; their logs go to `folder`.
+    /// Starts without servers; logs go to `folder`.
     pub fn new(folder: &Path) -> Self {
         Self {
             folder: folder.to_path_buf(),
@@ -40,8 +40,8 @@ impl Servers {
         }
     }
 
-    /// Pods with this label run what `start` starts in them; it returns when the server listens, and then the Pod is ready. It gets the object, the
-    /// pod's namespace and the folder for logs. The first row that fits counts.
+    /// Pods with this label run what `start` starts in them. It must return once the server listens; the Pod is then ready. It
+    /// receives the object, the pod's namespace and the folder for logs. The first matching label wins.
     pub fn with(
         mut self,
         key: &str,
@@ -53,7 +53,7 @@ impl Servers {
         self
     }
 
-    /// `app=web` is the lab's own small server on port 8000, with its echo ports.
+    /// Uses the lab's own small server for `app=web`, on port 8000 and its echo ports.
     pub fn with_web(self) -> Self {
         self.with("app", "web", |_, pod, folder| {
             let (tcp, udp) = ECHO_PORTS;
@@ -61,14 +61,14 @@ impl Servers {
         })
     }
 
-    /// Servers go on for a while once they are asked to end, so that all nodes have heard of it before they do. Without this they use
-    /// up the grace period of their Pod, half a minute mostly.
+    /// After they are asked to end, servers continue for a short time, so that all nodes learn of it first. Without this setting
+    /// they use the whole grace period of their Pod, usually half a minute.
     pub fn short_grace(mut self) -> Self {
         self.grace = Some(Duration::from_secs(10) * wait::slowness().min(2));
         self
     }
 
-    /// Starts the server that fits; false if none does.
+    /// Starts the matching server; returns false if there is none.
     pub(super) fn start(&self, object: &core::Pod, pod: &mut Pod) -> bool {
         let labels = object.metadata.labels.as_ref();
         let fits = |key: &str, value: &str| {

@@ -1,4 +1,4 @@
-//! What a kubelet reports of its Pods and its Node, as the bodies of merge patches and objects.
+//! A kubelet's reports about its Pods and its Node, as merge patches and objects.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::node::{Node, pod_cidr4, pod_cidr6};
 
-/// Its containers run and are ready.
+/// The containers are running and ready.
 pub(super) fn running(pod: &Pod, host: &[IpAddr], addresses: &[IpAddr]) -> Value {
     let mut status = whole(pod, true, &json!({ "running": { "startedAt": now() } }));
     status["phase"] = json!("Running");
@@ -21,14 +21,14 @@ pub(super) fn running(pod: &Pod, host: &[IpAddr], addresses: &[IpAddr]) -> Value
     json!({ "status": status })
 }
 
-/// Its containers have ended, after they were asked to.
+/// The containers have ended on request.
 pub(super) fn ended(pod: &Pod) -> Value {
     let state =
         json!({ "terminated": { "exitCode": 0, "reason": "Completed", "finishedAt": now() } });
     json!({ "status": whole(pod, false, &state) })
 }
 
-/// No server of the lab stands for its image.
+/// The lab has no server for the Pod's image.
 pub(super) fn without_server(pod: &Pod) -> Value {
     let message = "the lab has no server for these labels";
     let state = json!({ "waiting": { "reason": "ImagePullBackOff", "message": message } });
@@ -80,7 +80,7 @@ pub(super) fn node(node: &Node) -> Value {
     })
 }
 
-/// The patch that says whether a Node is ready.
+/// The patch that sets a Node's readiness.
 pub(super) fn node_ready(ready: bool) -> Value {
     json!({ "status": { "conditions": [node_condition(ready)] } })
 }
