@@ -7,7 +7,7 @@ use ferrolb_api::ObjectKey;
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::family::Family;
 use ferrolb_api::reason::Reason;
-use ferrolb_api::traffic::select;
+use ferrolb_api::traffic::choices::Choices;
 use ferrolb_api::view::{Service, ServiceType};
 
 use super::view::{AddressStatus, EndpointCount, ServiceState, ServiceStatus};
@@ -128,21 +128,20 @@ pub fn count(
     let served = || Family::ALL.into_iter().filter(|f| view.has_family(*f));
     let mut used = BTreeSet::new();
     let mut local = BTreeSet::new();
-    for port in &view.ports {
-        for family in served() {
-            let selection = select(
-                slices.of(key),
-                view,
-                port,
-                family,
-                me.unwrap_or_default(),
-                None,
-            );
-            used.extend(selection.cluster.iter().map(|t| t.addr.ip()));
-            let here = |t: &&ferrolb_api::traffic::Target<'_>| {
-                me.is_some() && t.endpoint.node.as_deref() == me
-            };
-            local.extend(selection.cluster.iter().filter(here).map(|t| t.addr.ip()));
+    for family in served() {
+        // Ports that have the same endpoints share a choice, so that a thousand of them cost what one costs.
+        let choices = Choices::new(
+            slices.of(key),
+            view,
+            family,
+            me.unwrap_or_default(),
+            None,
+        );
+        for target in choices.shared().iter().flat_map(|s| &s.cluster) {
+            used.insert(target.addr.ip());
+            if me.is_some() && target.endpoint.node.as_deref() == me {
+                local.insert(target.addr.ip());
+            }
         }
     }
     let total: BTreeSet<IpAddr> = slices
