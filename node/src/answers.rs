@@ -1,6 +1,8 @@
-//! Answers to those who ask for the status. Writing it as JSON takes long where there are many Services, so it happens on a thread
-//! of its own, one answer at a time: whoever asks meanwhile shares the next one. So the loop of the node copies the list of
-//! Services (not the Services) at most once per answer, however many ask and however fast.
+//! Answers requests for the status.
+//!
+//! With many Services, writing the status as JSON takes long. So it happens on a thread of its own, one answer at a time, and all
+//! requests that arrive in the meantime share the next answer. The node's loop copies the list of Services (not the Services
+//! themselves) at most once per answer, regardless of how many requests arrive and how fast.
 
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::report::view::NodeStatus;
 use crate::socket::Question;
 
-/// Those who wait for an answer, and the answer that is being written.
+/// The requests that wait for an answer, and the answer that is being written.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     waiting: Vec<Question>,
@@ -17,31 +19,31 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// Adds somebody who asks.
+    /// Adds a request.
     pub(crate) fn ask(&mut self, question: Question) {
-        // Those who left do not count.
+        // Requests whose sender has left do not count.
         self.waiting.retain(|question| !question.is_closed());
         self.waiting.push(question);
     }
 
-    /// Whether somebody waits for an answer that is not being written yet, while none is being written.
+    /// Whether a request is waiting and no answer is being written.
     pub(crate) fn is_due(&self) -> bool {
         self.writing.is_none() && !self.waiting.is_empty()
     }
 
-    /// Answers everybody who waits with this status.
+    /// Answers all waiting requests with this status.
     pub(crate) fn give(&mut self, status: NodeStatus) {
         let questions = std::mem::take(&mut self.waiting);
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let text: Arc<[u8]> = serde_json::to_vec(&status).unwrap_or_default().into();
             for question in questions {
-                // An asker that left needs no answer.
+                // The sender of a request may have left; then it needs no answer.
                 let _ = question.send(Arc::clone(&text));
             }
         }));
     }
 
-    /// Waits until the answer that is being written is given; for ever while there is none.
+    /// Waits until the answer that is being written has been given. Never returns if there is none.
     pub(crate) async fn given(&mut self) {
         match &mut self.writing {
             Some(writing) => {

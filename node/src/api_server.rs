@@ -1,15 +1,15 @@
-//! Where the API server of a URL answers, so that no Service takes its address.
+//! Finds the addresses at which an API server answers, so that no Service takes them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tracing::warn;
 
-/// The longest wait for a name.
+/// How long to wait for the resolution of a name.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The addresses and the port of a URL like `https://api.example:6443`; of a name, all that it has now. None where the name is
-/// unknown, which the log says.
+/// The addresses and the port of a URL like `https://api.example:6443`. For a name, these are all addresses that it has now. If
+/// the name is unknown, there are none, and this is logged.
 pub(crate) async fn addresses(url: &str) -> Vec<SocketAddr> {
     let Some(place) = place(url) else {
         return Vec::new();
@@ -34,12 +34,12 @@ pub(crate) async fn addresses(url: &str) -> Vec<SocketAddr> {
     }
 }
 
-/// `host:port` of a URL.
+/// The `host:port` part of a URL.
 fn place(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let authority = authority.rsplit('@').next().filter(|a| !a.is_empty())?;
-    // The brackets of an IPv6 address hold colons of their own.
+    // An IPv6 address in brackets contains colons too.
     let after = authority.rfind(']').map_or(0, |at| at + 1);
     let port = authority.get(after..)?.rsplit_once(':').map(|(_, p)| p);
     match (port, scheme) {

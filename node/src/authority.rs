@@ -1,5 +1,5 @@
-//! Who says which Service has which addresses: the members among themselves (`standalone`) or a cluster's API
-//! ([`super::observed`]). The daemons of a node cannot tell the two apart.
+//! Defines who decides which Service has which addresses: the members among themselves (`standalone`) or a cluster's API
+//! ([`super::observed`]). The daemons of a node cannot see a difference between the two.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -16,14 +16,14 @@ use crate::agreement::machine::View;
 use crate::agreement::table::Name;
 use crate::store::StoreError;
 
-/// What a step leads to.
+/// The effects of a step.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// For the speaker, as soon as it is known: members must find each other before they can agree.
+    /// Changes for the speaker. It gets them immediately, because members must find each other before they can agree.
     pub speaker: Vec<Change>,
-    /// For the proxy: nothing before a table is in force, then all of it (which may be nothing).
+    /// Changes for the proxy. It gets none before a table is in force; then it gets all of them (possibly an empty list).
     pub proxy: Option<Vec<Change>>,
-    /// For other members.
+    /// Messages for other members.
     pub send: Vec<(Name, Vec<u8>)>,
 }
 
@@ -32,31 +32,32 @@ pub struct Effects {
 pub struct Standing {
     /// The Service with its agreed addresses.
     pub service: Arc<Service>,
-    /// Pool of its load-balancer addresses.
+    /// The pool of its load-balancer addresses.
     pub pool: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// The same as a sentence.
+    /// The reason as a sentence.
     pub message: String,
 }
 
-/// Turns what a source says into what the daemons see.
+/// Turns a source's objects into what the daemons see.
 pub trait Authority {
-    /// Takes in what the source says.
+    /// Takes in a batch from the source.
     fn source(&mut self, batch: Batch, now: Instant) -> Effects;
 
-    /// Takes in how this node sees the others.
+    /// Takes in how this node sees the other members.
     fn view(&mut self, view: View, now: Instant) -> Effects;
 
-    /// Takes in what another member says.
+    /// Takes in a message from another member.
     fn received(&mut self, from: Name, bytes: Vec<u8>, now: Instant) -> Effects;
 
-    /// Waits for the end of a write to disk; for ever where nothing is written. May be dropped and called again.
+    /// Waits for the end of a write to disk, forever if nothing is being written. The future may be dropped and the method called
+    /// again.
     fn disk(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send {
         std::future::pending()
     }
 
-    /// Takes in the end of that write.
+    /// Takes in the result of that write.
     fn wrote(&mut self, _end: Result<(), StoreError>, _now: Instant) -> Effects {
         Effects::default()
     }
@@ -64,15 +65,15 @@ pub trait Authority {
     /// Lets time pass.
     fn tick(&mut self, now: Instant) -> Effects;
 
-    /// The uid of this node's Node object, where there is an API server that gave it one.
+    /// The uid of this node's Node object, if an API server gave it one.
     fn node_uid(&self) -> Option<&str> {
         None
     }
 
-    /// A Service with its addresses and why; `None`: there is no such Service.
+    /// A Service with its addresses and the reason for them; `None` if there is no such Service.
     fn standing(&self, service: &ObjectKey) -> Option<Standing>;
 
-    /// The Services whose standing may have changed since the last call, those that are gone among them.
+    /// The Services whose standing may have changed since the last call, including those that are gone.
     fn touched(&mut self) -> BTreeSet<ObjectKey>;
 
     /// What is wrong with the input, with the pools and with what Services ask for.

@@ -1,4 +1,4 @@
-//! What a node is told before it starts.
+//! The settings with which a node starts.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,16 +12,16 @@ use ipnet::IpNet;
 
 /// Where `ferrolb status` looks for a node.
 pub const DEFAULT_SOCKET: &str = "/run/ferrolb/node.sock";
-/// The headless Service over the agents' pods, as `deploy/kustomize/base` has it.
+/// The headless Service over the agents' pods, as defined in `deploy/kustomize/base`.
 pub const DEFAULT_AGENTS: &str = "ferrolb-system/ferrolb-node";
-/// UDP port on which members talk.
+/// The UDP port on which members communicate.
 pub const DEFAULT_PORT: u16 = 7947;
 /// The kernel's net sysctls.
 pub const DEFAULT_NET_SYSCTLS: &str = "/proc/sys/net";
-/// How often the kernel is compared with what it should hold.
+/// How often the kernel's state is compared with the wanted state.
 pub const DEFAULT_AUDIT: Duration = Duration::from_secs(30);
 
-/// What serves the traffic of the announced addresses.
+/// What serves the traffic to the announced addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyMode {
     /// ferrolb itself, with IPVS and nftables.
@@ -43,54 +43,54 @@ impl ProxyMode {
 /// The settings of a node.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Folder of YAML that takes the place of a cluster's API.
+    /// Directory of YAML files that replaces a cluster's API.
     pub manifests: Option<PathBuf>,
-    /// The way to a cluster's API, where there is no such folder.
+    /// How to reach a cluster's API, if there is no such directory.
     pub access: Access,
-    /// Namespace of the cluster's pools.
+    /// The namespace of the cluster's pools.
     pub namespace: String,
-    /// Services of this `loadBalancerClass` are served; `None`: those without one.
+    /// Services of this `loadBalancerClass` are served; `None`: Services without one.
     pub class: Option<String>,
-    /// Folder for what outlives a restart.
+    /// Directory for what must outlive a restart.
     pub state: PathBuf,
-    /// Name of this node, where neither the KubeProxyConfiguration nor the host name says it right.
+    /// The name of this node, if neither the KubeProxyConfiguration nor the host name gives the right one.
     pub node_name: Option<String>,
-    /// Addresses of this node, where neither a member nor a Node object says them.
+    /// The addresses of this node, if neither a member nor a Node object gives them.
     pub node_ip: Vec<IpAddr>,
-    /// The known nodes, where they are listed by hand.
+    /// The known nodes, if they are listed by hand.
     pub members: Vec<(String, IpAddr)>,
-    /// Headless Service over the agents' pods: its EndpointSlices name the nodes that are members.
+    /// Headless Service over the agents' pods. Its EndpointSlices name the nodes that are members.
     pub agents: Option<ObjectKey>,
-    /// File with the key that the members share.
+    /// File with the members' shared key.
     pub key_file: Option<PathBuf>,
-    /// UDP port on which the members talk.
+    /// The UDP port on which the members communicate.
     pub port: u16,
-    /// Ranges of ClusterIPs, at most one per family.
+    /// The ranges of ClusterIPs, at most one per family.
     pub service_cidrs: Vec<IpNet>,
-    /// File with a KubeProxyConfiguration, in place of one among the manifests.
+    /// File with a KubeProxyConfiguration, which replaces the one in the manifests.
     pub proxy_config: Option<PathBuf>,
-    /// Who serves the traffic.
+    /// What serves the traffic.
     pub proxy: ProxyMode,
     /// Which external addresses of Services are served.
     pub external_ips: ExternalIps,
-    /// Where API servers answer, beside the one that this node asks: no Service may take these addresses.
+    /// Where API servers answer, in addition to the one that this node uses. No Service may take these addresses.
     pub protected: Vec<SocketAddr>,
-    /// The node's pods hang on one bridge and br_netfilter is not there.
+    /// The node's pods are attached to one bridge, and br_netfilter is not loaded.
     pub bridged_pods: bool,
     /// The kernel's net sysctls.
     pub net_sysctls: PathBuf,
-    /// Unix socket for `ferrolb status`.
+    /// The Unix socket for `ferrolb status`.
     pub socket: PathBuf,
-    /// Group whose members may use the socket besides root.
+    /// The group whose members may use the socket, besides root.
     pub socket_group: Option<String>,
-    /// Factor of every timer of failure detection.
+    /// The factor for all timers of failure detection.
     pub timer_scale: f64,
-    /// How often the kernel is compared with what it should hold.
+    /// How often the kernel's state is compared with the wanted state.
     pub audit: Duration,
 }
 
 impl Config {
-    /// The defaults, with this state folder.
+    /// The defaults, with this state directory.
     pub fn new(state: impl Into<PathBuf>) -> Self {
         Self {
             manifests: None,

@@ -1,16 +1,16 @@
-//! A source with a KubeProxyConfiguration from elsewhere in place of the one in it.
+//! A source whose KubeProxyConfiguration is replaced by one from elsewhere.
 
 use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_source::Source;
 
-/// A source with a configuration from elsewhere in place of the one in it.
+/// A source whose configuration is replaced by one from elsewhere.
 pub(crate) struct GivenConfig<Src> {
     source: Src,
-    /// What the source has is left out.
+    /// The source's own configuration is left out.
     replaces: bool,
-    /// Until it is told.
+    /// The replacement, until it has been passed on.
     given: Option<ProxyConfig>,
 }
 

@@ -1,4 +1,5 @@
-//! Who this node is and who the others are when it starts: from the settings, the KubeProxyConfiguration and the first objects, in this order.
+//! Determines which node this is and who the others are at the start. It uses the settings, the KubeProxyConfiguration and the
+//! first objects, in this order.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,18 +13,18 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::membership::Membership;
 
-/// This node among the known ones.
+/// This node and the known nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// Name of this node.
+    /// The name of this node.
     pub(crate) me: String,
     /// Its addresses, at most one per family.
     pub(crate) addresses: Vec<IpAddr>,
-    /// The members, with the first objects taken in.
+    /// The members, including what the first objects say.
     pub(crate) membership: Membership,
 }
 
-/// Finds out; `first` is the source's first batch.
+/// Determines the identity. `first` is the source's first batch.
 pub(crate) fn identify(
     args: &Config,
     config: Option<&ProxyConfig>,
@@ -103,7 +104,7 @@ fn own_node<'a>(me: &str, objects: &'a [Change]) -> Option<&'a Node> {
     })
 }
 
-/// Keeps the first of each family.
+/// Keeps only the first address of each family.
 fn one_per_family(addresses: &mut Vec<IpAddr>) {
     let (mut v4, mut v6) = (false, false);
     addresses.retain(|a| {

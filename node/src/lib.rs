@@ -1,8 +1,8 @@
-//! One node: a source, the authority over addresses, the proxy and the speaker side by side, and the report about all of them.
+//! One node: it runs a source, the authority over addresses, the proxy and the speaker side by side, and reports on all of them.
 //!
-//! Which address a Service has is decided by a cluster's API ([`observed`]) or by the members among themselves
-//! (`standalone`, [`agreement`], [`store`]). Where its packets go and who announces it is decided by the proxy and the speaker;
-//! they do not know each other, and this crate connects them.
+//! Which addresses a Service has is decided by a cluster's API ([`observed`]) or by the members among themselves (`standalone`,
+//! [`agreement`], [`store`]). The proxy decides where the packets go, and the speaker decides which node announces an address.
+//! The proxy and the speaker do not know each other; this crate connects them.
 
 pub mod agreement;
 mod answers;

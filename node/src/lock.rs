@@ -1,4 +1,5 @@
-//! One process at a time works with a state folder: the node holds a lock on it, and the cleanup refuses while it does.
+//! Only one process at a time works with a state directory. The node holds a lock on it, and the cleanup refuses to run
+//! meanwhile.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -8,14 +9,14 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::Error;
 
-/// Held until it is dropped or the process ends, however it ends.
+/// The lock is held until this is dropped or the process ends, in whatever way it ends.
 #[derive(Debug)]
 pub struct StateLock {
     _file: Flock<std::fs::File>,
 }
 
 impl StateLock {
-    /// Takes the lock of a state folder; the folder is made where it does not exist.
+    /// Takes the lock of a state directory. Creates the directory if it does not exist.
     pub fn take(state: &Path) -> Result<Self, Error> {
         let file_error = |source| Error::State {
             path: state.to_owned(),

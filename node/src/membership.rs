@@ -1,13 +1,16 @@
-//! Who the members are: one answer for the speaker, for the agreement on addresses and for the status, followed while the node runs.
+//! Determines who the members are. The speaker, the agreement on addresses and the status all use this one answer, which is kept
+//! up to date while the node runs.
 //!
-//! A member is a node on which an agent runs or is meant to run, and the number of members is the denominator of every majority.
-//! Where the members are listed by hand, the list is the answer. Elsewhere the Node objects name the nodes, and the
-//! EndpointSlices of a headless Service over the agents' pods (`publishNotReadyAddresses: true`) name those with an agent:
+//! A member is a node on which an agent runs or is meant to run. The number of members is the denominator of every majority. If
+//! the members are listed by hand, the list is the answer. Otherwise the Node objects name the nodes. The EndpointSlices of a
+//! headless Service over the agents' pods (`publishNotReadyAddresses: true`) name the nodes with an agent:
 //!
-//! - The slices count once they name this node, for then they are known to be about these agents. Before that every Node counts.
-//! - A node that had an agent once stays a member until its Node object is deleted. A pod that is replaced in a roll-out, or a slice
-//!   that is empty for a moment, forgets nobody.
-//! - A member listens on the first InternalIP of its Node, IPv4 before IPv6; where its Node says none, on the address of its agent's pod.
+//! - The slices count once they name this node, because only then are they known to be about these agents. Until then, every Node
+//!   counts.
+//! - A node that once had an agent stays a member until its Node object is deleted. So nobody is forgotten when a rollout
+//!   replaces a pod or when a slice is empty for a moment.
+//! - A member listens on the first InternalIP of its Node, IPv4 before IPv6. If its Node has none, it listens on the address of
+//!   its agent's pod.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,20 +26,20 @@ mod tests;
 /// A known node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
-    /// Where its agent listens; `None` where nothing says it.
+    /// Where its agent listens; `None` if unknown.
     pub address: Option<IpAddr>,
-    /// An agent runs there or is meant to: it is a member.
+    /// An agent runs there or is meant to run there, so the node is a member.
     pub agent: bool,
 }
 
-/// Names and addresses of the members.
+/// The names and addresses of the members.
 pub type Members = BTreeMap<String, Option<IpAddr>>;
 
 /// The known nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
     me: String,
-    /// Where this node listens, if nothing else says it.
+    /// Where this node listens, if no object says so.
     own: Option<IpAddr>,
     roll: Roll,
 }
@@ -53,16 +56,16 @@ struct Followed {
     /// The headless Service over the agents' pods.
     service: Option<ObjectKey>,
     nodes: BTreeMap<String, Vec<IpAddr>>,
-    /// Nodes with the address of their agent, by slice.
+    /// By slice: the nodes, with the address of their agent.
     slices: BTreeMap<ObjectKey, Vec<(String, IpAddr)>>,
-    /// Nodes that have or had an agent, and the last address of it.
+    /// Nodes that have or had an agent, with the agent's last address.
     agents: BTreeMap<String, IpAddr>,
     /// The slices have named this node.
     trusted: bool,
 }
 
 impl Membership {
-    /// The members that somebody listed.
+    /// Members that are listed by hand.
     pub fn listed(me: &str, members: BTreeMap<String, IpAddr>) -> Self {
         Self {
             me: me.to_owned(),
@@ -71,7 +74,7 @@ impl Membership {
         }
     }
 
-    /// The members that the objects name. `agents`: the headless Service over the agents' pods, where there may be one.
+    /// Members that the objects name. `agents`: the headless Service over the agents' pods, if there may be one.
     pub fn followed(me: &str, own: Option<IpAddr>, agents: Option<ObjectKey>) -> Self {
         Self {
             me: me.to_owned(),
@@ -102,7 +105,7 @@ impl Membership {
         }
     }
 
-    /// Every known node, this one included.
+    /// Every known node, including this one.
     pub fn known(&self) -> BTreeMap<String, Known> {
         let mut known: BTreeMap<String, Known> = match &self.roll {
             Roll::Listed(list) => list
@@ -126,7 +129,7 @@ impl Membership {
         known
     }
 
-    /// The members, this node included.
+    /// The members, including this node.
     pub fn members(&self) -> Members {
         let known = self.known().into_iter();
         known
@@ -140,7 +143,7 @@ impl Followed {
     fn node(&mut self, node: &Node) {
         let ips = node.internal_ips.clone();
         if self.nodes.insert(node.name.clone(), ips).is_none() {
-            // Its slice may have come before it, or stayed when it was deleted.
+            // The node's slice may have arrived before the Node object, or stayed when the Node object was deleted.
             let mut named = self.slices.values().flatten();
             let agent = named.rfind(|(name, _)| *name == node.name);
             self.agents.extend(agent.cloned());
@@ -149,7 +152,7 @@ impl Followed {
 
     fn slice(&mut self, slice: &EndpointSlice, me: &str) {
         if self.service.as_ref() != Some(&slice.service_key()) {
-            // It may have been of the Service before its label changed.
+            // The slice may have belonged to the Service before its label changed.
             self.slices.remove(&slice.key);
             return;
         }
@@ -163,7 +166,7 @@ impl Followed {
     }
 
     fn known(&self) -> BTreeMap<String, Known> {
-        // An agent whose Node is gone is no member, whatever a slice still says.
+        // An agent whose Node is gone is not a member, even if a slice still names it.
         let nodes = self.nodes.iter().map(|(name, ips)| {
             let agent = self.agents.get(name);
             let known = Known {
@@ -176,7 +179,7 @@ impl Followed {
     }
 }
 
-/// The address that a node with these InternalIPs listens on.
+/// The address on which a node with these InternalIPs listens.
 fn listening(ips: &[IpAddr]) -> Option<IpAddr> {
     let v4 = ips.iter().find(|ip| ip.is_ipv4());
     v4.or(ips.first()).copied()

@@ -1,8 +1,8 @@
-//! A cluster's API as the authority: what it shows is what counts, and nothing is decided here.
+//! The authority in a cluster: what the cluster's API shows counts, and nothing is decided here.
 //!
-//! Why a Service has no address is for the controller to say. So that the status of a node can say it too, the same allocator follows
-//! here what the API shows, and guesses what the controller will give to Services that show no address. What the API shows
-//! always wins over a guess.
+//! It is the controller's job to report why a Service has no address. So that a node's status can explain it too, this module
+//! runs the same allocator on what the API shows. For Services that show no address, the allocator guesses what the controller
+//! will give them. What the API shows always takes precedence over a guess.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,14 +34,15 @@ pub struct Observed {
     /// Services whose standing may have changed.
     touched: BTreeSet<ObjectKey>,
     problems: Vec<Problem>,
-    /// Name of this node; empty for one who only asks.
+    /// The name of this node; empty for a client that only asks.
     me: String,
-    /// The uid of its Node object. One that is gone is kept until there is another one: objects that it owns go with it.
+    /// The uid of this node's Node object. If that object is gone, the uid is kept until there is a new one: objects that the old
+    /// one owns are deleted with it.
     node_uid: Option<String>,
 }
 
 impl Observed {
-    /// Nothing seen yet.
+    /// Nothing has been seen yet.
     pub fn new(settings: Settings) -> Self {
         Self {
             state: State::new(settings),
@@ -53,13 +54,13 @@ impl Observed {
         }
     }
 
-    /// The same, seen on this node.
+    /// The same, as seen on this node.
     pub fn on(mut self, me: &str) -> Self {
         me.clone_into(&mut self.me);
         self
     }
 
-    /// Takes in what the API shows of Services, and decides again on those that show no address and are concerned by it.
+    /// Takes in what the API shows of Services. Decides again for affected Services that show no address.
     fn follow(&mut self, changes: &[Change]) {
         let services = |change: &Change| match change {
             Change::Upsert(Object::Service(service)) => Some(service.key.clone()),
@@ -78,7 +79,7 @@ impl Observed {
         let mut dirty = self.state.take_dirty();
         for (key, gave) in before {
             let given = self.given(&key);
-            // What was guessed stays, until something is shown.
+            // A guess stays until the API shows something.
             if given.is_some() || gave {
                 for other in self.allocator.observe(&key, given) {
                     if self.given(&other).is_none() && self.state.services().contains_key(&other) {
@@ -90,14 +91,14 @@ impl Observed {
             self.touched.insert(key);
         }
         if dirty.all {
-            // The pools of all addresses may be other ones.
+            // The pool of any address may have changed.
             self.touched.extend(self.state.services().keys().cloned());
         }
         self.touched
             .extend(self.allocator.decide(&self.state, &dirty));
     }
 
-    /// What the API shows that a Service was given, of those that the controller cares for.
+    /// What the API shows as given to a Service, if the controller is responsible for the Service.
     fn given(&self, key: &ObjectKey) -> Option<Assignment> {
         let service = self.state.services().get(key)?;
         shown(service, self.state.settings().class.as_deref())
@@ -293,7 +294,7 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
     fn what_the_api_shows_wins_over_a_guess() {
         let mut observed = Observed::new(Settings::default());
         source(&mut observed, &[POOL.into(), service("first", "", "{}")]);
-        // The controller is expected to give it the only address there is.
+        // The controller is expected to give it the only address.
         assert_eq!(reason(&observed, "first"), Reason::NotSettled);
         source(&mut observed, &[service("another", "", GIVEN)]);
         let touched = observed.touched();
@@ -313,7 +314,7 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
         source(&mut observed, &both);
         assert_eq!(reason(&observed, "late"), Reason::PoolExhausted);
         observed.touched();
-        // It is a Service without a load balancer now.
+        // It is now a Service without a load balancer.
         let plain = service("web", "", "{}").replace("LoadBalancer", "ClusterIP");
         source(&mut observed, &[plain]);
         let late = ObjectKey::new("default", "late");

@@ -1,4 +1,4 @@
-//! Starts the proxy and the speaker of a node and keeps the ends of their channels.
+//! Starts a node's proxy and speaker, and keeps this side of their channels.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -31,42 +31,42 @@ use crate::membership::Members;
 use crate::start::service_cidrs;
 use crate::thread;
 
-/// Changes that wait for a daemon before the sender waits too.
+/// How many changes may wait for a daemon before the sender has to wait too.
 const QUEUE: usize = 64;
 
-/// What runs beside the loop of the node; the end of one is the end of all.
+/// What runs beside the node's loop. When one of these tasks ends, the node ends.
 pub(crate) type Tasks = JoinSet<Result<(), Error>>;
 
-/// The proxy of a node.
+/// The node's proxy.
 pub(crate) struct ProxyPart {
     pub(crate) batches: mpsc::Sender<Batch>,
-    /// The status of Services, where it changed.
+    /// The status of Services, as changes.
     pub(crate) services: delta::Receiver<ObjectKey, Arc<Proxied>>,
     pub(crate) snapshot: watch::Receiver<ProxySnapshot>,
     pub(crate) stop: oneshot::Sender<()>,
 }
 
-/// The speaker of a node.
+/// The node's speaker.
 pub(crate) struct SpeakerPart {
     pub(crate) batches: mpsc::Sender<Batch>,
-    /// Names and addresses of the members.
+    /// The names and addresses of the members.
     pub(crate) members: watch::Sender<Members>,
     pub(crate) to_members: mpsc::Sender<(NodeName, Vec<u8>)>,
     pub(crate) from_members: mpsc::Receiver<(NodeName, Vec<u8>)>,
-    /// What is known of addresses, where it changed.
+    /// What is known about addresses, as changes.
     pub(crate) addresses: delta::Receiver<IpAddr, Arc<Address>>,
     pub(crate) snapshot: watch::Receiver<SpeakerSnapshot>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
-/// Both.
+/// The proxy and the speaker.
 pub(crate) struct Parts {
-    /// `None` beside another proxy.
+    /// `None` if another proxy serves the traffic.
     pub(crate) proxy: Option<ProxyPart>,
     pub(crate) speaker: SpeakerPart,
 }
 
-/// Starts them. Missing rights and a kernel without IPVS show here.
+/// Starts both. It fails if rights are missing or the kernel has no IPVS.
 pub(crate) async fn start(
     args: &Config,
     identity: &Identity,
@@ -93,7 +93,7 @@ pub(crate) async fn start(
     settings.leave_addresses = args.proxy == ProxyMode::Ipvs;
     settings.class = args.class.clone();
     if args.proxy == ProxyMode::None {
-        // The kernel does not answer for an announcer that is away, so nobody waits for it longer than for a crashed one.
+        // While an announcer is away, its kernel does not answer for it. So the others wait no longer than they do after a crash.
         settings.timers.hold = settings.timers.crash_hold;
     }
     Ok(Parts {
@@ -102,7 +102,7 @@ pub(crate) async fn start(
     })
 }
 
-/// A key that others can read protects nothing.
+/// Warns about a key file that others can read: such a key protects nothing.
 fn warn_if_open(file: &Path) {
     if std::fs::metadata(file).is_ok_and(|m| m.permissions().mode() & 0o077 != 0) {
         warn!(

@@ -1,4 +1,4 @@
-//! The loop of a node: it carries changes, messages and questions between its parts, and decides nothing.
+//! The loop of a node. It carries changes, messages and questions between the parts, and decides nothing.
 
 use std::time::{Duration, Instant};
 
@@ -25,10 +25,10 @@ use crate::report::view::NodeStatus;
 use crate::report::{Knowledge, report};
 use crate::socket::Question;
 
-/// How often the agreement is let see that time passes.
+/// How often the agreement is notified that time has passed.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long a node that stops waits for its parts: a kernel or a disk that does not answer must not keep it.
+/// How long a node that stops waits for its parts. A kernel or a disk that does not answer must not keep it from stopping.
 const STOPPING: Duration = Duration::from_secs(10);
 
 /// A node and its parts.
@@ -41,14 +41,14 @@ pub(crate) struct Node<Src, A> {
     pub(crate) book: Book,
     pub(crate) tasks: Tasks,
     pub(crate) identity: Identity,
-    /// A file with the key that the members share was given.
+    /// A file with the members' shared key was given.
     pub(crate) has_key: bool,
     pub(crate) proxy: ProxyMode,
-    /// Where there is an API server to tell things.
+    /// Reports to the API server, if there is one.
     pub(crate) desk: Option<Desk>,
 }
 
-/// Runs until a signal, or until a part fails. Then the speaker says goodbye; the datapath stays as it is.
+/// Runs until a signal arrives or a part fails. Then the speaker says goodbye; the datapath stays as it is.
 pub(crate) async fn run<Src: Source, A: Authority>(
     mut node: Node<Src, A>,
     first: Batch,
@@ -114,7 +114,7 @@ pub(crate) async fn run<Src: Source, A: Authority>(
         };
         node.carry(effects).await?;
     };
-    // A part that ended by itself is no longer there to be waited for.
+    // A part that ended by itself must not be waited for again.
     match ended {
         Ok(()) => node.stop().await,
         failed => failed,
@@ -122,7 +122,7 @@ pub(crate) async fn run<Src: Source, A: Authority>(
 }
 
 impl<Src: Source, A: Authority> Node<Src, A> {
-    /// The first batch goes to the speaker even if there is nothing in it: it says that the list is complete.
+    /// The first batch goes to the speaker even if it is empty: it says that the list is complete.
     async fn first(&mut self, effects: Effects) -> Result<(), Error> {
         if effects.speaker.is_empty() {
             self.tell_speaker(Vec::new()).await?;
@@ -132,7 +132,8 @@ impl<Src: Source, A: Authority> Node<Src, A> {
 
     async fn carry(&mut self, effects: Effects) -> Result<(), Error> {
         for (to, bytes) in effects.send {
-            // A full queue loses it, as the network may: the agreement repeats what was not heard.
+            // If the queue is full, the message is lost, as it could be on the network. The agreement repeats what was not
+            // received.
             let _ = self
                 .parts
                 .speaker
@@ -145,7 +146,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         if let Some(changes) = effects.proxy
             && let Some(proxy) = &self.parts.proxy
         {
-            // A proxy that is gone is noticed where its end is awaited.
+            // If the proxy is gone, this is noticed where its end is awaited.
             let _ = proxy.batches.send(of(changes)).await;
         }
         Ok(())
@@ -156,7 +157,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         Ok(())
     }
 
-    /// Says who the members are, where that changed.
+    /// Passes on who the members are, if that changed.
     fn follow(&mut self, changes: &[Change]) {
         let membership = &mut self.identity.membership;
         changes.iter().for_each(|change| membership.apply(change));
@@ -172,7 +173,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         });
     }
 
-    /// A node that was alone needed no key; the ones that came since cannot be talked to without one.
+    /// A node that was alone needed no key. It cannot communicate with members that joined later without one.
     fn lacks_key(&self) -> Option<Problem> {
         let members = self.parts.speaker.members.borrow().len();
         (!self.has_key && members > 1).then(|| {
@@ -184,7 +185,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         })
     }
 
-    /// Answers those who asked for the status, if it is their turn.
+    /// Answers requests for the status, if an answer is due.
     fn answer(&mut self) {
         if self.answers.is_due() {
             let status = self.status();
@@ -207,7 +208,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         }
     }
 
-    /// Reports what there is to report, if it is time.
+    /// Reports to the API server, if a report is due.
     fn look(&mut self, now: Instant) {
         if !self.desk.as_ref().is_some_and(|desk| desk.is_due(now)) {
             return;
@@ -231,7 +232,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         problems.extend(self.lacks_key());
         let proxy = self.parts.proxy.as_ref();
         let proxy_errors = proxy.map(|p| p.snapshot.borrow().errors.clone());
-        // The speaker waits for whoever holds its snapshot, so nothing is computed while it is borrowed.
+        // The speaker has to wait while its snapshot is borrowed, so nothing is computed meanwhile.
         let speaker = self.parts.speaker.snapshot.borrow().clone();
         report(Knowledge {
             me: &self.identity.me,
@@ -243,7 +244,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         })
     }
 
-    /// Stops the parts and waits for them; what runs on for ever ends with the runtime.
+    /// Stops the parts and waits for them. What never ends by itself ends with the runtime.
     async fn stop(mut self) -> Result<(), Error> {
         self.parts.speaker.stop.send_replace(true);
         let parts = 1 + self.parts.proxy.iter().len();
@@ -266,7 +267,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
     }
 }
 
-/// Changes alone: the parts hear nothing of problems.
+/// Only the changes: the parts do not receive problems.
 fn of(changes: Vec<Change>) -> Batch {
     Batch {
         changes,
@@ -274,7 +275,7 @@ fn of(changes: Vec<Change>) -> Batch {
     }
 }
 
-/// Waits until the proxy has news of Services.
+/// Waits until the proxy has news about Services.
 async fn proxied(proxy: Option<&ProxyPart>) {
     match proxy {
         Some(proxy) => proxy.services.changed().await,
@@ -289,7 +290,7 @@ async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str
     }
 }
 
-/// How the agreement sees the members.
+/// The members, as the agreement sees them.
 fn view(snapshot: &SpeakerSnapshot) -> View {
     let live = snapshot
         .members

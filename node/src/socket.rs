@@ -1,6 +1,6 @@
-//! The Unix socket that `ferrolb status` asks: whoever connects gets the node's status as one JSON object.
+//! The Unix socket for `ferrolb status`. Every connection receives the node's status as one JSON object.
 //!
-//! Who may connect is the file's mode: root, and the members of one group where one was named.
+//! The file's mode decides who may connect: root, and the members of one group if a group was named.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
@@ -16,12 +16,12 @@ use tracing::{debug, warn};
 
 use crate::error::Error;
 
-/// Askers served at once; more of them wait.
+/// How many clients are served at once. Others have to wait.
 const ASKERS: usize = 8;
-/// An asker that does not read is let go after this time.
+/// A client that does not read is disconnected after this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where the node puts its status as JSON.
+/// Where the node sends its status as JSON.
 pub(crate) type Question = oneshot::Sender<Arc<[u8]>>;
 
 /// A bound socket.
@@ -29,11 +29,11 @@ pub(crate) struct StatusSocket {
     listener: UnixListener,
 }
 
-/// The file of the socket, gone when this is dropped.
+/// The socket's file, which is removed when this is dropped.
 pub(crate) struct SocketFile(PathBuf);
 
 impl StatusSocket {
-    /// Binds the socket. A file left by a node that is gone is replaced; a node that still answers there is an error.
+    /// Binds the socket. A file that a dead node left is replaced. It is an error if a node still answers there.
     pub(crate) async fn bind(
         path: &Path,
         group: Option<&str>,
@@ -56,7 +56,7 @@ impl StatusSocket {
             });
         }
         match std::fs::symlink_metadata(path) {
-            // Whatever else has this name is somebody's: nothing but a socket is replaced.
+            // Only a socket is replaced: any other file of this name belongs to somebody.
             Ok(found) if !found.file_type().is_socket() => {
                 let other = std::io::Error::other("this is not a socket, and it stays as it is");
                 return Err(file(other));
@@ -64,7 +64,7 @@ impl StatusSocket {
             Ok(_) => std::fs::remove_file(path).map_err(file)?,
             Err(_) => {}
         }
-        // Nobody may connect between bind and chmod: the file is made without any right for others.
+        // Nobody may connect between bind and chmod, so the file is created without any rights for others.
         let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
         let listener = UnixListener::bind(path);
         nix::sys::stat::umask(before);
@@ -77,7 +77,7 @@ impl StatusSocket {
         Ok((Self { listener }, made))
     }
 
-    /// Answers askers with what the node says to a [`Question`], for ever.
+    /// Answers clients with the node's answer to a [`Question`], forever.
     pub(crate) async fn serve(&self, node: mpsc::Sender<Question>) {
         let places = Arc::new(Semaphore::new(ASKERS));
         loop {

@@ -1,7 +1,7 @@
-//! The part of the API server that a node without one plays: Services get the addresses that the members agreed on, and
-//! the daemons see them as a cluster's API would show them.
+//! Takes the API server's place on a node that has none. Services get the addresses that the members agreed on, and the daemons
+//! see the Services as a cluster's API would show them.
 //!
-//! It drives the allocator and the agreement; the network and the clock stay outside, the disk is the [`Store`].
+//! This module drives the allocator and the agreement. The network and the clock stay outside; the disk is the [`Store`].
 
 mod explain;
 mod trouble;
@@ -30,10 +30,10 @@ use crate::agreement::table::{Ballot, Name, Table, Version};
 use crate::authority::{Authority, Effects, Standing};
 use crate::store::{Store, StoreError};
 
-/// How long a newly elected member keeps the addresses of Services that its own copy of the manifests does not have yet.
+/// How long a newly elected member keeps the addresses of Services that are not in its own copy of the manifests yet.
 const KEEP_ABSENT: Duration = Duration::from_secs(10);
 
-/// Allocation and agreement of one node.
+/// Allocation and agreement on one node.
 pub(crate) struct Standalone<S> {
     state: State,
     allocator: Allocator,
@@ -42,26 +42,26 @@ pub(crate) struct Standalone<S> {
     agreed: Arc<Table>,
     leading: Option<Ballot>,
     keep_until: Option<Instant>,
-    /// Objects that the proxy must not see before the first table.
+    /// Objects that the proxy must not see before the first table is in force.
     waiting: Option<BTreeMap<(Kind, ObjectKey), Object>>,
     /// Services whose standing may have changed.
     touched: BTreeSet<ObjectKey>,
-    /// Whether the members could agree when it was last asked what was touched.
+    /// Whether the members could agree, as of the last call of `touched`.
     could_agree: (bool, bool),
-    /// Services as they were last shown.
+    /// Services as they were last shown to the daemons.
     shown: BTreeMap<ObjectKey, Arc<Service>>,
-    /// The source's first batch, complete by contract, has come.
+    /// The source's first batch, which is complete by contract, has arrived.
     began: bool,
     problems: Vec<Problem>,
-    /// Where objects stand.
+    /// Where objects are defined.
     origins: BTreeMap<(Kind, ObjectKey), String>,
-    /// Problems with Services, as they were logged.
+    /// Problems with Services, as last logged.
     told: BTreeMap<ObjectKey, Problem>,
     trouble: Trouble,
 }
 
 impl<S: Store> Standalone<S> {
-    /// Starts from what the store has.
+    /// Starts from what is in the store.
     pub(crate) fn new(
         me: &str,
         boot: u64,
@@ -91,13 +91,13 @@ impl<S: Store> Standalone<S> {
         })
     }
 
-    /// Lets the allocator decide what is dirty, and logs what became wrong.
+    /// Lets the allocator decide for the dirty Services, and logs new problems.
     fn allocate(&mut self) {
         let dirty = self.state.take_dirty();
         for key in self.allocator.decide(&self.state, &dirty) {
             self.touched.insert(key.clone());
             let outcome = self.allocator.outcomes().get(&key);
-            // A request that makes no sense was told by the source that read it, with its field.
+            // The source that read an invalid request has already reported it, with its field.
             let told_by_source = |p: &Problem| {
                 self.problems.iter().any(|known| known.subject == p.subject)
                     && outcome.is_some_and(|o| o.reason == Reason::InvalidRequest)
@@ -126,7 +126,7 @@ impl<S: Store> Standalone<S> {
         self.release(changes, effects)
     }
 
-    /// Decides what is dirty, and proposes it where this node allocates.
+    /// Decides for the dirty Services, and proposes the result if this node allocates.
     fn decide(&mut self, now: Instant, mut changes: Vec<Change>) -> Effects {
         let mut effects = Effects::default();
         self.allocate();
@@ -140,7 +140,7 @@ impl<S: Store> Standalone<S> {
         self.release(changes, effects)
     }
 
-    /// Steps the agreement until it wants nothing more.
+    /// Steps the agreement until it has no more actions.
     fn run(
         &mut self,
         event: Event,
@@ -184,7 +184,7 @@ impl<S: Store> Standalone<S> {
         }
     }
 
-    /// What the end of a write is for the agreement.
+    /// Turns the result of a write into an event for the agreement.
     fn ended(&mut self, end: Result<(), StoreError>) -> Event {
         match end {
             Ok(()) => {
@@ -201,7 +201,7 @@ impl<S: Store> Standalone<S> {
     fn agree(&mut self, table: Arc<Table>, changes: &mut Vec<Change>) {
         let before = std::mem::replace(&mut self.agreed, table);
         if self.leading.is_none() {
-            // Followers decide too, to say why; they go on from what is agreed.
+            // Followers decide too, so that they can give reasons. They continue from what is agreed.
             self.allocator.rebase(&self.agreed.assignments);
             self.allocate();
         }
@@ -225,7 +225,7 @@ impl<S: Store> Standalone<S> {
         }
     }
 
-    /// Adds what changed in the view of one Service.
+    /// Adds the changes in the view of one Service.
     fn show(&mut self, key: &ObjectKey, changes: &mut Vec<Change>) {
         self.touched.insert(key.clone());
         let Some(service) = self.state.services().get(key) else {
@@ -242,7 +242,8 @@ impl<S: Store> Standalone<S> {
         }
     }
 
-    /// Lets changes go: to the speaker at once, to the proxy once a table is in force, all that waited with the first ones.
+    /// Releases changes: to the speaker immediately, and to the proxy once a table is in force. The first release to the proxy
+    /// includes everything that waited.
     fn release(&mut self, changes: Vec<Change>, mut effects: Effects) -> Effects {
         effects.speaker.clone_from(&changes);
         let Some(waiting) = &mut self.waiting else {
@@ -331,7 +332,7 @@ impl<S: Store> Authority for Standalone<S> {
     fn touched(&mut self) -> BTreeSet<ObjectKey> {
         let can_agree = self.can_agree();
         if std::mem::replace(&mut self.could_agree, can_agree) != can_agree {
-            // Those that wait wait for another reason now.
+            // The Services that wait now do so for a different reason.
             self.touched.extend(self.state.services().keys().cloned());
         }
         std::mem::take(&mut self.touched)

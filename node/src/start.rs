@@ -1,4 +1,4 @@
-//! `ferrolb node`: a source, the authority over addresses, the proxy and the speaker, wired together.
+//! Starts `ferrolb node`: connects a source, the authority over addresses, the proxy and the speaker.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ use crate::standalone::Standalone;
 use crate::store::{Background, DirStore};
 use crate::{api_server, identity, parts, run as node_loop, socket};
 
-/// Where ClusterIPs come from without an API server: kubeadm's default.
+/// The range of ClusterIPs without an API server: kubeadm's default.
 const DEFAULT_SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
 
 /// Runs a node until SIGTERM or SIGINT.
@@ -43,12 +43,12 @@ pub fn run(args: &Config) -> Result<(), Error> {
         .build()
         .map_err(Error::failed)?;
     let ended = runtime.block_on(start(args));
-    // A folder on a file system that hangs must not keep the node from ending.
+    // A directory on a file system that hangs must not keep the node from ending.
     runtime.shutdown_background();
     ended
 }
 
-/// What no parser of one argument sees.
+/// Checks what the parser cannot check one argument at a time.
 pub(crate) fn check(args: &Config) -> Result<(), Error> {
     let place = |path: &Path| std::fs::canonicalize(path).ok();
     if let Some(state) = place(&args.state)
@@ -119,7 +119,8 @@ async fn from_cluster(args: &Config, given: Option<ProxyConfig>) -> Result<(), E
     .await
 }
 
-/// The same for every source and authority: waits for the first batch, finds out who this node is, starts the parts.
+/// The steps that are the same for every source and authority: waits for the first batch, determines which node this is, and
+/// starts the parts.
 async fn start_with<Src: Source, A: Authority>(
     args: &Config,
     mut source: Src,
@@ -178,7 +179,7 @@ async fn start_with<Src: Source, A: Authority>(
     node_loop::run(node, first).await
 }
 
-/// The ranges of ClusterIPs: where this node gives them, the API server's own default.
+/// The ranges of ClusterIPs. If this node assigns ClusterIPs, the default is the same as an API server's.
 pub(crate) fn service_cidrs(args: &Config) -> Vec<IpNet> {
     if args.service_cidrs.is_empty() && args.manifests.is_some() {
         return vec![IpNet::V4(DEFAULT_SERVICE_CIDR)];

@@ -1,9 +1,9 @@
-//! A thread with a runtime of its own, for what nothing else in the process may delay.
+//! A thread with its own runtime, for work that nothing else in the process may delay.
 //!
-//! The speaker runs in one: a list of ten thousand Services, a pass of the proxy, a report or a slow disk keep the other threads busy,
-//! and a heartbeat that is late by some hundred milliseconds costs addresses. Where the process has the right (`CAP_SYS_NICE`, or
-//! `RLIMIT_RTPRIO`), the thread is scheduled before all ordinary ones (sched(7), `SCHED_RR`); the kernel leaves the others 5% of the
-//! processor even then (`sched_rt_runtime_us`).
+//! The speaker runs on one. A list of ten thousand Services, a pass of the proxy, a report or a slow disk can keep the other
+//! threads busy, and a heartbeat that is late by a few hundred milliseconds costs addresses. If the process has the right
+//! (`CAP_SYS_NICE`, or `RLIMIT_RTPRIO`), the thread is scheduled before all ordinary threads (sched(7), `SCHED_RR`). Even then,
+//! the kernel leaves the others 5% of the processor time (`sched_rt_runtime_us`).
 #![allow(unsafe_code)] // sched_setscheduler(2) has no safe wrapper.
 
 use std::future::Future;
@@ -14,7 +14,7 @@ use tracing::info;
 
 use crate::error::Error;
 
-/// Runs a future on a thread of its own. `name`: at most 15 bytes, as `ps -L` shows it. The thread ends with its future.
+/// Runs a future on its own thread, which ends with the future. `name`: at most 15 bytes, as shown by `ps -L`.
 pub(crate) fn spawn<F>(
     name: &'static str,
     start: impl FnOnce() -> F + Send + 'static,
@@ -39,7 +39,7 @@ where
             Ok(runtime) => runtime.block_on(start()),
             Err(error) => Err(Error::failed(error)),
         };
-        // Nobody waits any more where the node ends anyway.
+        // If the node is ending anyway, nobody waits for this any more.
         let _ = ended.send(result);
     };
     std::thread::Builder::new()
@@ -49,7 +49,7 @@ where
     Ok(End { name, end })
 }
 
-/// The end of a thread.
+/// A handle to wait for the end of a thread.
 #[derive(Debug)]
 pub(crate) struct End {
     name: &'static str,
@@ -57,7 +57,7 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// What the future of the thread returned.
+    /// Waits for the end, and returns what the thread's future returned.
     pub(crate) async fn wait(self) -> Result<(), Error> {
         self.end.await.unwrap_or_else(|_| {
             Err(Error::Failed(format!(
@@ -68,10 +68,10 @@ impl End {
     }
 }
 
-/// Puts the calling thread before all ordinary ones; its children are ordinary again.
+/// Gives the calling thread priority over all ordinary threads. Its child processes and threads are ordinary again.
 fn prefer() -> io::Result<()> {
     let param = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the kernel reads `param` during the call and keeps no reference; thread 0 is the calling one.
+    // SAFETY: the kernel reads `param` during the call and keeps no reference. Thread 0 is the calling thread.
     match unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &param) }
     {
         0 => Ok(()),

@@ -158,7 +158,7 @@ fn a_list_is_the_answer_whatever_the_objects_say() {
 }
 
 proptest! {
-    /// Slices change nothing of the members but to add some, once they name this node; and Node objects alone take some away.
+    /// Slices only ever add members, once they name this node. Only the deletion of a Node object removes one.
     #[test]
     fn nobody_leaves_but_with_his_node(steps in proptest::collection::vec((0_u8..4, proptest::collection::vec(1_u8..6, 0..6)), 1..40)) {
         let mut membership = after(&[node(1), agents(&[1])]);

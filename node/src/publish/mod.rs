@@ -1,6 +1,6 @@
-//! What a node reports to the API server, for people and for programs: events about Services, and who announces what.
+//! What a node reports to the API server, for people and programs: events about Services, and which node announces what.
 //!
-//! Both are made of the Services whose status changed, at most once a second.
+//! Both are derived from the Services whose status changed, at most once a second.
 
 pub(crate) mod events;
 pub(crate) mod l2_status;
@@ -20,40 +20,40 @@ use self::l2_status::write::Writer;
 use crate::report::book::Entries;
 use crate::report::view::ServiceStatus;
 
-/// A node looks at most so often at what there is to report.
+/// How long a node waits at least between two reports.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What changed since the last look, and what there is.
+/// What changed since the last report, and the current state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct News<'a> {
-    /// Name of this node.
+    /// The name of this node.
     pub(crate) me: &'a str,
     /// This node's view of the others has settled.
     pub(crate) settled: bool,
     /// This node speaks for all members.
     pub(crate) elected: bool,
-    /// Services whose status changed, and those that are gone.
+    /// Services whose status changed, and Services that are gone.
     pub(crate) changed: &'a Delta<ObjectKey, Arc<ServiceStatus>>,
     /// All Services.
     pub(crate) entries: &'a Entries,
 }
 
-/// What a node of a cluster reports, and whether it is time to look.
+/// What a node of a cluster reports, and when the next report is due.
 #[derive(Debug)]
 pub(crate) struct Desk {
     teller: Teller,
     publisher: Publisher,
     announcements: Announcements,
     writer: Writer,
-    /// Something that a status shows may be another one.
+    /// Something that a status shows may have changed.
     touched: bool,
-    /// Services whose status changed since the last look.
+    /// Services whose status changed since the last report.
     changed: Delta<ObjectKey, Arc<ServiceStatus>>,
     next: Instant,
 }
 
 impl Desk {
-    /// Nothing reported yet.
+    /// Nothing has been reported yet.
     pub(crate) fn new(publisher: Publisher, writer: Writer, now: Instant) -> Self {
         Self {
             teller: Teller::new(now),
@@ -66,18 +66,18 @@ impl Desk {
         }
     }
 
-    /// Something that a status would show may be another one.
+    /// Notes that something that a status shows may have changed.
     pub(crate) fn touch(&mut self) {
         self.touched = true;
     }
 
-    /// Services are shown differently now, or are gone.
+    /// Notes Services whose status changed or that are gone.
     pub(crate) fn note(&mut self, changed: Delta<ObjectKey, Arc<ServiceStatus>>) {
         self.touched |= !changed.is_empty();
         self.changed.extend(changed);
     }
 
-    /// Whether it is time to look.
+    /// Whether a report is due.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         let due = [self.teller.due(), self.announcements.due()];
         now >= self.next && (self.touched || due.into_iter().flatten().any(|due| due <= now))
@@ -107,17 +107,17 @@ impl Desk {
         };
         self.publisher.send(self.teller.tell(news, now), uid);
         let wanted = self.announcements.wanted(news, now);
-        // A node that has not heard the others yet cannot say that it announces nothing.
+        // A node that has not heard the others yet cannot claim that it announces nothing.
         if node.settled {
             self.writer.want(wanted, owner);
         }
     }
 }
 
-/// Who looks.
+/// This node, as far as a report depends on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Looker<'a> {
-    /// Name of this node.
+    /// The name of this node.
     pub(crate) me: &'a str,
     /// This node's view of the others has settled.
     pub(crate) settled: bool,

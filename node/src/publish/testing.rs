@@ -1,4 +1,4 @@
-//! What node `a` says of one Service, for tests.
+//! What node `a` reports about one Service, for tests.
 
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::ServiceType;
@@ -15,12 +15,12 @@ use crate::report::view::{
     AddressStatus, EndpointCount, MemberStatus, NodeStatus, ServiceState, ServiceStatus,
 };
 
-/// The Services as they were looked at last.
+/// The Services as of the last call.
 #[derive(Default)]
 pub(super) struct Seen(Entries);
 
 impl Seen {
-    /// Looks at this status, which is news as far as it differs from the one before. `uid`: of a Service.
+    /// Compares this status with the previous one and passes on the differences as news. `uid`: returns the uid of a Service.
     pub(super) fn look<R>(
         &mut self,
         status: &NodeStatus,
@@ -63,7 +63,7 @@ impl Seen {
     }
 }
 
-/// A Service that is served, with these addresses.
+/// The status of a node that serves one Service, with these addresses.
 pub(super) fn status(addresses: Vec<AddressStatus>, elected: bool) -> NodeStatus {
     NodeStatus {
         node: "a".into(),

@@ -1,7 +1,7 @@
-//! The status of every Service, kept from change to change. Pure.
+//! The status of every Service, kept up to date change by change. Pure.
 //!
-//! Whatever the parts of a node report marks the Services that it concerns, and only those are looked at again. So a status costs
-//! what changed since the last one, however many Services there are.
+//! Each report from a part of the node marks the Services that it affects, and only those are evaluated again. So the cost of a
+//! status depends on what changed since the last one, not on the number of Services.
 
 #[cfg(test)]
 mod tests;
@@ -38,10 +38,10 @@ pub(crate) struct Entry {
 /// Services by namespace and name.
 pub(crate) type Entries = BTreeMap<ObjectKey, Entry>;
 
-/// What a node knows of every Service.
+/// What a node knows about every Service.
 #[derive(Debug)]
 pub(crate) struct Book {
-    /// Name of this node.
+    /// The name of this node.
     me: String,
     /// Whether this node has a proxy, which programs the addresses.
     has_proxy: bool,
@@ -52,20 +52,20 @@ pub(crate) struct Book {
     addresses: BTreeMap<IpAddr, Arc<Address>>,
     /// How many addresses each member announces.
     announced: BTreeMap<String, usize>,
-    /// Addresses that somebody else claims too.
+    /// Addresses that another host claims too.
     conflicts: BTreeSet<IpAddr>,
-    /// Services that are wholly in the kernel.
+    /// Services that are completely programmed in the kernel.
     programmed: BTreeSet<ObjectKey>,
-    /// What the proxy says of Services that it has problems with.
+    /// Services with which the proxy has a problem, and what it reports about them.
     troubled: BTreeMap<ObjectKey, Arc<Proxied>>,
-    /// Services whose status may be another one now.
+    /// Services whose status may have changed.
     dirty: BTreeSet<ObjectKey>,
     /// Services whose endpoints must be counted again.
     recount: BTreeSet<ObjectKey>,
 }
 
 impl Book {
-    /// An empty book of the node of this name.
+    /// An empty book for the node of this name.
     pub(crate) fn new(me: &str, has_proxy: bool) -> Self {
         Self {
             me: me.to_owned(),
@@ -83,7 +83,7 @@ impl Book {
         }
     }
 
-    /// Takes in what a source says of endpoints. Services come with [`Book::renew`].
+    /// Takes in a source's changes of endpoints. Changes of Services come with [`Book::renew`].
     pub(crate) fn source(&mut self, changes: &[Change]) {
         for change in changes {
             let concerned = match change {
@@ -100,7 +100,7 @@ impl Book {
         }
     }
 
-    /// Takes in what the speaker says of addresses.
+    /// Takes in the speaker's news of addresses.
     pub(crate) fn addresses(&mut self, changes: Delta<IpAddr, Arc<Address>>) {
         for (ip, new) in changes {
             let owner = |a: &Arc<Address>| a.owner.clone();
@@ -128,7 +128,7 @@ impl Book {
         }
     }
 
-    /// Takes in what the proxy says of Services.
+    /// Takes in the proxy's news of Services.
     pub(crate) fn proxied(&mut self, changes: Delta<ObjectKey, Arc<Proxied>>) {
         for (key, status) in changes {
             let programmed = status.as_ref().is_some_and(|s| s.programmed);
@@ -148,13 +148,13 @@ impl Book {
         }
     }
 
-    /// Notes that the authority may say something else of these Services.
+    /// Notes that the authority's answer for these Services may have changed.
     pub(crate) fn touch(&mut self, services: BTreeSet<ObjectKey>) {
         self.dirty.extend(services);
     }
 
-    /// Renews what may have changed, by what the authority says of a Service; it says `None` of one that is gone. Returns the
-    /// Services that are shown differently now, and those that are gone.
+    /// Evaluates again what may have changed. `standing` is the authority's answer for a Service, or `None` if the Service is
+    /// gone. Returns the Services whose status changed, and those that are gone.
     pub(crate) fn renew(
         &mut self,
         standing: impl Fn(&ObjectKey) -> Option<Standing>,
@@ -177,7 +177,7 @@ impl Book {
                 _ => count(&self.slices, &key, &standing.service, Some(&self.me)),
             };
             let status = self.status(&key, &standing, endpoints);
-            // A Service that was made anew is another one, even if it looks the same.
+            // A Service that was deleted and created again is a different one, even if it looks the same.
             let same =
                 |old: &Entry| *old.status == status && old.service.uid == standing.service.uid;
             let shown = old.as_ref().filter(|old| same(old));
@@ -201,7 +201,7 @@ impl Book {
         changed
     }
 
-    /// Every Service, as it was at the last [`Book::renew`].
+    /// Every Service, as of the last [`Book::renew`].
     pub(crate) fn entries(&self) -> &Entries {
         &self.entries
     }
@@ -211,13 +211,13 @@ impl Book {
         self.announced.get(member).copied().unwrap_or_default()
     }
 
-    /// Addresses that somebody else claims too.
+    /// Addresses that another host claims too.
     pub(crate) fn conflicts(&self) -> impl Iterator<Item = &Address> {
         let addresses = self.conflicts.iter();
         addresses.filter_map(|ip| self.addresses.get(ip).map(AsRef::as_ref))
     }
 
-    /// What the proxy says is wrong with Services.
+    /// The problems that the proxy reports with Services.
     pub(crate) fn proxy_problems(&self) -> impl Iterator<Item = &Problem> {
         self.troubled.values().flat_map(|s| &s.problems)
     }
@@ -264,7 +264,7 @@ impl Book {
             (orphan.reason, about.sentence())
         };
         let mut status = status(key, standing, vips.collect(), programmed, endpoints, orphan);
-        // What it is not given beside what works.
+        // The Service works, but the proxy refused a part of what it asks for.
         if status.state == ServiceState::Serving
             && let Some((reason, problem)) = self.troubled.get(key).and_then(|s| s.refusal())
         {

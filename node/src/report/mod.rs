@@ -1,4 +1,4 @@
-//! What a node says of itself, put together from what its parts know. Pure.
+//! Builds a node's report about itself from what its parts know. Pure.
 
 pub(crate) mod book;
 pub mod service;
@@ -17,21 +17,21 @@ use crate::report::view::{MemberStatus, NodeStatus};
 
 /// What the parts know.
 pub(crate) struct Knowledge<'a> {
-    /// Name of this node.
+    /// The name of this node.
     pub(crate) me: &'a str,
     /// `ipvs` or `none`.
     pub(crate) proxy_mode: &'static str,
-    /// The Services, and what is known of addresses.
+    /// The Services, and what is known about addresses.
     pub(crate) book: &'a Book,
     /// What is wrong with the input.
     pub(crate) problems: Vec<Problem>,
     /// What is wrong with the proxy.
     pub(crate) proxy_errors: &'a [String],
-    /// The speaker.
+    /// The state of the speaker.
     pub(crate) speaker: &'a SpeakerSnapshot,
 }
 
-/// The status of the node. No Service is copied.
+/// The status of the node. It does not copy any Service.
 pub(crate) fn report(known: Knowledge<'_>) -> NodeStatus {
     let mut problems = known.problems;
     problems.extend(known.speaker.problems.iter().map(|p| {

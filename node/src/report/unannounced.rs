@@ -1,4 +1,4 @@
-//! Why no node announces an address, in a sentence that names the object, the field and what to do.
+//! Explains why no node announces an address, in one sentence that names the object, the field and what to do.
 
 use std::net::IpAddr;
 
@@ -9,11 +9,11 @@ use ferrolb_api::reason::Reason;
 pub(crate) struct Unannounced<'a> {
     /// The address.
     pub(crate) ip: IpAddr,
-    /// Its pool, where that is known.
+    /// Its pool, if known.
     pub(crate) pool: Option<&'a str>,
-    /// The node that says it.
+    /// The node that reports it.
     pub(crate) node: &'a str,
-    /// Why that node does not announce the address.
+    /// Why this node does not announce the address.
     pub(crate) reason: Reason,
 }
 

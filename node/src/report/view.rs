@@ -1,4 +1,4 @@
-//! What a node says of itself, and what a cluster's API shows: the shapes of `ferrolb status -o json`.
+//! What a node reports about itself, and what a cluster's API shows: the types behind `ferrolb status -o json`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,40 +9,40 @@ use ferrolb_api::view::ServiceType;
 use ferrolb_speaker::snapshot::Counters;
 use serde::{Deserialize, Serialize};
 
-/// Everything that `status` shows.
+/// Everything that `status` shows about a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
-    /// Name of the node.
+    /// The node's name.
     pub node: String,
-    /// Version of ferrolb.
+    /// The version of ferrolb.
     pub version: String,
-    /// `ipvs`, or `none` for an announcer.
+    /// `ipvs`, or `none` for a node that only announces.
     pub proxy: String,
     /// The node's view of the others has settled.
     pub settled: bool,
-    /// Known nodes.
+    /// The known nodes.
     pub members: Vec<MemberStatus>,
-    /// What the speaker did since its start, and the latest that its loop ever was.
+    /// What the speaker has done since its start, and how late its loop has ever been.
     #[serde(default)]
     pub speaker: Counters,
-    /// Services, by namespace and name.
+    /// Services, sorted by namespace and name.
     pub services: Vec<Arc<ServiceStatus>>,
-    /// What is wrong with the input, and with the kernel.
+    /// What is wrong with the input and with the kernel.
     pub problems: Vec<Problem>,
 }
 
-/// What `status` shows of a cluster, as its API has it.
+/// What `status` shows about a cluster, according to its API.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterStatus {
-    /// URL of the API server.
+    /// The URL of the API server.
     pub server: String,
-    /// Version of ferrolb.
+    /// The version of ferrolb.
     pub version: String,
-    /// Nodes, by name.
+    /// The nodes, sorted by name.
     pub nodes: Vec<ClusterNode>,
-    /// Services, by namespace and name.
+    /// Services, sorted by namespace and name.
     pub services: Vec<ServiceStatus>,
     /// What is wrong with the objects.
     pub problems: Vec<Problem>,
@@ -52,9 +52,9 @@ pub struct ClusterStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterNode {
-    /// Name.
+    /// The node's name.
     pub name: String,
-    /// How many addresses it announces.
+    /// How many addresses the node announces.
     pub addresses: usize,
 }
 
@@ -62,26 +62,26 @@ pub struct ClusterNode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberStatus {
-    /// Name.
+    /// The node's name.
     pub name: String,
     /// `Alive`, `Held`, `Dead` or `Unknown`.
     pub state: String,
-    /// How many addresses it announces.
+    /// How many addresses the node announces.
     pub addresses: usize,
-    /// It allocates addresses and places orphans.
+    /// This node allocates addresses and places orphans.
     pub elected: bool,
 }
 
-/// State of a Service, in one word.
+/// The state of a Service, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServiceState {
-    /// It has its addresses, they are programmed and (external ones) announced.
+    /// The Service has its addresses, and they are programmed and (if external) announced.
     Serving,
-    /// Something is on its way or missing; the reason says what.
+    /// Something is in progress or missing; the reason says what.
     Pending,
-    /// What it asks for can't be had; what it had before goes on.
+    /// The Service can't have what it asks for; what it had before stays in service.
     Refused,
-    /// There is nothing to do for it (headless, an alias, another proxy's).
+    /// There is nothing to do for the Service (it is headless, an alias, or another proxy's).
     Ignored,
 }
 
@@ -89,28 +89,28 @@ pub enum ServiceState {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceStatus {
-    /// Namespace.
+    /// The Service's namespace.
     pub namespace: String,
-    /// Name.
+    /// The Service's name.
     pub name: String,
     /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`.
     #[serde(rename = "type")]
     pub service_type: ServiceType,
-    /// ClusterIPs.
+    /// Its ClusterIPs.
     pub cluster_ips: Vec<IpAddr>,
-    /// External addresses with who announces them.
+    /// Its external addresses, and which node announces each.
     pub addresses: Vec<AddressStatus>,
-    /// `80:30080/TCP`, as kubectl prints ports.
+    /// Its ports, as kubectl prints them: `80:30080/TCP`.
     pub ports: Vec<String>,
-    /// Pool of the external addresses.
+    /// The pool of its external addresses.
     pub pool: Option<String>,
-    /// How many endpoints are used, and on this node.
+    /// How many endpoints are used in total, and on this node.
     pub endpoints: EndpointCount,
-    /// State.
+    /// Its state.
     pub state: ServiceState,
-    /// Why.
+    /// The reason for this state.
     pub reason: Reason,
-    /// The same as a sentence.
+    /// The reason as a sentence.
     pub message: String,
 }
 
@@ -120,24 +120,24 @@ pub struct ServiceStatus {
 pub struct AddressStatus {
     /// The address.
     pub ip: IpAddr,
-    /// Who announces it.
+    /// The node that announces it.
     pub node: Option<String>,
-    /// The interfaces that it is announced on, as far as the teller knows: a node knows its own.
+    /// The interfaces on which it is announced, if known: a node knows only its own.
     #[serde(default)]
     pub interfaces: Vec<String>,
-    /// Why this node does or does not.
+    /// Why this node announces it, or why not.
     pub reason: Reason,
 }
 
-/// Distinct endpoint addresses.
+/// Counts of distinct endpoint addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointCount {
-    /// Taking new connections.
+    /// Endpoints that take new connections.
     pub used: usize,
-    /// Of those, on this node; a cluster has no such place.
+    /// How many of those are on this node. A cluster's view has no such number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<usize>,
-    /// All that there are.
+    /// All endpoints.
     pub total: usize,
 }

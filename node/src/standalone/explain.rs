@@ -1,4 +1,4 @@
-//! Why Services have the addresses that they have, and what is wrong: for the status and the log.
+//! Explains why Services have their addresses and what is wrong, for the status and the log.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{Standalone, Standing};
 use crate::store::Store;
 
 impl<S: Store> Standalone<S> {
-    /// A Service with its addresses and why, for the status.
+    /// A Service with its addresses and the reason for them, for the status.
     pub(super) fn explained(&self, key: &ObjectKey) -> Option<Standing> {
         let service = self.shown.get(key)?;
         let given = self.agreed.assignments.get(key);
@@ -48,7 +48,7 @@ impl<S: Store> Standalone<S> {
         })
     }
 
-    /// Whether more than half of the members are heard, and whether as many of those can save what is agreed on.
+    /// Whether this node hears more than half of the members, and whether that many can save what is agreed.
     pub(super) fn can_agree(&self) -> (bool, bool) {
         (self.agreement.has_majority(), self.agreement.can_store())
     }
@@ -66,7 +66,7 @@ impl<S: Store> Standalone<S> {
             .collect()
     }
 
-    /// The problem with the place of its object.
+    /// The problem, with the place where its object is defined.
     pub(super) fn placed(&self, mut problem: Problem) -> Problem {
         if problem.origin.is_empty()
             && let Some((kind, key)) = problem.subject.object()
@@ -78,7 +78,7 @@ impl<S: Store> Standalone<S> {
     }
 }
 
-/// Whether the allocator would give something that is not agreed on.
+/// Whether the allocator would give something that is not agreed.
 fn lacks(wants: Option<&Assignment>, given: Option<&Assignment>) -> bool {
     let addresses = |a: Option<&Assignment>| {
         a.map(|a| (a.cluster_ips.clone(), a.addresses.clone()))

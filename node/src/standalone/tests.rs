@@ -127,7 +127,7 @@ fn without_a_majority_a_service_waits_and_says_so() {
     assert!(node.touched().contains(&web));
     assert_eq!(node.standing(&web).unwrap().reason, Reason::NoMajority);
     assert!(node.touched().is_empty());
-    // Nothing is decided by that, but why it waits is another reason.
+    // This decides nothing, but the Service waits for a different reason now.
     let both = View {
         placer: Some("b".into()),
         known: 3,

@@ -1,5 +1,5 @@
-//! What keeps the members from agreeing: a disk that takes nothing, and members that say what cannot be. Each is logged when it begins
-//! and when it ends, and stands in the status in between.
+//! What keeps the members from agreeing: a disk that cannot be written to, and members that send impossible messages. Each
+//! trouble is logged when it begins and when it ends, and is in the status in between.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::store::StoreError;
 /// How long the status names a member after its last impossible message.
 const NAMED: Duration = Duration::from_secs(600);
 
-/// Troubles of this node with its disk and with other members.
+/// This node's troubles with its disk and with other members.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     unsaved: Option<Problem>,
@@ -24,7 +24,7 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// A write failed, or does not end.
+    /// A write failed or does not finish.
     pub(super) fn failed(&mut self, why: &StoreError) {
         let (folder, cause, remedy) = why.parts();
         let subject = Subject::Part {
@@ -49,7 +49,7 @@ impl Trouble {
         }
     }
 
-    /// A member named a round that cannot be.
+    /// A member named an impossible round.
     pub(super) fn leapt(&mut self, from: Name, round: u64, now: Instant) {
         let known = self.leapt.get(&from).map(|(problem, _)| problem.clone());
         let problem = known.unwrap_or_else(|| {
@@ -65,7 +65,7 @@ impl Trouble {
         self.leapt.insert(from, (problem, now));
     }
 
-    /// These members say that they cannot write. Forgets what is long ago.
+    /// Takes in which members report that they cannot write. Forgets old troubles.
     pub(super) fn refresh<'a>(&mut self, yielding: impl Iterator<Item = &'a Name>, now: Instant) {
         self.leapt
             .retain(|_, (_, at)| now.saturating_duration_since(*at) < NAMED);

@@ -1,4 +1,5 @@
-//! Writing on a thread of its own: an fsync may take seconds, on a disk that hangs for ever, and the node must go on.
+//! Writes on a thread of its own. An fsync may take seconds, or forever on a disk that hangs, and the node must continue
+//! meanwhile.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +11,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use super::{DirStore, Store, StoreError};
 use crate::agreement::table::Saved;
 
-/// A directory that is written to by a thread.
+/// A directory with a thread that writes to it.
 #[derive(Debug)]
 pub struct Background {
     store: DirStore,
@@ -20,7 +21,7 @@ pub struct Background {
 }
 
 impl Background {
-    /// Starts the thread. It ends with this value, or after the write that hangs.
+    /// Starts the thread. It ends when this value is dropped, or after the write that hangs.
     pub fn start(store: DirStore) -> Result<Self, StoreError> {
         let disk = store.clone();
         Self::with(store, move |saved| disk.save(saved))
@@ -30,7 +31,7 @@ impl Background {
         store: DirStore,
         mut write: impl FnMut(&Saved) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<Self, StoreError> {
-        // One write at a time: neither queue ever holds more.
+        // There is one write at a time, so neither queue ever holds more than one entry.
         let (jobs, work) = sync_channel::<Arc<Saved>>(1);
         let (done, ends) = channel(1);
         let run = move || {
@@ -64,7 +65,7 @@ impl Store for Background {
     }
 
     fn save(&mut self, saved: Arc<Saved>) {
-        // A thread that is gone shows where its answer is awaited.
+        // If the thread is gone, this shows where its answer is awaited.
         let _ = self.jobs.try_send(saved);
         self.writing = true;
     }

@@ -155,7 +155,7 @@ fn a_file_larger_than_any_state_is_not_read() {
 
 #[test]
 fn the_largest_tables_fit_into_a_file_that_is_read() {
-    // The shortest entries grow most: field names weigh as much as what they name.
+    // The shortest entries grow most: the field names are as large as their values.
     let mut table = Table::default();
     for n in 0..2000u32 {
         let name = format!("a/{n}");

@@ -1,7 +1,8 @@
-//! What a node tells about Services as events, so that `kubectl describe` shows it: pure.
+//! Decides which events a node reports about Services, so that `kubectl describe` shows them. Pure: `publish` writes them.
 //!
-//! Many nodes see the same thing, so each is told by one of them: an announcement by the node that makes it (MetalLB's `nodeAssigned`),
-//! what keeps a Service from being served by the elected member, and only when it lasts. What was never told amiss is not told well.
+//! Many nodes see the same thing, but only one of them reports it. The announcing node reports an announcement, as MetalLB's
+//! `nodeAssigned` does. The elected member reports what keeps a Service from being served, and only if the problem lasts. It
+//! reports the end of a problem only if it has reported the problem.
 
 pub(crate) mod publish;
 #[cfg(test)]
@@ -19,19 +20,19 @@ use crate::publish::News;
 use crate::report::book::Entries;
 use crate::report::view::{ServiceState, ServiceStatus};
 
-/// What keeps a Service from being served is told when it has lasted so long.
+/// A problem is reported once it has lasted this long.
 const LASTS: Duration = Duration::from_secs(10);
-/// Events in a row.
+/// How many events may be reported in a row.
 const BURST: u32 = 100;
-/// After so long there may be one more.
+/// After a full burst, one more event is allowed per this interval.
 const REFILL: Duration = Duration::from_secs(1);
 
 /// One event about a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
-    /// Which Service.
+    /// The Service.
     pub(super) service: ObjectKey,
-    /// Something is amiss.
+    /// Something is wrong.
     pub(super) warning: bool,
     /// One word.
     pub(super) reason: String,
@@ -44,38 +45,38 @@ pub(super) struct Event {
 struct Fault {
     reason: Reason,
     since: Instant,
-    /// There was an event about it.
+    /// It has been reported.
     told: bool,
 }
 
-/// Addresses of Services that this node announces.
+/// Addresses that this node announces, by Service.
 type Announced = BTreeMap<ObjectKey, BTreeSet<IpAddr>>;
 
-/// What was told, and what may be.
+/// What has been reported, and what may be.
 #[derive(Debug)]
 pub(super) struct Teller {
-    /// What this node announces, as far as there were events about it.
+    /// What this node announces and has reported.
     announced: Announced,
-    /// What it announces beside that.
+    /// What this node announces and has not reported yet.
     untold: Announced,
     /// What keeps Services from being served.
     faults: BTreeMap<ObjectKey, Fault>,
-    /// Faults that have not lasted long enough for an event, by their age.
+    /// Faults that have not lasted long enough to be reported, oldest first.
     young: BTreeSet<(Instant, ObjectKey)>,
-    /// Faults that have, and for which there was no event yet.
+    /// Faults that have lasted long enough and have not been reported yet.
     lasting: BTreeSet<ObjectKey>,
-    /// Services whose last warning no longer holds and that are not served yet.
+    /// Services whose last warning no longer applies, but which are not served yet.
     mended: BTreeSet<ObjectKey>,
-    /// Those that are served again, and for which there was no event yet.
+    /// Services that are served again, which has not been reported yet.
     ended: BTreeSet<ObjectKey>,
-    /// This node was elected and settled at the last look.
+    /// This node was elected and settled at the last call.
     speaks: bool,
     left: u32,
     refilled: Instant,
 }
 
 impl Teller {
-    /// Nothing told yet.
+    /// Nothing has been reported yet.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             announced: Announced::new(),
@@ -91,11 +92,11 @@ impl Teller {
         }
     }
 
-    /// The events about this news; ask again when something changed, and at [`Teller::due`].
+    /// The events about this news. Call it again when something changed, and at [`Teller::due`].
     ///
-    /// Faults come first, then their ends, then announcements, each by the names of the Services. What has no event yet gets one
-    /// later, unless it is no longer so. Only Services that changed are looked at, and all of them when this node begins to speak
-    /// for the others.
+    /// Faults come first, then their ends, then announcements, each ordered by Service name. What has to wait is reported later,
+    /// unless it is no longer true by then. Only Services that changed are examined, or all of them when this node begins to
+    /// speak for the others.
     pub(super) fn tell(&mut self, news: News<'_>, now: Instant) -> Vec<Event> {
         self.refill(now);
         let speaks = news.elected && news.settled;
@@ -123,7 +124,7 @@ impl Teller {
         events
     }
 
-    /// When a fault will have lasted long enough, or when there may be an event that had to wait.
+    /// When the next fault will have lasted long enough, or when a postponed event may be reported.
     pub(super) fn due(&self) -> Option<Instant> {
         let may = self.refilled + REFILL;
         let behind = !(self.lasting.is_empty() && self.ended.is_empty() && self.untold.is_empty());
@@ -162,7 +163,7 @@ impl Teller {
             }
         }
         if self.mended.remove(key) | self.ended.remove(key) {
-            // One that is gone, or that nobody is to serve any more, gets no event.
+            // A Service that is gone, or that nobody is meant to serve any more, gets no event.
             if status.is_some_and(|s| s.state == ServiceState::Serving) {
                 self.ended.insert(key.clone());
             } else if self.faults.contains_key(key) {
@@ -258,7 +259,7 @@ impl Teller {
         }
     }
 
-    /// Whether there may be one more; otherwise it waits.
+    /// Whether one more event may be reported now. If not, it waits.
     fn may(&mut self) -> bool {
         let may = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -266,7 +267,7 @@ impl Teller {
     }
 }
 
-/// What the controller tells is not told twice.
+/// Whether the Service has a problem that nodes report. Leaves out what the controller reports already.
 fn is_amiss(service: &ServiceStatus) -> bool {
     let by_proxy = matches!(
         service.reason,

@@ -1,4 +1,5 @@
-//! Writes events to the API server, in order and without haste: they are for people, and one that cannot be written is not missed.
+//! Writes events to the API server, in order and without hurry. They are for people, so an event that cannot be written is
+//! dropped.
 
 use ferrolb_api::ObjectKey;
 use ferrolb_controller::cluster::api::events::{Events, Telling, insist};
@@ -8,15 +9,15 @@ use tracing::{debug, warn};
 
 use super::Event;
 
-/// What the nodes call themselves in events.
+/// The name under which nodes report events.
 const TELLER: &str = "ferrolb-node";
-/// Events that wait; more are dropped.
+/// How many events may wait. Further events are dropped.
 const QUEUE: usize = 256;
 
-/// An event with the uid of its Service, by which `kubectl describe` finds it.
+/// An event with the uid of its Service; `kubectl describe` finds it by this uid.
 type Addressed = (Event, String);
 
-/// Where events go.
+/// The sending side: it takes the events to publish.
 #[derive(Debug, Clone)]
 pub(crate) struct Publisher(mpsc::Sender<Addressed>);
 
@@ -28,7 +29,7 @@ impl Publisher {
         Self(events)
     }
 
-    /// Publishes what fits into the queue.
+    /// Publishes as many events as fit into the queue.
     pub(in crate::publish) fn send(&self, events: Vec<Event>, uid: impl Fn(&ObjectKey) -> String) {
         for event in events {
             let uid = uid(&event.service);

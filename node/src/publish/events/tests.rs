@@ -9,7 +9,7 @@ use super::{Event, LASTS};
 use crate::publish::testing::{self, Seen};
 use crate::report::view::{AddressStatus, NodeStatus, ServiceState};
 
-/// A teller with the Services that it has seen.
+/// A teller, with the Services that it has seen.
 struct Teller(super::Teller, Seen);
 
 impl Teller {
@@ -27,7 +27,7 @@ impl Teller {
     }
 }
 
-/// A status of node `a` in which one Service is announced by this node, or by none for a reason.
+/// A status of node `a` with one Service. The address is announced by the given owner, or by nobody for this reason.
 fn status(owner: Option<&str>, reason: Reason, elected: bool) -> NodeStatus {
     let address = AddressStatus {
         ip: "172.17.255.1".parse().unwrap(),
@@ -112,7 +112,7 @@ fn there_are_never_more_events_than_a_hundred_and_one_a_second() {
     assert_eq!(count, 109);
 }
 
-/// The status of an elected node `a` with so many Services that are amiss.
+/// The status of an elected node `a` with this many Services that have a problem.
 fn many(count: usize, reason: Reason) -> NodeStatus {
     let mut status = status(None, reason, true);
     let service = status.services[0].clone();
@@ -126,7 +126,7 @@ fn many(count: usize, reason: Reason) -> NodeStatus {
     status
 }
 
-/// What is told from now on, asked when it is due.
+/// All events from now on: calls the teller each time it is due.
 fn all(teller: &mut Teller, status: &NodeStatus, mut now: Instant) -> Vec<Event> {
     let mut events = Vec::new();
     while let Some(due) = teller.due() {

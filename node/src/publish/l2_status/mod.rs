@@ -1,8 +1,8 @@
-//! Which objects of kind ServiceL2Status there should be, in this node's view: pure.
+//! Decides which objects of kind ServiceL2Status should exist, as seen by this node. Pure: `write` sends the requests.
 //!
-//! One for each Service and family, written by the node that announces; its name follows from the Service, so that the next
-//! announcer replaces it. What nobody announces for a while is taken away by the elected member, because the node that wrote it
-//! may be dead.
+//! There is one object for each Service and family, written by the node that announces it. Its name is derived from the Service,
+//! so the next announcer replaces it. The node that wrote an object may be dead. So the elected member removes the object once
+//! nobody has announced the addresses for a while.
 
 mod objects;
 #[cfg(test)]
@@ -21,47 +21,47 @@ use crate::publish::News;
 use crate::report::book::Entry;
 use crate::report::view::{AddressStatus, ServiceStatus};
 
-/// An address that has no announcer for so long has none: a failover is over long before.
+/// After this time without an announcer, an address counts as not announced. A failover is over long before.
 const ORPHANED: Duration = Duration::from_secs(10);
 
-/// What a node announces of one Service in one family.
+/// What a node announces for one Service in one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Announcement {
-    /// Which Service.
+    /// The Service.
     pub(super) service: ObjectKey,
-    /// The interfaces it is announced on.
+    /// The interfaces on which it is announced.
     pub(super) interfaces: Vec<String>,
 }
 
-/// What is to be, by the names of the objects.
+/// The objects that should exist, and those that should not, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// The uid of this node's Node object: with that the objects go too.
+    /// The uid of this node's Node object, which owns the objects: they are deleted together with it.
     pub(super) owner: Option<String>,
-    /// Objects of this node.
+    /// The objects of this node.
     pub(super) own: BTreeMap<String, Announcement>,
     /// Objects that no node should have.
     pub(super) orphaned: BTreeSet<String>,
 }
 
-/// A change of what is to be: `None` for an object of which nothing is wanted any more.
+/// Changes of the wanted objects. `None`: nothing is wanted of this object any more.
 pub(super) type Changes = Delta<String, Want>;
 
 /// What is wanted of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Want {
-    /// It is this node's.
+    /// This node should have it.
     Own(Announcement),
-    /// It should not be.
+    /// No node should have it.
     Orphaned,
 }
 
-/// What this node knows of one object.
+/// What this node knows about the announcer of one object's addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Announcer {
-    /// This node announces.
+    /// This node announces them.
     Me(Announcement),
-    /// No node does, since then, and this one is elected.
+    /// No node has announced them since then, and this node is elected.
     Nobody(Instant),
 }
 
@@ -69,16 +69,16 @@ enum Announcer {
 #[derive(Debug, Default)]
 pub(super) struct Announcements {
     services: BTreeMap<ObjectKey, BTreeMap<String, Announcer>>,
-    /// What is not announced and has not been for long, by its age.
+    /// Objects whose addresses nobody announces, but not yet for long enough, oldest first.
     waiting: BTreeSet<(Instant, String)>,
     elected: bool,
-    /// Changes that were made before this node settled.
+    /// Changes that have not been returned yet, because this node had not settled.
     changes: Changes,
 }
 
 impl Announcements {
-    /// How what is to be changes by this news; ask again when something changed, and at [`Announcements::due`]. Before this node
-    /// settles there is no answer, and then all of them come at once.
+    /// How this news changes the wanted objects. Call it again when something changed, and at [`Announcements::due`]. It returns
+    /// nothing until this node has settled, and then all changes at once.
     pub(super) fn wanted(&mut self, news: News<'_>, now: Instant) -> Changes {
         let elected = news.elected;
         if std::mem::replace(&mut self.elected, elected) != elected {
@@ -102,7 +102,7 @@ impl Announcements {
         std::mem::take(&mut self.changes)
     }
 
-    /// When something will have been without an announcer for long enough.
+    /// When the next object will have been without an announcer for long enough.
     pub(super) fn due(&self) -> Option<Instant> {
         self.waiting.first().map(|(since, _)| *since + ORPHANED)
     }
@@ -167,7 +167,7 @@ impl Announcements {
 }
 
 impl Wanted {
-    /// Takes in changes.
+    /// Applies changes.
     pub(super) fn apply(&mut self, changes: Changes) {
         for (name, want) in changes {
             self.own.remove(&name);

@@ -1,4 +1,5 @@
-//! The edge: the objects of kind ServiceL2Status that an API server has. The real ones are [`ApiObjects`]; tests have some in memory.
+//! The edge to the API server: its objects of kind ServiceL2Status. [`ApiObjects`] is the real implementation; tests keep the
+//! objects in memory.
 
 use std::future::Future;
 
@@ -13,26 +14,26 @@ use serde_json::json;
 
 use super::Announcement;
 
-/// The API server takes no longer value of a label, but names of nodes of up to 253 bytes.
+/// The API server limits a label value to this length, but node names can have up to 253 bytes.
 const LABEL: usize = 63;
 
-/// An object as it was found.
+/// An object that the API server listed.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) name: String,
     pub(super) uid: String,
-    /// The uid of the node that owns it.
+    /// The uid of the Node object that owns it.
     pub(super) owner: Option<String>,
-    /// Node and announcement in its status.
+    /// The node and the announcement in its status.
     pub(super) shown: Option<(String, Announcement)>,
 }
 
-/// Objects of kind ServiceL2Status.
+/// Access to objects of kind ServiceL2Status.
 pub(super) trait Objects: Sync {
-    /// Those with the label of this node, or all.
+    /// Lists the objects with this node's label, or all objects.
     fn list(&self, of: Option<&str>) -> impl Future<Output = Result<Vec<Found>, Error>> + Send;
 
-    /// Makes an object without a status and returns its uid. `owner`: the uid of this node.
+    /// Creates an object without a status and returns its uid. `owner`: the uid of this node's Node object.
     fn create(
         &self,
         node: &str,
@@ -41,7 +42,7 @@ pub(super) trait Objects: Sync {
         owner: Option<&str>,
     ) -> impl Future<Output = Result<String, Error>> + Send;
 
-    /// Writes the status of an object.
+    /// Writes an object's status.
     fn show(
         &self,
         node: &str,
@@ -49,7 +50,7 @@ pub(super) trait Objects: Sync {
         announcement: &Announcement,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Deletes an object; with a uid only that one.
+    /// Deletes an object. If a uid is given, deletes the object only if it has this uid.
     fn delete(
         &self,
         name: &str,
@@ -57,7 +58,7 @@ pub(super) trait Objects: Sync {
     ) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// Those of an API server, in one namespace.
+/// The objects of an API server, in one namespace.
 pub(super) struct ApiObjects(Api<DynamicObject>);
 
 impl ApiObjects {
@@ -160,12 +161,12 @@ fn object(
     object
 }
 
-/// The name of a node as the value of a label: where it is too long, its beginning and a number that is made of all of it.
+/// A node's name as a label value. If the name is too long, this is its beginning and a hash of the whole name.
 fn label(node: &str) -> String {
     if node.len() <= LABEL {
         return node.to_owned();
     }
-    // FNV-1a: objects of an earlier build must be found again.
+    // FNV-1a, and it must stay: objects that an earlier build wrote must be found again.
     let hash = node.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

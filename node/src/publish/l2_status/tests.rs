@@ -9,7 +9,7 @@ use super::{ORPHANED, Wanted};
 use crate::publish::testing::{Seen, status};
 use crate::report::view::{AddressStatus, NodeStatus};
 
-/// What is wanted, as it becomes by one change after another.
+/// The wanted objects, built up from one set of changes after another.
 #[derive(Default)]
 struct Announcements(super::Announcements, Seen, Wanted);
 

@@ -1,8 +1,9 @@
-//! Brings the objects of kind ServiceL2Status in line with what is wanted, without haste: they are for people and dashboards.
+//! Brings the objects of kind ServiceL2Status in line with what is wanted. It does not hurry: they are for people and dashboards.
 //!
-//! The fields of their status cannot be changed (MetalLB's definition forbids it), so an announcer replaces the object of another
-//! one: it is deleted and made anew. An object that was replaced is not deleted by the one that made it before (its uid differs).
-//! One that a Node object of before owns is replaced too: the garbage collector takes it away with that Node.
+//! MetalLB's definition makes the fields of the status immutable. So a new announcer replaces the previous announcer's object: it
+//! deletes the object and creates it again. The previous announcer does not delete the new object, because its uid differs. An
+//! object that is owned by an earlier Node object is replaced too, because the garbage collector deletes it together with that
+//! Node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -20,23 +21,23 @@ use super::{Announcement, Changes, Want, Wanted};
 #[cfg(test)]
 mod tests;
 
-/// Between two attempts.
+/// The pauses between two attempts.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-/// What the API server has is listed again so often: somebody may have deleted it.
+/// How often the API server's objects are listed again: somebody may have deleted one.
 const AUDIT: Duration = Duration::from_secs(300);
 
-/// Where what is wanted goes.
+/// The sending side: it passes on which objects are wanted.
 #[derive(Debug)]
 pub(crate) struct Writer {
     changes: delta::Sender<String, Want>,
     owner: watch::Sender<Option<Owner>>,
 }
 
-/// The uid of this node's Node object, where it has one.
+/// The uid of this node's Node object, if there is one.
 type Owner = Option<String>;
 
 impl Writer {
-    /// Starts to write as this node, in the namespace of MetalLB's objects. Nothing is done before the first [`Writer::want`].
+    /// Starts to write as this node, in the namespace of MetalLB's objects. Nothing is written before the first [`Writer::want`].
     pub(crate) fn start(client: Client, namespace: &str, node: &str) -> Self {
         let (changes, hear) = delta::channel();
         let (owner, hear_owner) = watch::channel(None);
@@ -48,7 +49,7 @@ impl Writer {
         Self { changes, owner }
     }
 
-    /// Says how what is to be changes.
+    /// Passes on changes of the wanted objects.
     pub(in crate::publish) fn want(&self, changes: Changes, owner: Option<&str>) {
         self.changes.send(changes);
         self.owner.send_if_modified(|old| {
@@ -67,36 +68,36 @@ struct Held {
     uid: String,
     /// The uid of the Node object that owns it.
     owner: Option<String>,
-    /// `None`: its status was not written yet.
+    /// `None`: its status has not been written yet.
     shown: Option<Announcement>,
 }
 
 type HeldByName = BTreeMap<String, Held>;
 
-/// What is known of the API server's objects.
+/// What is known about the API server's objects.
 #[derive(Debug, Default)]
 struct Known {
-    /// Those of this node.
+    /// The objects of this node.
     held: HeldByName,
-    /// When they were listed.
+    /// When they were last listed.
     listed: Option<Instant>,
-    /// Those that no node should have, as they were looked for last.
+    /// The objects that no node should have, as of the last search for them.
     orphaned: BTreeSet<String>,
 }
 
 impl Known {
-    /// When the objects of this node are listed again; changes meanwhile do not put it off.
+    /// When this node's objects must be listed again. Changes in the meantime do not postpone it.
     fn due(&self) -> Option<Instant> {
         self.listed.map(|listed| listed + AUDIT)
     }
 }
 
-/// The first refusal of a pass. What is refused for one object keeps no other from being written; any other failure is one of all.
+/// The first refusal in a pass. If one object is refused, the others are still written. Any other error ends the pass.
 #[derive(Debug, Default)]
 struct Refused(Option<Error>);
 
 impl Refused {
-    /// Whether it was done.
+    /// Returns whether the request succeeded.
     fn note(&mut self, done: Result<(), Error>) -> Result<bool, Error> {
         match done {
             Ok(()) => Ok(true),
@@ -155,7 +156,7 @@ impl<O: Objects> Scribe<O> {
         }
     }
 
-    /// One pass; what is right is not asked about. An object that is refused keeps no other from being written.
+    /// One pass. It sends no request for objects that are already right. If one object is refused, the others are still written.
     async fn bring(&self, known: &mut Known, wanted: &Wanted, now: Instant) -> Result<(), Error> {
         if known.due().is_none_or(|due| due <= now) {
             known.held = self.list().await?;
@@ -183,7 +184,7 @@ impl<O: Objects> Scribe<O> {
             known.orphaned.clone_from(&wanted.orphaned);
         }
         for (name, announcement) in &wanted.own {
-            // One that is still another Node's could not be deleted.
+            // An object that still belongs to another Node is one that could not be deleted.
             if held.get(name).is_none_or(|held| held.owner == wanted.owner) {
                 let owner = wanted.owner.as_deref();
                 refused.note(self.put(held, name, announcement, owner).await)?;
@@ -192,7 +193,7 @@ impl<O: Objects> Scribe<O> {
         refused.0.map_or(Ok(()), Err)
     }
 
-    /// Deletes those of these objects that there are, whosever they are, and returns those that could not be.
+    /// Deletes those of these objects that exist, regardless of who owns them. Returns those that could not be deleted.
     async fn take_back(
         &self,
         orphaned: &BTreeSet<String>,
@@ -247,7 +248,7 @@ impl<O: Objects> Scribe<O> {
         Ok(())
     }
 
-    /// What this node wrote, in this life or before.
+    /// Lists what this node wrote, including before a restart.
     async fn list(&self) -> Result<HeldByName, Error> {
         let found = self.objects.list(Some(&self.node)).await?;
         // Two long names may have the same label.
@@ -267,7 +268,7 @@ impl<O: Objects> Scribe<O> {
         Ok(held.collect())
     }
 
-    /// Makes an object, in the place of another announcer's.
+    /// Creates an object, replacing one of another announcer.
     async fn create(
         &self,
         name: &str,
@@ -289,7 +290,7 @@ impl<O: Objects> Scribe<O> {
         })
     }
 
-    /// Deletes an object. One that is gone, or is another one by now, is no error.
+    /// Deletes an object. It is not an error if the object is gone or has been replaced.
     async fn delete(&self, name: &str, uid: Option<&str>) -> Result<(), Error> {
         match self.objects.delete(name, uid).await {
             Err(Error::Api(status)) if status.is_not_found() => Ok(()),
@@ -299,10 +300,10 @@ impl<O: Objects> Scribe<O> {
     }
 }
 
-/// What these requests need to be allowed.
+/// The right that these requests need.
 const RIGHT: &str = "write servicel2statuses.metallb.io";
 
-/// Why they came to nothing.
+/// Why the requests failed.
 fn why(error: &Error) -> Refusal {
     refusal(error, RIGHT).of_kind("servicel2statuses.metallb.io")
 }

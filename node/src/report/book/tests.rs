@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What is known of the world that the book is about.
+/// The state of the world that the book describes.
 #[derive(Debug, Clone, Default)]
 struct World {
     services: BTreeMap<ObjectKey, Standing>,
@@ -20,7 +20,7 @@ struct World {
     programmed: BTreeSet<ObjectKey>,
 }
 
-/// One change of it.
+/// One change of the world.
 #[derive(Debug, Clone)]
 enum Step {
     Service(u8, Option<(Vec<u8>, u8, bool)>),
@@ -95,7 +95,7 @@ fn slice(n: u8, service: u8, endpoints: u8) -> EndpointSlice {
 }
 
 impl World {
-    /// Makes a change and lets the book know what a node would let it know.
+    /// Makes a change, and reports it to the book as a node would.
     fn step(&mut self, step: Step, book: &mut Book) {
         match step {
             Step::Service(n, new) => {
@@ -159,7 +159,7 @@ impl World {
         }
     }
 
-    /// The book of this world, made from nothing.
+    /// A new book of the current world.
     fn book(&self) -> Book {
         let mut book = Book::new("a", true);
         let slices = self.slices.values().cloned();
@@ -259,7 +259,7 @@ fn a_change_looks_at_the_services_that_it_concerns_however_many_there_are() {
     assert!(asked(&mut book, &world).is_empty());
     let concerned = [
         (Step::Slice(1, Some((7, 2))), vec![key(7)]),
-        // A slice that moves concerns the Service that loses it too.
+        // If a slice moves to another Service, the one that loses it changes too.
         (Step::Slice(1, Some((9, 2))), vec![key(7), key(9)]),
         (Step::Address(5, Some((0, false))), vec![key(5)]),
         (Step::Programmed(3, Some(true)), vec![key(3)]),
@@ -279,7 +279,7 @@ fn endpoints_are_counted_again_only_where_they_or_the_service_changed() {
     world.step(Step::Slice(1, Some((1, 3))), &mut book);
     book.renew(|key| world.services.get(key).cloned());
     assert_eq!(book.entries()[&key(1)].status.endpoints.total, 3);
-    // Were they counted for this change, none would be found.
+    // If endpoints were counted again for the next change, none would be found.
     book.slices = EndpointIndex::default();
     world.step(Step::Address(1, Some((0, false))), &mut book);
     book.renew(|key| world.services.get(key).cloned());

@@ -13,7 +13,7 @@ struct Memory {
     objects: Mutex<BTreeMap<String, Found>>,
     /// Objects that must not be deleted.
     kept: BTreeSet<&'static str>,
-    /// Writes, and uids that were given.
+    /// The number of writes. It also provides the uids of new objects.
     writes: Mutex<usize>,
 }
 
@@ -24,7 +24,7 @@ impl Memory {
         *writes
     }
 
-    /// Name, owner and whether there is a status, of all.
+    /// The name and the owner of every object, and whether it has a status.
     fn all(&self) -> Vec<(String, Option<String>, bool)> {
         let objects = self.objects.lock().unwrap();
         let all = objects.values();
@@ -112,7 +112,7 @@ fn wanted(owner: &str, names: &[&str]) -> Wanted {
     }
 }
 
-/// One pass, to its end.
+/// One complete pass.
 fn bring(scribe: &Scribe<Memory>, known: &mut Known, wanted: &Wanted, now: Instant) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let done = runtime.unwrap().block_on(scribe.bring(known, wanted, now));
@@ -142,7 +142,7 @@ fn an_object_that_a_node_object_of_before_owns_is_replaced() {
     let anew = wanted("n2", &["l2-1"]);
     assert!(bring(&scribe, &mut known, &anew, now));
     assert_eq!(scribe.objects.all(), [shown("l2-1", "n2")]);
-    // After a restart too.
+    // The same after a restart.
     let next = wanted("n3", &["l2-1"]);
     assert!(bring(&scribe, &mut Known::default(), &next, now));
     assert_eq!(scribe.objects.all(), [shown("l2-1", "n3")]);
