@@ -1,4 +1,4 @@
-//! The cluster tier: a real control plane, and what is made from its objects. Natively on any Linux with root.
+//! The cluster tier: a real control plane, and what ferrolb derives from its objects. It runs natively on any Linux with root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "cluster/announcers.rs"]
@@ -24,28 +24,28 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use ferrolb_tests::plane::Plane;
 
-/// Held by whoever uses the plane; alone by those that take its API server away meanwhile.
+/// Held by each test that uses the plane. A test that takes the plane's API server away holds it exclusively.
 static IN_USE: RwLock<()> = RwLock::new(());
 
-/// The plane of all these tests, running.
+/// The running plane that all these tests share.
 fn shared() -> (Arc<Plane>, RwLockReadGuard<'static, ()>) {
     let plane = the_plane();
     let guard = IN_USE.read().unwrap_or_else(PoisonError::into_inner);
     (plane, guard)
 }
 
-/// The same, for one test alone.
+/// The same plane, for one test alone.
 fn alone() -> (Arc<Plane>, RwLockWriteGuard<'static, ()>) {
     let plane = the_plane();
     (plane, turn())
 }
 
-/// A turn alone, for a test with a plane of its own.
+/// Exclusive access, for a test with its own plane.
 fn turn() -> RwLockWriteGuard<'static, ()> {
     IN_USE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The one that some test has, else a new one; it ends with the last test that has it, and leaves nothing behind.
+/// The shared plane, or a new one if no test uses it now. It ends with the last test that uses it, and leaves nothing behind.
 fn the_plane() -> Arc<Plane> {
     static PLANE: Mutex<Weak<Plane>> = Mutex::new(Weak::new());
     one_of(&PLANE, Plane::connect_or_start)

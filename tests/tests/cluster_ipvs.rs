@@ -1,5 +1,5 @@
-//! The cluster tier with traffic: a real control plane, real IPVS. Run it through `lab run --plane` (the Makefile does): where this kernel has no IPVS
-//! the nodes are in a VM, and the control plane is outside of it.
+//! The cluster tier with traffic: a real control plane and real IPVS. Run it through `lab run --plane`, as the Makefile does. If
+//! this kernel has no IPVS, the nodes run in a VM, and the control plane runs outside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "cluster/change.rs"]
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use ferrolb_tests::cluster::Cluster;
 use ferrolb_tests::plane::Plane;
 
-/// The users' manifests through `kubectl apply`, served.
+/// A cluster with the users' manifests, applied with `kubectl apply` and served.
 fn users_cluster() -> Cluster {
     let plane = Arc::new(Plane::connect_or_start());
     let mut cluster = Cluster::on_api(plane, "ipvs");

@@ -1,4 +1,4 @@
-//! What the documents say of the project is true: checked where a file can show it.
+//! Checks that what the documents say about the project is true, if a file can show it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
 }
 
-/// Package names of the workspace's own choices: `serde_yaml = { package = "serde-saphyr" }` is serde-saphyr.
+/// The names of the packages that the workspace chose: `serde_yaml = { package = "serde-saphyr" }` is serde-saphyr.
 fn direct_dependencies() -> Vec<(String, String)> {
     let manifest = read("Cargo.toml");
     let (_, section) = manifest

@@ -1,4 +1,5 @@
-//! The kernel tier: real IPVS and nftables, real traffic. Run it through `lab run` (the Makefile does), which boots a VM where this kernel has no IPVS.
+//! The kernel tier: real IPVS and nftables, real traffic. Run it through `lab run`, as the Makefile does: it boots a VM if this
+//! kernel has no IPVS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "kernel/bad_input_kernel.rs"]
@@ -26,7 +27,7 @@ mod restart_solo;
 #[path = "kernel/rows.rs"]
 mod rows;
 
-/// The users' manifests from a folder, served.
+/// A cluster with the users' manifests from a directory, served.
 fn users_cluster() -> ferrolb_tests::cluster::Cluster {
     use ferrolb_tests::{cluster::Cluster, node::PodLinks, rows};
     let mut cluster = Cluster::new("ipvs", PodLinks::Routed);

@@ -1,4 +1,5 @@
-//! The operations of the proxy on a real kernel: what is applied is read back, what others have is left alone, and nothing is left behind.
+//! The proxy's operations on a real kernel: what is applied can be read back, what belongs to others is left alone, and nothing
+//! is left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +46,7 @@ async fn kernel(state: &Path) -> LinuxKernel {
     LinuxKernel::new(config(state)).await.unwrap()
 }
 
-/// A namespace with a node's addresses, and a folder for its state.
+/// A namespace with a node's addresses, and a directory for its state.
 fn node(name: &str) -> (Netns, TempDir) {
     let netns = Netns::new(name);
     netns.sh("ip", &["link", "add", "lan0", "type", "dummy"]);
@@ -105,7 +106,7 @@ fn element(key: Vec<Key>, value: Option<Value>) -> Element {
     Element { key, value }
 }
 
-/// One of everything.
+/// Operations of every kind.
 fn everything() -> Vec<Op> {
     let mut ops = Vec::new();
     let servers = [
@@ -186,7 +187,7 @@ fn nothing() -> Vec<Op> {
     everything().iter().rev().filter_map(undo).collect()
 }
 
-/// Whether an operation's effect is there.
+/// Whether an operation's effect is present.
 fn holds(observed: &Observed, op: &Op) -> bool {
     match op {
         Op::AddAddress(addr) => observed.addresses.contains(addr),
@@ -224,7 +225,7 @@ fn what_is_applied_is_read_back_and_what_is_deleted_is_gone() {
             observed.rules_loaded && is_empty(&observed),
             "{observed:#?}"
         );
-        // Twice: what is there already is no error.
+        // Twice, because it is not an error if something is already there.
         for _ in 0..2 {
             let errors = kernel.apply(&everything()).await;
             assert!(errors.is_empty(), "{errors:#?}");
@@ -372,7 +373,7 @@ fn a_restart_touches_no_rule_and_a_rule_that_somebody_deleted_comes_back() {
             (before, kernel.read().await.unwrap())
         })
     };
-    // With handles: a rule that is written again has another one.
+    // With handles, because a rule that is written again has a new one.
     let list = || netns.sh("nft", &["-a", "list", "table", "inet", "ferrolb"]);
     prepare(everything());
     let first = list();
@@ -430,7 +431,7 @@ fn the_table_is_listed_in_the_words_of_nft_and_loads_from_its_listing() {
     );
 }
 
-/// All that an administrator could see of the namespace.
+/// Everything that an administrator could see of the namespace.
 fn snapshot(netns: &Netns) -> String {
     let mut out = String::new();
     for (program, arguments) in [
@@ -477,7 +478,7 @@ fn a_cleanup_leaves_what_others_have_and_nothing_of_ours() {
         let mut kernel = kernel(&dir).await;
         kernel.prepare().await.unwrap();
         assert!(kernel.apply(&everything()).await.is_empty());
-        // A node port, known by its key in our map.
+        // A node port, identified by its key in our map.
         let id = VirtualServerId::Address {
             addr: ip("192.0.2.1"),
             port: 30080,
@@ -494,20 +495,20 @@ fn a_cleanup_leaves_what_others_have_and_nothing_of_ours() {
             Op::AddElement(set::svc(Family::V4), element(key, accept)),
         ];
         assert!(kernel.apply(&node_port).await.is_empty());
-        // Foreign servers are seen, with their real servers.
+        // Foreign servers are visible, with their real servers.
         let observed = kernel.read().await.unwrap();
         assert_eq!(observed.servers.len(), 8);
     });
     let with = snapshot(&netns);
     assert!(with.contains("1234") && with.contains("567"), "{with}");
     assert_ne!(with, before);
-    // Another process cleans up.
+    // Another process does the cleanup.
     let dir = path(&state);
     within(&netns, async move || {
         let mut kernel = kernel(&dir).await;
         let errors = kernel.cleanup().await;
         assert!(errors.is_empty(), "{errors:#?}");
-        // There is nothing left to do the second time.
+        // The second time, there is nothing left to do.
         assert!(kernel.cleanup().await.is_empty());
     });
     assert_eq!(snapshot(&netns), before);
@@ -522,7 +523,7 @@ fn a_service_address_is_never_a_source_address() {
         Need::Tool("ip")
     );
     let (netns, state) = node("source");
-    // As another proxy left it: scope global, the kernel's own route.
+    // As left by another proxy: scope global, and the kernel's own route.
     netns.sh("ip", &["link", "add", "kube-ipvs0", "type", "dummy"]);
     netns.sh("ip", &["addr", "add", "10.96.0.20/32", "dev", "kube-ipvs0"]);
     netns.sh("ip", &["link", "set", "kube-ipvs0", "up"]);

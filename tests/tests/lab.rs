@@ -1,4 +1,4 @@
-//! The lab tier: the announcer alone (`--proxy none`) between network namespaces, on any Linux with root.
+//! The lab tier: announcers alone (`--proxy none`) in network namespaces. It runs on any Linux with root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "lab/announce.rs"]

@@ -1,4 +1,5 @@
-//! The lab itself, before anything is concluded from it: its namespaces are gone when they should be, its wires carry, its servers answer.
+//! Tests of the lab itself, so that conclusions from it are valid: its namespaces disappear when they should, its wires carry
+//! packets, and its servers answer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use ferrolb_tests::paths::TempDir;
 use ferrolb_tests::process::Process;
 use ferrolb_tests::{dns, servers, wait};
 
-/// The network namespaces that some thread of this process or some other process is in.
+/// Whether a thread of any process is in the network namespace with this inode.
 fn in_use(inode: u64) -> bool {
     let link = format!("net:[{inode}]");
     let Ok(processes) = std::fs::read_dir("/proc") else {
@@ -63,7 +64,7 @@ fn a_process_lives_as_long_as_its_handle() {
     );
     let logs = TempDir::new("handle");
     let mut sleeper = {
-        // The namespace's own handle is gone: the process keeps it.
+        // The namespace's own handle is dropped here; the process keeps the namespace alive.
         let netns = Netns::new("kept");
         Process::start(
             &netns,

@@ -1,4 +1,4 @@
-//! Who announces what, for those who ask the API: `kubectl get servicel2statuses`, `ferrolb status --kubeconfig`.
+//! Which node announces what, as the API shows it: `kubectl get servicel2statuses`, `ferrolb status --kubeconfig`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -101,7 +101,7 @@ fn the_api_follows_an_announcer_that_dies_with_and_without_a_successor() {
             _ => Ok(()),
         }
     });
-    // The last one that may announce dies, and nobody takes its place: what it said is taken back for it.
+    // The last node that may announce dies, and no other node replaces it: another node removes what it reported.
     let last = story.cluster.announcer(IpAddr::V4(DNS)).unwrap();
     for node in ["node-1", "node-2", "node-3"] {
         if node != last {
@@ -156,7 +156,7 @@ fn an_address_of_another_load_balancer_class_is_neither_announced_nor_given_agai
     story.create("later");
     let next = Ipv4Addr::new(172, 17, 255, 5);
     story.is_given("default", "later", next);
-    // What came later is announced, so that what came before was decided on.
+    // The later Service is announced, so the earlier ones must have been decided too.
     story.is_answered(next);
     let asked = arp(&story.cluster.client.netns, Ipv4Addr::new(172, 17, 255, 4));
     assert_eq!(asked, Vec::<String>::new());
@@ -180,7 +180,7 @@ fn a_cluster_that_cannot_be_asked_is_an_error_that_names_it() {
     };
     let missing = ask(Path::new("/nonexistent"));
     assert!(missing.contains("/nonexistent"), "{missing}");
-    // The controller may not list what status needs.
+    // The controller's account may not list what the status needs.
     plane.apply(&workspace().join("deploy/kustomize/base/namespace.yaml"));
     plane.apply(&workspace().join("deploy/kustomize/base/rbac.yaml"));
     let less = plane.service_account_kubeconfig("ferrolb-system", "controller", plane.server());

@@ -1,4 +1,4 @@
-//! Changes under load: a rolling update, and an API server that is out of reach.
+//! Changes under load: a rolling update, and an API server that cannot be reached.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,7 +13,7 @@ use ferrolb_tests::wait;
 use crate::restart_load::{Kind, Load, Stream};
 use crate::rows::cluster;
 
-/// A rolling update replaces three pods one after the other, each with its grace.
+/// How long a rolling update may take. It replaces three pods one after the other, each with its grace period.
 const ROLLED: Duration = Duration::from_secs(120);
 const SOON: Duration = Duration::from_secs(40);
 

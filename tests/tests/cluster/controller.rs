@@ -1,4 +1,4 @@
-//! What the controller relies on in the API server, and what it says where it may not.
+//! What the controller relies on in the API server, and what it reports if it lacks a right.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ use crate::needs;
 
 const SOON: Duration = Duration::from_secs(40);
 const NAMESPACE: &str = "ferrolb-system";
-/// As MetalLB's own documents have them, with fields that ferrolb does not read.
+/// Pools as in MetalLB's own documentation, with fields that ferrolb does not read.
 const POOLS: &str = "\
 apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
@@ -66,7 +66,7 @@ fn installed() -> Plane {
     let plane = Plane::start();
     let base = workspace().join("deploy/kustomize/base");
     plane.kubectl(&["apply", "-k", &base.display().to_string()]);
-    // A definition is served some time after it was made.
+    // A definition is served only some time after it was created.
     let path = plane.folder().join("pools.yaml");
     std::fs::write(&path, POOLS).unwrap();
     let given = ["apply", "-f", &path.display().to_string()];

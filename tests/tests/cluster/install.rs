@@ -1,4 +1,4 @@
-//! What of the installation no other test applies.
+//! The parts of the installation that no other test applies.
 
 use ferrolb_tests::paths::workspace;
 

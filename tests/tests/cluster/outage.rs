@@ -1,4 +1,4 @@
-//! What is away for a while: the controller, the API server. Nothing changes for it.
+//! Temporary outages of the controller and of the API server. They change nothing.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,14 +11,15 @@ use nix::sys::signal::Signal;
 use crate::needs;
 use crate::story::{SOON, Story};
 
-/// Account and what it lists, some of it.
+/// Accounts, and some of what they list.
 const LISTED: [(&str, &str); 3] = [
     ("controller", "services"),
     ("node", "endpointslices"),
     ("node", "nodes"),
 ];
 
-/// Since there were so many writes and events, no Service was written but this one, and there are no more events than about it.
+/// Checks the time since there were this many writes and events: no other Service was written, and there are no more events than
+/// those about this one.
 fn only_about(story: &Story, name: &str, writes: usize, events: usize) {
     let all = story.writes();
     let new = all[writes..].iter().map(|w| &w.object_ref);
@@ -50,7 +51,7 @@ fn a_restart_of_the_controller_changes_and_writes_nothing() {
             "it ends"
         );
         story.cluster.start_controller();
-        // It works: one more Service comes and goes.
+        // The controller works: one more Service is created and deleted.
         story.create("probe");
         story.is_given("default", "probe", Ipv4Addr::new(172, 17, 255, 4));
         story.kubectl(&["delete", "svc", "probe"]);
@@ -82,12 +83,12 @@ fn an_api_server_that_is_away_for_a_minute_and_forgets_the_past_changes_nothing(
     }
     story.plane.compact_etcd();
     story.plane.start_apiserver();
-    // All watches work again: a new Service is given its address and announced.
+    // All watches work again: a new Service gets its address and is announced.
     story.create("later");
     story.is_answered(Ipv4Addr::new(172, 17, 255, 4));
     story.has_addresses();
     assert_eq!(story.announcers(), announcers);
-    // Their versions were forgotten (410 Gone): all of them list anew, and not again and again.
+    // Their versions were forgotten (410 Gone): all of them list again, but not over and over.
     for (before, (name, resource)) in lists.iter().zip(LISTED) {
         let daemons = if name == "node" { 3 } else { 1 };
         let more = || story.lists(name, resource) - before;
@@ -97,7 +98,7 @@ fn an_api_server_that_is_away_for_a_minute_and_forgets_the_past_changes_nothing(
         let more = more();
         assert!(more <= 3 * daemons, "{more} lists of {resource} by {name}");
     }
-    // Only the new one's announcer had to be told.
+    // Only the new Service's announcer had to be reported.
     let told = story.writes_of_announcers() - told;
     assert!(told <= 2, "{told} writes about announcers");
     only_about(&story, "later", before, events);

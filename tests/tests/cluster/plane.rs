@@ -1,4 +1,4 @@
-//! The control plane of the lab itself, before anything is concluded from it.
+//! Tests of the lab's control plane itself, so that conclusions from it are valid.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn a_token_without_a_role_may_do_nothing_and_no_token_still_less() {
             && errors.contains("lab-stranger"),
         "{errors}"
     );
-    // The manager's own role reads pods and deletes none.
+    // The manager's own role allows reading pods but not deleting them.
     let may = |verb: &str| {
         let output = plane.kubectl_as(
             User::ControllerManager,

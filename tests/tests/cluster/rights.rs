@@ -1,4 +1,5 @@
-//! The rights that the installation gives are enough and no more: those to write by the API server's own log, those to look by looking.
+//! The rights that the installation grants are sufficient, and no more than necessary. Rights to write are checked with the API
+//! server's own log, rights to read by reading the status.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -21,7 +22,7 @@ fn texts(list: &Value) -> Vec<String> {
     texts.filter_map(|t| Some(t.as_str()?.to_owned())).collect()
 }
 
-/// What the roles of an account allow to be written.
+/// The writes that an account's roles allow.
 fn granted(story: &Story, account: &str) -> BTreeSet<Write> {
     let mut granted = BTreeSet::new();
     for kind in ["clusterroles", "roles"] {
@@ -79,8 +80,8 @@ fn every_right_to_write_is_used_and_none_is_missing() {
         story.kubectl(&["patch", "svc", "web-svc-lb", "-p", &patch]);
     };
     story.has_announcers();
-    // What is given, announced and told again: an event that repeats changes the first. It repeats once one of the three nodes
-    // announces the address for the second time, which the third turn brings about at the latest.
+    // Addresses are given, announced and reported again, because a repeated event changes the first one. An event repeats once
+    // one of the three nodes announces the address for the second time. The third turn makes this happen at the latest.
     for _ in 0..3 {
         turn("ClusterIP");
         wait::expect("nobody announces it", SOON, || {

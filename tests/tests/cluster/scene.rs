@@ -27,7 +27,7 @@ pub(super) struct World {
     _lan: Lan,
 }
 
-/// The world for one test, in a namespace of the API that the test has for itself.
+/// The world for one test, in an API namespace of its own.
 pub(super) struct Scene {
     pub(super) plane: Arc<Plane>,
     namespace: String,
@@ -59,7 +59,7 @@ pub(super) fn scene(namespace: &str) -> Scene {
     scene_on(plane, Box::new(running), namespace)
 }
 
-/// With the plane for this test alone.
+/// A scene with the plane for this test alone.
 pub(super) fn scene_alone(namespace: &str) -> Scene {
     let (plane, alone) = alone();
     scene_on(plane, Box::new(alone), namespace)
@@ -67,7 +67,7 @@ pub(super) fn scene_alone(namespace: &str) -> Scene {
 
 fn scene_on(plane: Arc<Plane>, held: Box<dyn Any>, namespace: &str) -> Scene {
     static WORLD: Mutex<Weak<World>> = Mutex::new(Weak::new());
-    // One after another: what one does to a node would be seen by all.
+    // Tests run one after another, because all of them would see what one does to a node.
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let world = one_of(&WORLD, || world(&plane));
@@ -117,7 +117,7 @@ impl Scene {
         self.list(&format!("/api/v1/namespaces/{}/pods", self.namespace))
     }
 
-    /// Waits until so many Pods are ready and not being deleted, and gives them.
+    /// Waits until this many Pods are ready and not being deleted, and returns them.
     pub(super) fn ready_pods(&self, count: usize) -> Vec<Value> {
         wait::expect(&format!("{count} ready pods"), WHILE, || {
             let pods = self.pods();
@@ -136,7 +136,7 @@ impl Scene {
         })
     }
 
-    /// The endpoints of all slices of a Service.
+    /// The endpoints in all slices of a Service.
     pub(super) fn endpoints(&self, service: &str) -> Vec<Value> {
         let path = format!(
             "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices?labelSelector=kubernetes.io/service-name%3D{service}",
@@ -149,7 +149,7 @@ impl Scene {
         endpoints.collect()
     }
 
-    /// What the server of a Pod says to a node.
+    /// What the server of a Pod answers to a node.
     pub(super) fn ask(&self, pod: &Value) -> std::io::Result<Answer> {
         let address: Ipv4Addr = pod["status"]["podIP"].as_str().unwrap().parse().unwrap();
         let server = SocketAddr::from((address, 8000));

@@ -1,5 +1,6 @@
-//! The users' story on the real control plane: their manifests through `kubectl apply`, their addresses in `kubectl get svc`, announced by three nodes.
-//! The nodes announce beside another proxy here, so that this runs natively everywhere; traffic is for the tests that need IPVS.
+//! The users' story on the real control plane: they apply their manifests with `kubectl apply`, see their addresses in `kubectl
+//! get svc`, and three nodes announce them. Here the nodes announce alongside another proxy, so this runs natively everywhere.
+//! Traffic is left to the tests that need IPVS.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -74,7 +75,7 @@ impl Story {
         });
     }
 
-    /// One more Service of type LoadBalancer, in the namespace `default`.
+    /// Creates one more Service of type LoadBalancer, in the namespace `default`.
     pub(super) fn create(&self, name: &str) {
         self.kubectl(&["create", "service", "loadbalancer", name, "--tcp=80:8000"]);
     }
@@ -85,7 +86,7 @@ impl Story {
         }
     }
 
-    /// Waits until one node announces it, all agree, and the client sees that node's MAC address and no other.
+    /// Waits until one node announces the address, all nodes agree, and the client sees that node's MAC address and no other.
     pub(super) fn is_answered(&self, address: Ipv4Addr) -> String {
         wait::expect(&format!("{address} is answered"), SOON, || {
             let name = self.cluster.announcer(IpAddr::V4(address))?;
@@ -104,7 +105,7 @@ impl Story {
         ADDRESSES.iter().map(of).collect()
     }
 
-    /// What the daemons wrote so far, without events and without what they say of announcers.
+    /// What the daemons have written so far, except events and what they report about announcers.
     pub(super) fn writes(&self) -> Vec<AuditEvent> {
         let of = |name: &str| self.plane.writes(&account(name));
         let all = of("controller").into_iter().chain(of("node"));
@@ -112,7 +113,7 @@ impl Story {
         all.filter(|w| !other(w)).collect()
     }
 
-    /// What the nodes wrote of announcers so far.
+    /// How often the nodes have written about announcers so far.
     pub(super) fn writes_of_announcers(&self) -> usize {
         let all = self.plane.writes(&account("node"));
         all.into_iter().filter(is_about_announcers).count()
@@ -124,7 +125,7 @@ impl Story {
         all.filter(|w| w.resource().contains("events")).count()
     }
 
-    /// How often a daemon's account listed something.
+    /// How often a daemon's account has listed something.
     pub(super) fn lists(&self, name: &str, resource: &str) -> usize {
         let audit = self.plane.audit();
         let lists = audit
@@ -133,7 +134,7 @@ impl Story {
         lists.filter(|e| e.response_status.code == 200).count()
     }
 
-    /// Which node says of itself that it announces what: `namespace/name` of the Service, node.
+    /// Which node reports that it announces which Service: `namespace/name` of the Service, and the node.
     pub(super) fn told_announcers(&self) -> BTreeMap<String, String> {
         let list = self
             .plane
@@ -234,7 +235,7 @@ fn an_update_that_changes_nothing_is_not_answered_with_a_write() {
         .collect();
     assert!(new.iter().all(|name| name == "later"), "{new:?}");
     assert!((1..=2).contains(&new.len()), "{new:?}");
-    // The later one is announced by somebody: an object and its status.
+    // A node announces the later Service: it writes an object and its status.
     let told = story.writes_of_announcers() - told;
     assert!(told <= 2, "{told} writes about announcers");
 }
@@ -310,7 +311,7 @@ fn a_service_deleted_created_anew_and_changed_in_type_gives_and_takes_its_addres
 fn the_reason_that_status_shows_is_an_event_on_the_service() {
     needs!("the_reason_that_status_shows_is_an_event_on_the_service");
     let story = Story::begin();
-    // Without a selector a Service has no endpoints; nobody can have an address outside the pool.
+    // A Service without a selector has no endpoints. No Service can have an address outside the pool.
     let idle = r#"{"spec":{"type":"LoadBalancer","ports":[{"port":80}]}}"#;
     let outside =
         r#"{"spec":{"type":"LoadBalancer","loadBalancerIP":"192.0.2.1","ports":[{"port":80}]}}"#;

@@ -1,5 +1,5 @@
-//! The users' workloads on the real control plane: the controllers make Pods from their Deployment, the lab's kubelet runs them on three nodes, and the
-//! controllers make EndpointSlices from those.
+//! The users' workloads on the real control plane. The controllers create Pods from the Deployment, the lab's kubelet runs them
+//! on three nodes, and the controllers create EndpointSlices from them.
 
 use std::collections::BTreeSet;
 

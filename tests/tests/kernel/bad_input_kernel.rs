@@ -1,4 +1,5 @@
-//! Bad input while a node serves: one problem that names what is wrong, and not one request less through what is programmed.
+//! Bad input while a node serves: there is one problem that names what is wrong, and not a single request is lost on what is
+//! programmed.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::foreign::essence;
 use crate::restart_load::Load;
 use crate::restart_solo::{Solo, service};
 
-/// Answers that each stream must get while something is wrong.
+/// How many answers each stream must get while something is wrong.
 const PHASE: u64 = 3;
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -20,7 +21,7 @@ fn problems(solo: &Solo) -> Result<Vec<Value>, String> {
     Ok(status["problems"].as_array().cloned().unwrap_or_default())
 }
 
-/// Waits until there is one problem, of that file, and object and field contain those texts.
+/// Waits until there is exactly one problem in this file, whose object and field contain these texts.
 fn one_problem(solo: &Solo, file: &str, object: &str, field: &str) {
     wait::expect(&format!("one problem with {file}"), PATIENCE, || {
         let all = problems(solo)?;
@@ -42,7 +43,7 @@ fn no_problem(solo: &Solo) {
     });
 }
 
-/// Waits until a Service is refused with a message that has that text.
+/// Waits until a Service is refused with a message that contains this text.
 fn refused(solo: &Solo, name: &str, said: &str) {
     wait::expect(&format!("{name} is refused"), PATIENCE, || {
         let service = solo.service(name)?;
@@ -80,7 +81,7 @@ fn what_is_programmed_outlives_every_bad_manifest() {
     let before = solo.kernel();
     let load = Load::start(solo.traffic());
 
-    // Files that were good: each is broken in place and restored.
+    // Each of these valid files is broken in place and restored.
     let broken = [
         ("web.yaml", "kind: [Service\n".to_owned(), "", ""),
         (
@@ -106,7 +107,7 @@ fn what_is_programmed_outlives_every_bad_manifest() {
         solo.manifests.write(file, &good);
         no_problem(&solo);
     }
-    // A pool that takes from another one.
+    // A pool that overlaps with another pool.
     solo.manifests.write(
         "overlap.yaml",
         &pool("overlap", "172.17.255.50-172.17.255.150"),
@@ -117,7 +118,7 @@ fn what_is_programmed_outlives_every_bad_manifest() {
     solo.manifests.remove("overlap.yaml");
     no_problem(&solo);
 
-    // Services that cannot have what they ask for; each gets its ClusterIP, so something is added, but nothing taken away.
+    // Services that cannot have what they ask for. Each gets its ClusterIP, so something is added, but nothing is removed.
     let outside = "203.0.113.9".parse().unwrap();
     let text = service("outside", outside, "", "  - {port: 80}\n");
     solo.manifests.write("outside.yaml", &text);
@@ -177,7 +178,7 @@ fn the_folder_goes_and_comes_back(solo: &Solo, load: Load) -> Load {
     no_problem(solo);
     load.pass(PHASE);
     before.same(&solo.kernel(), "with the folder back");
-    // As `git checkout` or an editor would: all files go, then come again.
+    // Like `git checkout` or an editor: all files disappear and then reappear.
     let files: Vec<_> = std::fs::read_dir(path)
         .unwrap()
         .map(|entry| entry.unwrap().path())

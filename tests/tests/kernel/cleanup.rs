@@ -1,4 +1,4 @@
-//! `ferrolb cleanup`: the namespace is as it was before the node, and what others made is untouched.
+//! `ferrolb cleanup`: afterwards the namespace is as it was before the node ran, and what others created is untouched.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::foreign::make_foreign_things;
 use crate::restart_solo::{Solo, changed};
 
-/// All that the namespace of a node is made of.
+/// The whole state of a node's namespace.
 #[derive(Clone, PartialEq, Eq)]
 struct World {
     texts: [String; 5],
@@ -29,7 +29,7 @@ impl World {
         ];
         let sysctls = netns.run(|| {
             let mut found = BTreeMap::new();
-            // These count, or are drawn at random.
+            // These values are counters or random.
             let volatile = [
                 "nf_conntrack_count",
                 "tcp_fastopen_key",
@@ -117,11 +117,11 @@ fn cleanup_leaves_the_namespace_as_it_was() {
         );
         before.same(&World::of(solo.node.netns()), when);
     }
-    // What was assigned is kept: the next node serves the same.
+    // The assignments are kept: the next node serves the same addresses.
     solo.start();
     let again = World::of(solo.node.netns());
     assert_eq!(again.texts[4], running.texts[4]);
-    // No farewell this time.
+    // This time, the node has no chance to say goodbye.
     solo.end(Signal::SIGKILL);
     assert!(solo.cleanup().status.success());
     before.same(

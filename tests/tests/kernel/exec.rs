@@ -1,4 +1,5 @@
-//! The product runs no other program: a node, the status and the cleanup under strace, each with one exec, its own start.
+//! Checks that the product runs no other program. The node, the status and the cleanup run under strace, and each has exactly one
+//! exec: its own start.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::restart_solo::{ENDS, Solo, service};
 
-/// A program under strace, which follows all its threads and children. It is ended with the test, even if strace is killed before it.
+/// A program under strace, which follows all its threads and children. It ends with the test, even if strace is killed first.
 struct Traced {
     process: Process,
     trace: PathBuf,
@@ -22,7 +23,7 @@ struct Traced {
 impl Traced {
     fn start(solo: &Solo, name: &str, arguments: Vec<String>) -> Self {
         let trace = solo.folder().join(format!("{name}.trace"));
-        // Paths are shown whole: strace cuts strings at 32 characters.
+        // Shows whole paths: by default, strace cuts strings at 32 characters.
         let options = "-f -s 4096 --seccomp-bpf -e trace=execve,execveat -o";
         let mut all: Vec<String> = options.split(' ').map(str::to_owned).collect();
         all.extend([trace.display().to_string(), ferrolb().display().to_string()]);
@@ -33,14 +34,14 @@ impl Traced {
         Self { process, trace }
     }
 
-    /// The traced program: each line of a trace begins with its process.
+    /// The traced program: each line of a trace begins with the process ID.
     fn pid(&self) -> Option<Pid> {
         let text = read(&self.trace);
         let pid = text.split_whitespace().next()?.parse().ok()?;
         Some(Pid::from_raw(pid))
     }
 
-    /// Waits for the end, asserts that it is a good one, and gives the execs.
+    /// Waits for the end, asserts that it was successful, and returns the execs.
     fn execs(mut self) -> Vec<String> {
         let status = self.process.wait(ENDS);
         assert!(

@@ -1,4 +1,5 @@
-//! A tenant writes other people's addresses into `spec.externalIPs`: whoever has them keeps them. Two nodes, a client and another host on the LAN.
+//! A tenant writes other people's addresses into `spec.externalIPs`: the owners must keep them. The scene has two nodes, a client
+//! and another host on the LAN.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -15,19 +16,19 @@ use ferrolb_tests::pod::Pod;
 use ferrolb_tests::process::Process;
 use ferrolb_tests::wait;
 
-/// Where the pods listen.
+/// The port on which the pods listen.
 const TARGET: u16 = 8000;
-/// ClusterIP and load-balancer address of the victims, both on port 80.
+/// The ClusterIP and the load-balancer address of the victims, both on port 80.
 const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 1, 10);
 const VIP: Ipv4Addr = Ipv4Addr::new(172, 17, 255, 1);
-/// A free port of the nodes.
+/// A port on which nothing listens on the nodes.
 const FREE: u16 = 8088;
 
 /// Fields are dropped in order: processes end before their namespaces.
 struct Scene {
     nodes: [Node; 2],
     client: Host,
-    /// A host of the LAN that is no member; it stands for an API server.
+    /// A host on the LAN that is not a member; it stands for an API server.
     host: Host,
     victim: Pod,
     setup: AgentSetup,
@@ -49,7 +50,7 @@ fn service(namespace: &str, name: &str, app: &str, spec: &str, ports: &[u16]) ->
     )
 }
 
-/// `lab-http` outside of a pod; it answers with its name.
+/// `lab-http` outside a pod; it answers with its name.
 fn serve(netns: &Netns, name: &str, ports: &[u16], folder: &TempDir) -> Process {
     let mut arguments = vec![name.to_owned()];
     arguments.extend(ports.iter().map(|port| format!("http:{port}")));
@@ -83,7 +84,7 @@ impl Scene {
             serve(&host.netns, "host", &[6443], &folder),
             serve(nodes[0].netns(), "node-1", &[22], &folder),
         ];
-        // The nodes have seen the host, as they have seen an API server that they ask.
+        // The nodes have had contact with the host, as with an API server that they use.
         for node in &nodes {
             let to = (host.v4, 6443);
             let seen = node.netns().run(move || TcpStream::connect(to).map(drop));
@@ -148,7 +149,7 @@ impl Scene {
         }
     }
 
-    /// Writes a Service of a tenant that names these external addresses.
+    /// Writes a tenant's Service that names these external addresses.
     fn attack(&self, namespace: &str, name: &str, addresses: &[IpAddr], ports: &[u16]) {
         let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let spec = format!("  externalIPs: [{}]\n", list.join(", "));
@@ -163,7 +164,7 @@ impl Scene {
         }
     }
 
-    /// Waits until both nodes have decided on the Services of tenants.
+    /// Waits until both nodes have decided about the tenants' Services.
     fn settled(&self, names: &[&str]) {
         for node in &self.nodes {
             let what = format!("{} has decided on {names:?}", node.name);
@@ -191,7 +192,8 @@ impl Scene {
         }
     }
 
-    /// Who answers on an address, seen from a place; several times, so that a share of the connections shows too.
+    /// Which server answers on an address, as seen from a namespace. It asks several times, so that a server that gets only a
+    /// share of the connections is found too.
     fn answers(&self, from: &Netns, addr: IpAddr, port: u16) -> String {
         let to = SocketAddr::new(addr, port);
         let mut seen = Vec::new();
@@ -212,7 +214,7 @@ impl Scene {
         netns.sh("ip", &["-o", "addr", "show", "dev", "kube-ipvs0"])
     }
 
-    /// What a node says to a Service, one problem a line.
+    /// The problems that a node reports about a Service, one per line.
     fn problems(&self, node: usize, service: &str) -> String {
         let status = self.nodes[node]
             .status(&self.setup)
@@ -315,7 +317,7 @@ fn a_nodes_own_address_serves_on_that_node_alone_and_not_where_it_listens_itself
     let client = &scene.client.netns;
     assert_eq!(scene.answers(client, own, 22), "node-1");
     assert_eq!(scene.answers(client, own, FREE), "attacker-a");
-    // The other node neither takes it nor keeps anybody from it.
+    // The other node does not take the address and does not block it for anybody.
     assert_eq!(
         scene.answers(scene.nodes[1].netns(), own, FREE),
         "attacker-a"
@@ -331,7 +333,7 @@ fn a_nodes_own_address_serves_on_that_node_alone_and_not_where_it_listens_itself
     assert!(told.contains("listens on port 22/TCP"), "{told}");
     assert_eq!(scene.problems(1, "a-tenant/own"), "");
 
-    // The host begins to listen: an audit gives the port back. It ends: the Service has it again.
+    // When the host begins to listen, an audit gives the port back. When that ends, the Service gets the port again.
     let listener = serve(scene.nodes[0].netns(), "late", &[FREE], &scene.folder);
     let reached = |name: &str| {
         let seen = scene.answers(client, own, FREE);

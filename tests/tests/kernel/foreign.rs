@@ -1,4 +1,4 @@
-//! What others do to the node's kernel: a flush of ours is repaired, and what is theirs is left alone.
+//! What others do to the node's kernel: if they flush ferrolb's state, it is repaired, and what belongs to them is left alone.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use ferrolb_tests::wait;
 
 use crate::restart_solo::{KEPT, Kernel, Solo, WEB};
 
-/// Virtual servers, a table and an interface that are not ferrolb's; and sysctls that it wants otherwise.
+/// Creates virtual servers, a table and an interface that do not belong to ferrolb, and sets sysctls to values that ferrolb
+/// changes.
 pub(crate) fn make_foreign_things(netns: &Netns) {
     for command in [
         "-A -t 172.17.0.11:12345 -s wlc",
@@ -42,14 +43,14 @@ pub(crate) fn make_foreign_things(netns: &Netns) {
     }
 }
 
-/// Whether a line of `ipvsadm -Sn` is of a foreign server.
+/// Whether a line of `ipvsadm -Sn` belongs to a foreign server.
 fn theirs(line: &str) -> bool {
     ["172.17.0.11:12345", "192.0.2.1:53", "-f 77"]
         .iter()
         .any(|id| line.contains(id))
 }
 
-/// What of that is in the kernel.
+/// Which of these things are in the kernel.
 fn foreign_things(netns: &Netns) -> [String; 3] {
     let servers = netns.sh("ipvsadm", &["-Sn"]);
     [
@@ -63,7 +64,7 @@ fn foreign_things(netns: &Netns) -> [String; 3] {
     ]
 }
 
-/// The same kernel but for handles, the dummy's index and the order in sets: what was made again gets new ones.
+/// The kernel's state without handles, the dummy's index and the order in sets: these are new when something is created again.
 pub(crate) fn essence(kernel: &Kernel) -> [Vec<String>; 3] {
     let sorted = |mut list: Vec<String>| {
         list.sort();
@@ -86,7 +87,7 @@ pub(crate) fn essence(kernel: &Kernel) -> [Vec<String>; 3] {
     let pieces = pieces
         .split([',', '\n'])
         .map(|piece| piece.trim().to_owned());
-    // A dummy that is made again has another Ethernet address, and its link-local address follows from that.
+    // A dummy that is created again has a different Ethernet address, and its link-local address is derived from that.
     let dummy = kernel
         .dummy
         .lines()
@@ -102,7 +103,7 @@ pub(crate) fn essence(kernel: &Kernel) -> [Vec<String>; 3] {
     ]
 }
 
-/// Asks from everywhere, over everything.
+/// Sends requests from everywhere, over every transport.
 fn all_answer(solo: &Solo, inside: Ipv4Addr) -> Result<(), String> {
     let requests = [
         (&solo.client.netns, WEB),
@@ -145,7 +146,7 @@ fn a_foreign_flush_is_repaired_and_foreign_things_stay() {
         ("nft", &["delete", "table", "inet", "ferrolb"]),
         ("ip", &["link", "del", "kube-ipvs0"]),
         ("ip", &["addr", "flush", "dev", "kube-ipvs0"]),
-        // The last one: it takes the foreign servers too, which are not ours to restore.
+        // This one is last: it also removes the foreign servers, which ferrolb must not restore.
         ("ipvsadm", &["-C"]),
     ];
     for (program, arguments) in flushes {

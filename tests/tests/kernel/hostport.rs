@@ -1,5 +1,5 @@
-//! Beside the hostPort rules of a CNI, which take a port of every local address: all service addresses are local, and must be left alone; the
-//! node's own addresses stay theirs.
+//! Traffic in the presence of a CNI's hostPort rules, which take a port of every local address. All service addresses are local,
+//! and these rules must not affect them. The node's own addresses stay subject to the rules.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use ferrolb_tests::need::Need;
 use crate::matrix::world::{PORT, World};
 use crate::matrix::{cells, check, line, unused, world};
 
-/// The table of a CNI's portmap: port 80 of every local address goes to a2.
+/// The table of a CNI's portmap plugin: port 80 of every local address goes to a2.
 struct HostPort<'a>(&'a World);
 
 impl<'a> HostPort<'a> {
@@ -79,7 +79,7 @@ fn beside_a_hostport_rule_the_nodes_port_still_goes_to_the_hostport_pod() {
         let to = SocketAddr::new(world.place("A").address(six), PORT);
         cells.extend(line(&world, "hostPort on A", to, true, &["a2K"; 6]));
     }
-    // A CNI masquerades the pod's way to itself; this one does not.
+    // A CNI masquerades the way of a pod to itself; this table does not.
     cells.retain(|cell| cell.source.name != "a2");
     check(cells);
 }

@@ -1,5 +1,5 @@
-//! The traffic matrix: policies, kinds of addresses, endpoints and sources, packet by packet on the real kernel, TCP and UDP, IPv4 and IPv6. All tests share one
-//! world and leave it as it is.
+//! The traffic matrix: policies, kinds of addresses, endpoints and sources. It tests packet by packet on the real kernel, over
+//! TCP and UDP, IPv4 and IPv6. All tests share one world and leave it unchanged.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,17 +25,17 @@ use world::{HOST_PORTS, NODE_PORT, PORT, World, unallocated};
 
 const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
 
-/// The world. It ends with the test program: its processes die with it, and its namespaces with them.
+/// The world. It ends with the test program: its processes die with the program, and its namespaces die with them.
 pub(crate) fn world() -> MutexGuard<'static, World> {
     static SHARED: OnceLock<Mutex<World>> = OnceLock::new();
-    // A failed test leaves it as it was.
+    // A failed test leaves the world unchanged.
     SHARED
         .get_or_init(|| Mutex::new(World::new()))
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Panics with every cell that differs.
+/// Panics with a list of all cells that differ.
 #[track_caller]
 pub(crate) fn check(cells: Vec<Cell>) {
     let count = cells.len();
@@ -50,7 +50,7 @@ pub(crate) fn check(cells: Vec<Cell>) {
     );
 }
 
-/// The cells of the cases that `which` chooses, in both families and over both transports.
+/// The cells of the cases that `which` selects, in both families and over both transports.
 pub(crate) fn cells(world: &World, which: impl Fn(&Case) -> bool) -> Vec<Cell> {
     let mut cells = Vec::new();
     for (index, case) in CASES.iter().enumerate().filter(|(_, case)| which(case)) {
@@ -67,7 +67,7 @@ pub(crate) fn cells(world: &World, which: impl Fn(&Case) -> bool) -> Vec<Cell> {
     cells
 }
 
-/// A cell for each source and transport. What goes to A itself is handled there, from wherever it comes.
+/// A cell for each source and transport. `at_a`: the request goes to A itself, so A handles it, whatever its source.
 pub(crate) fn line(
     world: &World,
     what: &str,
@@ -97,7 +97,8 @@ pub(crate) fn line(
     cells
 }
 
-/// Ports of service addresses that no Service has, and a ClusterIP that no Service has; servers of the nodes listen on some of them.
+/// Ports of service addresses that no Service has, and a ClusterIP that no Service has. The nodes' own servers listen on some of
+/// these ports.
 pub(crate) fn unused(world: &World) -> Vec<Cell> {
     let ports = HOST_PORTS.into_iter().filter(|port| *port != PORT);
     let ports: Vec<u16> = ports.chain([81, NODE_PORT]).collect();

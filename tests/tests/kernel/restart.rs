@@ -1,4 +1,4 @@
-//! A restart of `ferrolb node` on the same node, under load: nothing is lost and nothing in the kernel is written anew.
+//! A restart of `ferrolb node` on the same node under load: nothing is lost, and nothing in the kernel is written again.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use nix::sys::signal::Signal;
 use crate::restart_load::Load;
 use crate::restart_solo::{KEPT, Solo, WEB};
 
-/// Answers that each stream must get in each phase.
+/// How many answers each stream must get in each phase.
 const PHASE: u64 = 8;
-/// Requests in all.
+/// How many requests must be answered in total.
 const REQUESTS: u64 = 1000;
 
 #[test]
@@ -48,7 +48,7 @@ fn a_restart_under_load_loses_nothing_and_writes_nothing() {
         solo.end(signal);
         before.same(&solo.kernel(), &format!("after {signal}"));
         if signal == Signal::SIGTERM {
-            // The client asks anew, and nobody but the kernel is there to answer.
+            // The client sends a new ARP request, and only the kernel is there to answer.
             ask_again();
             for address in [WEB, KEPT] {
                 assert_eq!(
@@ -89,12 +89,12 @@ fn a_restart_under_load_loses_nothing_and_writes_nothing() {
     println!("4 restarts: {tally}");
 }
 
-/// What `nft monitor` sees: a change that is made and taken back shows here and nowhere else.
+/// The output of `nft monitor`. Only here can one see a change that is made and then reverted.
 struct Watched {
     monitor: Process,
 }
 
-/// The test's own table; it comes before and after all else.
+/// A table of the test's own. It is created before and after everything else.
 const MARKER: &str = "lab_marker";
 
 impl Watched {
@@ -104,7 +104,7 @@ impl Watched {
         let arguments = ["-n".to_owned(), "monitor".to_owned()];
         let monitor = Process::start(solo.node.netns(), "nft monitor", &program, &arguments, &log);
         let watched = Self { monitor };
-        // It listens once it tells of the marker.
+        // `nft monitor` is listening once it reports the marker.
         wait::until("nft monitor listens", Duration::from_secs(10), || {
             let netns = solo.node.netns();
             netns.nft(&format!(
@@ -115,7 +115,7 @@ impl Watched {
         watched
     }
 
-    /// Everything since the start that is not the marker's.
+    /// Everything since the start that does not belong to the marker.
     fn commits(&self, solo: &Solo) -> Vec<String> {
         solo.node.netns().nft("add table ip lab_marker_end\n");
         let log = wait::expect(
@@ -123,7 +123,7 @@ impl Watched {
             Duration::from_secs(10),
             || {
                 let log = self.monitor.log();
-                // The generation that ends it names its maker at the end of its line.
+                // The line that ends this generation names the process that made it, at the end of the line.
                 let end = log.split_once("lab_marker_end").map(|(_, end)| end);
                 if end.is_some_and(|end| end.contains("by process") && end.ends_with('\n')) {
                     Ok(log)

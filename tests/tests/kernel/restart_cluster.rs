@@ -1,4 +1,4 @@
-//! The announcer of a cluster is restarted: the others wait for it, it stays the announcer, and nothing is lost.
+//! A restart of an announcer in a cluster: the other nodes wait for it, it stays the announcer, and nothing is lost.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -47,7 +47,7 @@ fn a_restarted_announcer_stays_the_announcer_and_loses_nothing() {
     let ended = agent.stop(ENDS);
     assert!(ended.success(), "{ended}");
     cluster.node_mut(&announcer).drop_agent();
-    // Nobody but the kernel of the announcer answers, and the others still say that it is the announcer's.
+    // Only the announcer's kernel answers, and the other nodes still report it as the announcer.
     ask_again(&cluster.client.netns, "eth0", &[(ECHO, &*macs[0])]);
     load.pass(PHASE);
     assert_eq!(arp(&cluster.client.netns, ECHO), macs);

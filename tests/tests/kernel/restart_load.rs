@@ -1,7 +1,8 @@
-//! Traffic that goes on beside a test, all from one process: each stream is a thread in its namespace that asks, counts, and stops at
-//! the first thing that was lost.
+//! Traffic that runs during a test, all from one process. Each stream is a thread in its own namespace. It sends requests, counts
+//! the answers, and stops at the first loss.
 //!
-//! TCP repeats a lost packet by itself, so a stream of datagrams, each from a port of its own, is the strict one: none may go unanswered.
+//! TCP retransmits lost packets by itself. So a stream of datagrams, each from a port of its own, is the strict check: each one
+//! must be answered.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use ferrolb_tests::client::{Ask, Flow, http, udp, udp_on};
 use ferrolb_tests::netns::Netns;
 use ferrolb_tests::wait;
 
-/// Between two questions: the load must leave an emulated machine some time for what is tested.
+/// The pause between two requests. The load must leave an emulated machine some time for what is tested.
 const PACE: Duration = Duration::from_millis(10);
 /// The same on a long-lived flow.
 const FLOW_PACE: Duration = Duration::from_millis(50);
@@ -21,13 +22,13 @@ const FLOW_PACE: Duration = Duration::from_millis(50);
 /// What a stream does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// HTTP requests, each on a connection of its own.
+    /// HTTP requests, each on its own connection.
     Requests,
-    /// Datagrams, each from a port of its own.
+    /// Datagrams, each from its own port.
     Datagrams,
     /// One TCP connection.
     Flow,
-    /// One UDP socket, whose peer must stay the same.
+    /// One UDP socket whose peer must stay the same.
     DatagramFlow,
 }
 
@@ -37,7 +38,7 @@ impl Kind {
     }
 }
 
-/// Who asks whom, and how.
+/// Which client sends requests to which address, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct Stream {
     pub(crate) name: &'static str,
@@ -46,7 +47,7 @@ pub(crate) struct Stream {
     pub(crate) to: SocketAddr,
 }
 
-/// Streams that run.
+/// Running streams.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     running: Vec<Running>,
@@ -58,19 +59,19 @@ struct Running {
     thread: JoinHandle<Result<Duration, String>>,
 }
 
-/// What was answered in all; nothing was lost.
+/// How much was answered in total; nothing was lost.
 #[derive(Clone, Copy)]
 pub(crate) struct Tally {
     /// Requests and datagrams on connections of their own.
     pub(crate) requests: u64,
-    /// Questions on long-lived flows.
+    /// Requests on long-lived flows.
     pub(crate) on_flows: u64,
     /// The longest wait for an answer.
     pub(crate) slowest: Duration,
 }
 
 impl Load {
-    /// Starts all of them and waits until each was answered once: every flow is open then.
+    /// Starts all streams and waits until each has got one answer: then every flow is open.
     pub(crate) fn start(streams: Vec<Stream>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let run = |stream: Stream| {
@@ -92,7 +93,7 @@ impl Load {
         load
     }
 
-    /// Waits until every stream was answered `more` times from now on. Panics if one has lost something.
+    /// Waits until every stream has got `more` further answers. Panics if a stream has lost something.
     #[track_caller]
     pub(crate) fn pass(&self, more: u64) {
         let now = |running: &Running| running.answers.load(Ordering::Relaxed);
@@ -103,7 +104,7 @@ impl Load {
                 &format!("{name}: {more} more answers"),
                 Duration::from_secs(20),
                 || {
-                    // An ended stream gets no more: its reason comes with the tally.
+                    // A stream that has ended gets no more answers; the tally gives the reason.
                     if now(one) >= wanted || one.thread.is_finished() {
                         Ok(())
                     } else {
@@ -122,7 +123,7 @@ impl Load {
         }
     }
 
-    /// Requests answered so far, on connections of their own.
+    /// Requests on connections of their own that have been answered so far.
     pub(crate) fn requests(&self) -> u64 {
         let counted = self
             .running
@@ -131,7 +132,7 @@ impl Load {
         counted.map(|one| one.answers.load(Ordering::Relaxed)).sum()
     }
 
-    /// Ends it. Panics with what was lost, if anything was.
+    /// Ends the load. Panics with a list of what was lost, if anything.
     #[track_caller]
     pub(crate) fn finish(mut self) -> Tally {
         self.stop.store(true, Ordering::Relaxed);
@@ -163,7 +164,7 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Where a test fails, what the streams saw says why.
+        // If a test fails, what the streams saw shows why.
         for one in self.running.drain(..) {
             let name = one.stream.name;
             if let Ok(Err(why)) = one.thread.join() {
@@ -173,7 +174,7 @@ impl Drop for Load {
     }
 }
 
-/// Asks until told to stop, and gives the longest wait; or what was lost.
+/// Sends requests until it is stopped. Returns the longest wait, or what was lost.
 fn converse(plan: &Stream, answers: &AtomicU64, stop: &AtomicBool) -> Result<Duration, String> {
     let (start, ask) = (Instant::now(), Ask::default());
     let count = || answers.load(Ordering::Relaxed);
@@ -200,7 +201,7 @@ fn converse(plan: &Stream, answers: &AtomicU64, stop: &AtomicBool) -> Result<Dur
 
 type Question = Box<dyn FnMut() -> std::io::Result<()>>;
 
-/// What asks once, with what it keeps between two questions.
+/// A function that sends one request, with the state that it keeps between two requests.
 fn questions(plan: &Stream, ask: Ask) -> std::io::Result<Question> {
     let to = plan.to;
     Ok(match plan.kind {

@@ -1,5 +1,5 @@
-//! The smallest world that has all of the datapath: one node with two servers and a pod that asks, a client on the LAN, and Services of
-//! both traffic policies with TCP and UDP ports. It reads back what the node's kernel holds, for comparisons.
+//! The smallest world with the whole datapath: one node with two servers and a pod that sends requests, a client on the LAN, and
+//! Services of both traffic policies with TCP and UDP ports. It reads the state of the node's kernel for comparisons.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Output;
@@ -50,18 +50,18 @@ pub(crate) struct Solo {
     folder: TempDir,
 }
 
-/// What the kernel of the node holds, as texts that are equal if nothing changed.
+/// The state of the node's kernel, as texts that are equal if nothing changed.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Kernel {
     /// Virtual and real servers.
     pub(crate) ipvs: String,
     /// The table `inet ferrolb` with all handles and elements.
     pub(crate) table: String,
-    /// The dummy: its index, its addresses, its routes.
+    /// The dummy interface: its index, addresses and routes.
     pub(crate) dummy: String,
 }
 
-/// A Service of the pods `app: web`.
+/// A Service with the pods `app: web`.
 pub(crate) fn service(name: &str, address: Ipv4Addr, more: &str, ports: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  type: LoadBalancer\n  \
@@ -70,7 +70,7 @@ pub(crate) fn service(name: &str, address: Ipv4Addr, more: &str, ports: &str) ->
 }
 
 impl Solo {
-    /// Everything but the agent.
+    /// Builds everything but the agent.
     pub(crate) fn new(what: &str) -> Self {
         let folder = TempDir::new(what);
         let mut lan = Lan::new();
@@ -105,7 +105,7 @@ impl Solo {
         let mut setup = AgentSetup::new(folder.path(), manifests.path(), &nodes, "ipvs");
         let [node] = nodes;
         if wait::slowness() > 1 {
-            // So that what is left to the kernel stays there for as long as an emulated machine takes to look at it.
+            // What is left to the kernel must stay there until an emulated machine has had time to look at it.
             setup
                 .extra
                 .extend(["--timer-scale", "3"].map(str::to_owned));
@@ -122,18 +122,18 @@ impl Solo {
         }
     }
 
-    /// Where its files are.
+    /// The directory of its files.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
 
-    /// Starts the agent, or starts it again, and waits until both Services serve.
+    /// Starts the agent, or starts it again, and waits until both Services are served.
     pub(crate) fn start(&mut self) {
         self.node.start_agent(&self.setup);
         self.serving();
     }
 
-    /// Waits until both Services serve.
+    /// Waits until both Services are served.
     pub(crate) fn serving(&self) {
         for name in ["web", "kept"] {
             let what = format!("{name} serves");
@@ -148,7 +148,7 @@ impl Solo {
         }
     }
 
-    /// Ends the agent with a signal; it must end by itself, and cleanly if it was asked to.
+    /// Ends the agent with a signal. It must end by itself, and cleanly if the signal asks for that.
     pub(crate) fn end(&mut self, signal: Signal) {
         let agent = self.node.agent().expect("an agent runs");
         agent.signal(signal);
@@ -174,7 +174,7 @@ impl Solo {
         text.parse().unwrap_or_else(|_| panic!("{service}"))
     }
 
-    /// What the kernel holds now.
+    /// The current state of the kernel.
     pub(crate) fn kernel(&self) -> Kernel {
         let netns = self.node.netns();
         let addresses = netns.sh("ip", &["-o", "addr", "show", "dev", "kube-ipvs0"]);
@@ -195,13 +195,13 @@ impl Solo {
         self.node.netns().output(&program, arguments)
     }
 
-    /// `ferrolb cleanup` with the node's state folder.
+    /// Runs `ferrolb cleanup` with the node's state directory.
     pub(crate) fn cleanup(&self) -> Output {
         let state = self.folder().join("node-1/state").display().to_string();
         self.ferrolb(&["cleanup", "--state", &state])
     }
 
-    /// Traffic of every kind that the node carries: requests on connections of their own, and long-lived flows.
+    /// Every kind of traffic that the node carries: requests on connections of their own, and long-lived flows.
     pub(crate) fn traffic(&self) -> Vec<Stream> {
         let (client, node) = (&self.client.netns, self.node.netns());
         let pod = &self.asker.netns;
@@ -257,7 +257,7 @@ impl Solo {
 }
 
 impl Kernel {
-    /// Panics with what differs, line by line.
+    /// Panics with the differences, line by line.
     #[track_caller]
     pub(crate) fn same(&self, now: &Self, when: &str) {
         let parts = [
@@ -275,7 +275,7 @@ impl Kernel {
     }
 }
 
-/// The lines that only one of two texts has.
+/// The lines that are in only one of two texts.
 pub(crate) fn changed(old: &str, new: &str) -> String {
     let only = |one: &str, other: &str, sign: char| -> String {
         let missing = |line: &&str| !other.lines().any(|there| there == *line);

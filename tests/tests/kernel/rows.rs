@@ -1,5 +1,5 @@
-//! Each row of the users' table of manifests: one test each, on one cluster that they share and leave as it is. Where its nodes learn of the manifests,
-//! from a folder or from an API server, is the test program's to say.
+//! The rows of the users' table of manifests, with one test each, on one cluster that they share and leave unchanged. The test
+//! program decides where the nodes get the manifests from: a directory or an API server.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -8,11 +8,11 @@ use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
 use ferrolb_tests::rows::{self, ADDRESSES, Seen};
 
-/// The cluster, settled. It ends with the test program: its processes die with it, and its namespaces with them.
+/// The cluster, settled. It ends with the test program: its processes die with the program, and its namespaces die with them.
 pub(crate) fn cluster() -> MutexGuard<'static, Cluster> {
     static SHARED: OnceLock<Mutex<Cluster>> = OnceLock::new();
     let shared = SHARED.get_or_init(|| Mutex::new(crate::users_cluster()));
-    // A failed test leaves it as it was: they only look.
+    // A failed test leaves the cluster unchanged: the tests only observe it.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

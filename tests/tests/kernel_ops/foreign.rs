@@ -1,4 +1,4 @@
-//! What other programs do to what is ours, before us and beside us.
+//! What other programs do to what is ours, before and during our run.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use ferrolb_proxy::kernel::Damage;
 
 use super::*;
 
-/// Runs a program in the network namespace of this thread.
+/// Runs a program in this thread's network namespace.
 fn sh(line: &str) -> String {
     let mut words = line.split(' ');
     let output = Command::new(words.next().unwrap())
@@ -72,7 +72,7 @@ fn every_kind_of_foreign_flush_is_seen_at_a_glance_and_can_be_repaired() {
             let damage = kernel.damage(sentinel.as_ref()).await.unwrap();
             assert_eq!(damage, seen, "after {flush}");
         }
-        // Somebody removes the interface and makes another one.
+        // Somebody removes the interface and creates another one.
         kernel.prepare().await.unwrap();
         assert!(kernel.apply(&everything()).await.is_empty());
         sh("ip link del kube-ipvs0");
@@ -131,7 +131,7 @@ fn foreign_tables_do_not_disturb_the_reading_of_ours_whatever_is_in_them() {
     );
     let (netns, state) = node("foreign");
     let dir = path(&state);
-    // Sets with one expression and with two, and a table of our name in another family.
+    // Sets with one expression and with two, and a table with our name in another family.
     let rules = "table inet other {
         set counted { type ipv4_addr; size 65535; flags dynamic; counter; }
         set limited { type ipv4_addr; size 65535; flags dynamic; counter; limit rate 1/second; }

@@ -1,4 +1,4 @@
-//! Who answers ARP for an address, before and after things happen to nodes and agents.
+//! Which node answers ARP for an address, before and after events on nodes and agents.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -143,7 +143,7 @@ fn an_agent_that_stops_for_good_is_replaced_although_it_said_goodbye() {
     let agent = cluster.node_mut(&owner).agent().expect("it runs");
     assert!(agent.stop(Duration::from_secs(10)).success());
     cluster.node_mut(&owner).drop_agent();
-    // The kernel does not answer for an announcer that is away: nobody waits the 10 s that a proxy's restart is given.
+    // While an announcer is away, its kernel does not answer for it. So nobody waits the 10 s that a proxy's restart is given.
     let (lateness, ended) = (Lateness::start(), Instant::now());
     wait::expect("another node announces it", WHILE, || {
         announced_by_another(&cluster, WEB, &owner)

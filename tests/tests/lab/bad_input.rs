@@ -1,4 +1,5 @@
-//! Bad input: one message with file, object and field; the rest goes on, and nothing that was announced is lost.
+//! Bad input: there is one message with file, object and field, everything else continues, and nothing that was announced is
+//! lost.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ fn problems(cluster: &Cluster) -> Result<Vec<Value>, String> {
         .unwrap_or_default())
 }
 
-/// Waits for one problem of that file whose object, field and message contain the given texts.
+/// Waits for one problem in this file whose object, field and message contain the given texts.
 fn reported(cluster: &Cluster, file: &str, object: &str, field: &str, message: &str) {
     wait::expect(
         &format!("a problem with {file}"),
@@ -118,7 +119,7 @@ fn a_service_that_cannot_be_served_says_why_and_others_keep_theirs() {
             "  loadBalancerIP: 203.0.113.9\n  ports: [{port: 80}]\n",
         ),
     );
-    // Port 53 of the address is taken, and this one shares with nobody.
+    // Port 53 of the address is taken, and this Service does not share with any other.
     cluster.manifests.write(
         "clash.yaml",
         &service(

@@ -1,4 +1,4 @@
-//! A node whose state folder is on a full disk: another node allocates, and every status says why.
+//! A node whose state directory is on a full disk: another node allocates, and every status says why.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,8 +15,8 @@ use serde_json::Value;
 
 const WHILE: Duration = Duration::from_secs(15);
 
-/// Starts the first node, the one that is elected, with its state on a small disk of its own, and the others as usual. Where that
-/// disk is seen from outside.
+/// Starts the first node, which is the elected one, with its state on a small disk of its own, and the others as usual. Returns
+/// the path of this disk as seen from outside.
 fn start_with_a_small_disk(cluster: &mut Cluster) -> PathBuf {
     let setup = cluster.setup.clone();
     let state = cluster.folder().join("node-1/state");
@@ -39,7 +39,7 @@ fn start_with_a_small_disk(cluster: &mut Cluster) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/root{}", state.display()))
 }
 
-/// What stands in the status of a node about an object.
+/// What a node's status says about an object.
 fn said_of(cluster: &Cluster, node: usize, object: &str) -> Result<Vec<String>, String> {
     let status = cluster.nodes[node].status(&cluster.setup)?;
     let problems = status["problems"].as_array().cloned().unwrap_or_default();

@@ -11,7 +11,7 @@ use ferrolb_tests::wait;
 
 const WHILE: Duration = Duration::from_secs(30);
 
-/// Waits until the first nodes, and no others, know each other and live.
+/// Waits until the first `count` nodes, and no others, know each other and are alive.
 fn know_each_other(cluster: &Cluster, count: usize) {
     let expected: Vec<String> = (1..=count).map(|n| format!("node-{n} Alive")).collect();
     for node in &cluster.nodes[..count] {
@@ -49,7 +49,7 @@ fn nodes_that_join_a_single_one_are_its_members_and_each_address_has_one_announc
         Need::Tool("arping")
     );
     let mut cluster = Cluster::new("none", PodLinks::Routed);
-    // Nobody is listed: the Node objects say who there is.
+    // No members are listed: the Node objects name the nodes.
     cluster.setup.members.clear();
     for number in [2, 3] {
         cluster.manifests.remove(&format!("lab-node-{number}.yaml"));

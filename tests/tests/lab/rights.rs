@@ -1,4 +1,4 @@
-//! Rights: what the node needs, what others may not, and that it runs no program.
+//! Rights: what the node needs, what others may not do, and that the node runs no other program.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn without_rights_the_node_says_in_one_sentence_what_to_do() {
         Need::Ferrolb
     );
     let folder = TempDir::new("rights");
-    // A copy that nobody may read and run.
+    // A copy that the user `nobody` may read and run.
     let program = folder.path().join("ferrolb");
     std::fs::copy(ferrolb(), &program).unwrap();
     let (manifests, state) = (folder.path().join("manifests"), folder.path().join("state"));
@@ -55,7 +55,7 @@ fn without_rights_the_node_says_in_one_sentence_what_to_do() {
         "--socket".to_owned(),
         shown(&socket),
     ]);
-    // The segment lives as long as its variable: without it the interface goes away.
+    // The LAN segment lives as long as this variable: without it, the interface disappears.
     let mut lan = Lan::new();
     let host = lan.plug("rights", 11);
     let setpriv = find_tool("setpriv").unwrap();
@@ -74,7 +74,7 @@ fn without_rights_the_node_says_in_one_sentence_what_to_do() {
             .ok_or(said)
     });
     assert!(sentence.contains("run as root"), "{sentence}");
-    // Said once, not once for each attempt.
+    // It is logged once, not at each attempt.
     wait::holds("it does not repeat itself", Duration::from_secs(2), || {
         node.log().matches("CAP_NET_RAW").count() == 1
     })
@@ -140,7 +140,7 @@ fn the_node_runs_no_other_program() {
     wait::expect("the traced node answers", Duration::from_secs(15), || {
         cluster.nodes[0].status(&setup).map(drop)
     });
-    // The node is asked to end, and strace ends with it; asked itself, it would leave the node behind.
+    // The signal goes to the node, and strace ends with it. If strace got the signal, it would leave the node behind.
     let text = || std::fs::read_to_string(&trace).unwrap();
     let pid = text()
         .split_whitespace()
@@ -157,6 +157,6 @@ fn the_node_runs_no_other_program() {
         .lines()
         .filter(|line| line.contains("execve"))
         .collect();
-    // The first is strace's own start of the node.
+    // The first exec is strace's own start of the node.
     assert_eq!(calls.len(), 1, "{calls:#?} ({status})");
 }

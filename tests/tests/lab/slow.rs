@@ -1,4 +1,4 @@
-//! Agents that are stopped for half of every second: their addresses are answered for while their owners run.
+//! Agents that are stopped for half of every second: requests for their addresses are answered while the owners run.
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,8 @@ const STALL: Duration = Duration::from_millis(500);
 const PERIOD: Duration = Duration::from_secs(1);
 const PACE: Duration = Duration::from_millis(20);
 
-/// A question counts as asked while its owner runs if that one runs for so long after it, which is also how long an answer
-/// may take.
+/// A question counts as asked while its owner runs if the owner keeps running for this long after it. An answer may take just as
+/// long.
 fn patience() -> Duration {
     Duration::from_millis(100) * wait::slowness().min(3)
 }
@@ -40,7 +40,7 @@ fn pids(cluster: &mut Cluster) -> Vec<u32> {
     cluster.nodes.iter_mut().map(pid).collect()
 }
 
-/// Questions asked while the node that answered last ran, and how many of them were answered.
+/// How many questions were asked while the node that answered last was running, and how many of them were answered.
 fn score(heard: &Heard, macs: &[String], stops: &[Stops]) -> (usize, usize) {
     let (mut asked, mut answered) = (0, 0);
     for at in &heard.asked {
@@ -61,7 +61,7 @@ fn score(heard: &Heard, macs: &[String], stops: &[Stops]) -> (usize, usize) {
     (asked, answered)
 }
 
-/// The longest time from the first answer of a newer announcer to a later one of its predecessor.
+/// The longest time from the first answer of a new announcer to a later answer of its predecessor.
 fn longest_overlap(heard: &Heard) -> Duration {
     let mut longest = Duration::ZERO;
     for (i, (since, newer)) in heard.answers.iter().enumerate().skip(1) {
@@ -69,7 +69,7 @@ fn longest_overlap(heard: &Heard) -> Duration {
         if older == newer {
             continue;
         }
-        // Until the newer one has been alone for a second, an answer of the older one is an overlap.
+        // An answer of the old announcer is an overlap until the new one has been alone for a second.
         let soon = heard.answers[i..]
             .iter()
             .take_while(|(at, _)| *at < *since + PERIOD);

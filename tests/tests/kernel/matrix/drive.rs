@@ -1,8 +1,9 @@
-//! Drives probes: one question at a time to each node, both nodes beside each other, and all probes that wait for silence at once.
+//! Drives the probes: each node gets one request at a time, both nodes are probed in parallel, and all probes that wait for
+//! silence run at once.
 //!
-//! Servers take turns, and a node has one turn for all who ask it. Two sources that asked in step would each see every second turn: two
-//! servers would look like one to each of them, for as long as they stay in step. So nobody else asks a node while a cell is probed,
-//! and a cell sees each of its servers exactly once in a round.
+//! A node distributes connections to its servers in turn, and this turn is shared by all clients. If two sources sent requests in
+//! step, each would see only every second server of the turn: of two servers, each source would see one. So nobody else sends
+//! requests to a node while a cell is probed. Then a cell sees each of its servers exactly once in a round.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -11,20 +12,20 @@ use std::thread::JoinHandle;
 use super::probe::{Seen, Transport, patience, probe, silence};
 use super::world::{Place, World};
 
-/// One cell with all that a probe of it needs.
+/// One cell, with all that a probe of it needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
-    /// Case and kind of address, for messages.
+    /// The case and the kind of address, for messages.
     pub(crate) what: String,
-    /// Who asks.
+    /// Who sends the request.
     pub(crate) source: Place,
-    /// The node that takes the request: 0 is A, 1 is B.
+    /// The node that handles the request: 0 is A, 1 is B.
     handler: usize,
-    /// Over what.
+    /// The transport of the request.
     pub(crate) transport: Transport,
-    /// Whom.
+    /// The destination of the request.
     pub(crate) to: SocketAddr,
-    /// What the table says.
+    /// What the table expects.
     pub(crate) expected: &'static str,
     seen: BTreeSet<Seen>,
 }
@@ -58,8 +59,8 @@ impl Cell {
         self.seen.contains(&Seen::Silence)
     }
 
-    /// What differs. Each server that must answer does so once in a round, and where there is one, a second request shows that no
-    /// other answers.
+    /// The differences from the table. Each server that must answer does so once per round. If there is only one, a second
+    /// request shows that no other server answers.
     fn differs(&self) -> Option<String> {
         let (rounds, timeout) = match self.seen.first() {
             Some(Seen::Answer(..)) => (self.seen.len().max(2), patience()),
@@ -98,12 +99,12 @@ fn seen(world: &World, word: &str, source: &Place, handler: usize, six: bool) ->
     }
 }
 
-/// Probes all cells; gives what differs, one line each.
+/// Probes all cells. Returns the differences, one line each.
 pub(crate) fn differences(cells: Vec<Cell>) -> Vec<String> {
     assert!(!cells.is_empty(), "there is nothing to probe");
     let (silent, loud): (Vec<Cell>, Vec<Cell>) = cells.into_iter().partition(Cell::is_silent);
     let (at_a, at_b): (Vec<Cell>, Vec<Cell>) = loud.into_iter().partition(|c| c.handler == 0);
-    // An array is mapped at once: both threads run before the first is waited for.
+    // `map` on an array is eager: both threads run before the first is awaited.
     let mut lines: Vec<String> = [at_a, at_b]
         .map(in_turn)
         .into_iter()
@@ -114,7 +115,7 @@ pub(crate) fn differences(cells: Vec<Cell>) -> Vec<String> {
     lines
 }
 
-/// A thread that asks one cell after another, each in the namespace of its source.
+/// A thread that probes one cell after another, each in the namespace of its source.
 fn in_turn(cells: Vec<Cell>) -> JoinHandle<Vec<String>> {
     let ask = |cell: Cell| {
         let netns = cell.source.netns.clone();

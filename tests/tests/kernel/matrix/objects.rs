@@ -1,4 +1,5 @@
-//! The objects of the matrix' world: configuration, pool, a Service for each case, the nodes' own pods; and what a node must say once it has them.
+//! The objects of the matrix's world: the configuration, the pool, a Service for each case, and the nodes' host-network pods.
+//! Also checks what a node must report once it has them.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use ferrolb_tests::paths::workspace;
 use super::table::{CASES, Case};
 use super::world::{NODE_PORT, PORT, TARGET};
 
-/// The users' configuration, with a range of IPv6 pods beside their own.
+/// The users' configuration, with a range of IPv6 pods in addition to their own.
 pub(crate) fn proxy_config() -> String {
     let path = workspace().join("deploy/examples/kube-proxy-config.yaml");
     let text = std::fs::read_to_string(&path).expect("the users' configuration");
@@ -30,12 +31,12 @@ pub(crate) fn pool() -> Value {
     })
 }
 
-/// A case's Service.
+/// The name of a case's Service.
 pub(crate) fn name(index: usize) -> String {
     format!("case-{index}")
 }
 
-/// A case's node port.
+/// The node port of a case.
 pub(crate) fn node_port(index: usize) -> u16 {
     NODE_PORT + u16::try_from(index).expect("few cases")
 }
@@ -74,7 +75,7 @@ pub(crate) fn service(index: usize, case: &Case, client: &Host, a: &Host) -> Val
     object
 }
 
-/// A pod in the network of its node.
+/// A pod in its node's network.
 pub(crate) fn host_pod(node: &str, name: &str, host: &Host) -> Value {
     json!({
         "apiVersion": "v1",
@@ -90,7 +91,7 @@ pub(crate) fn host_pod(node: &str, name: &str, host: &Host) -> Value {
     })
 }
 
-/// Whether a node knows every Service, with its addresses in the kernel and no complaint.
+/// Whether a node knows every Service, has its addresses in the kernel and reports no problem.
 pub(crate) fn programmed(status: &Value) -> Result<(), String> {
     let problems = &status["problems"];
     if problems.as_array().is_none_or(|list| !list.is_empty()) {
@@ -110,7 +111,7 @@ pub(crate) fn programmed(status: &Value) -> Result<(), String> {
     }
 }
 
-/// JSON is YAML.
+/// JSON is valid YAML.
 pub(crate) fn yaml(object: &Value) -> String {
     serde_json::to_string_pretty(object).expect("a value can be printed") + "\n"
 }

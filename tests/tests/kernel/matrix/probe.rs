@@ -1,4 +1,4 @@
-//! One probe: a request from a port that no other probe uses, and what came of it. Runs in the namespace of the calling thread.
+//! One probe: a request from a port that no other probe uses, and its result. It runs in the namespace of the calling thread.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -20,27 +20,27 @@ pub(crate) enum Transport {
 /// What a probe saw.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Seen {
-    /// The server of that name answered; it saw the client at this address.
+    /// The server with this name answered, and it saw the client at this address.
     Answer(String, IpAddr),
     /// A TCP reset or an ICMP error.
     Refused,
-    /// Nothing came.
+    /// No answer came.
     Silence,
     /// Anything else, in words.
     Other(String),
 }
 
-/// How long an answer may take. Long, since only an error waits for it.
+/// How long an answer may take. This can be long, because only a failing probe waits this long.
 pub(crate) fn patience() -> Duration {
     Duration::from_secs(4) * wait::slowness().min(3)
 }
 
-/// How long nothing must come for it to be silence.
+/// How long there must be no answer for it to count as silence.
 pub(crate) fn silence() -> Duration {
     Duration::from_secs(2) * wait::slowness().min(3)
 }
 
-/// Asks once.
+/// Sends one request.
 pub(crate) fn probe(transport: Transport, to: SocketAddr, timeout: Duration) -> Seen {
     let ask = Ask {
         source_port: fresh_port(),
@@ -58,15 +58,15 @@ pub(crate) fn probe(transport: Transport, to: SocketAddr, timeout: Duration) -> 
     }
 }
 
-/// IPVS finds the connection of a reply by the client's address and port: two probes must never share one. Below the ports that the kernel
-/// chooses, and below the node ports.
+/// A new source port. IPVS identifies the connection of a reply by the client's address and port, so two probes must never share
+/// one. The ports are below those that the kernel chooses and below the node ports.
 fn fresh_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000
 }
 
-/// As [`client::udp`], but a datagram that the node's own filter refuses says so twice: as an error of the call, which a silent drop gives as
-/// well, and as the ICMP error that tells them apart.
+/// Like [`client::udp`]. But if the node's own filter refuses a datagram, this shows twice: as an error of the call, which a
+/// silent drop causes too, and as the ICMP error that distinguishes the two.
 fn datagram(to: SocketAddr, ask: Ask) -> io::Result<client::Answer> {
     let any: IpAddr = if to.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()

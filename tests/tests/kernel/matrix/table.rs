@@ -1,18 +1,20 @@
-//! The matrix: who asks what, and what must be seen.
+//! The matrix: who sends a request where, and what must be seen.
 //!
-//! A cell names each server that must answer and how it sees the client: `K` with its own address, `M` masqueraded to the address of the interface
-//! by which the handling node sends (for a pod that asks itself too: the hairpin). `R` is refused at once, a TCP reset or an ICMP
-//! error; `D` is silence; `-` is not asked. The handling node is A for the client and A's pods, B for its own and its pods, and A for node ports on A.
+//! A cell names each server that must answer, and how this server sees the client: `K` with its own address, `M` masqueraded to
+//! the address of the interface by which the handling node sends (also for a pod that sends a request to itself: the hairpin).
+//! `R` means refused immediately, with a TCP reset or an ICMP error. `D` means silence. `-` is not tested. The handling node is A
+//! for the client and for A's pods, and B for B itself and its pods. For node ports on A, it is A.
 //!
-//! Not asked: node ports under external policy Local from a pod of another node. The users' clusterCIDR makes it an own pod on every node, as in kube-proxy, so
-//! it takes the endpoints of all nodes with its address kept, and the replies of those elsewhere do not come back by A.
+//! Not tested: node ports under external policy Local from a pod of another node. The users' clusterCIDR makes it an own pod on
+//! every node, as in kube-proxy. So it uses the endpoints of all nodes and its address is kept, and the replies of endpoints
+//! elsewhere do not come back through A.
 
-/// What kind of address is asked.
+/// The kind of address to which a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Dest {
     /// The ClusterIP.
     ClusterIp,
-    /// An address of `externalIPs`.
+    /// An address from `externalIPs`.
     External,
     /// The load-balancer address.
     LoadBalancer,
@@ -24,17 +26,18 @@ use Dest::{ClusterIp, External, LoadBalancer, NodePort};
 /// One Service, and what each source must see of it.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// In words.
+    /// The case in words.
     pub(crate) name: &'static str,
-    /// The label that its pods have: `both` a1 and b1, `remote` b1, `hosts` the servers of the nodes, `nobody` none.
+    /// The label of the Service's pods: `both` are a1 and b1, `remote` is b1, `hosts` are the servers of the nodes, `nobody` is
+    /// none.
     pub(crate) selects: &'static str,
-    /// externalTrafficPolicy.
+    /// Whether externalTrafficPolicy is Local.
     pub(crate) external_local: bool,
-    /// internalTrafficPolicy.
+    /// Whether internalTrafficPolicy is Local.
     pub(crate) internal_local: bool,
-    /// loadBalancerSourceRanges: the client and A.
+    /// Whether loadBalancerSourceRanges are set, to the client and A.
     pub(crate) ranges: bool,
-    /// Kinds of addresses, and a cell for each source: client, A, B, a1, a2, b1.
+    /// Kinds of addresses, with a cell for each source: client, A, B, a1, a2, b1.
     pub(crate) rows: &'static [(&'static [Dest], [&'static str; 6])],
 }
 

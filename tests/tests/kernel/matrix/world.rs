@@ -1,5 +1,5 @@
-//! Two nodes, their pods and a client, and one Service for each case of the matrix. The client's routes to all service addresses lead to node A, so that
-//! what it sees does not depend on who announces what.
+//! Two nodes with their pods, a client, and one Service for each case of the matrix. The client's routes to all service addresses
+//! go through node A, so its results do not depend on which node announces an address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -16,23 +16,24 @@ use ferrolb_tests::wait;
 use super::objects::{host_pod, name, node_port, pool, programmed, proxy_config, service, yaml};
 use super::table::{CASES, Dest};
 
-/// Where the pods and the host-network servers listen; the Services' port is [`PORT`].
+/// The port on which the pods and the host-network servers listen. The Services' port is [`PORT`].
 pub(crate) const TARGET: u16 = 8000;
 /// The port of every Service.
 pub(crate) const PORT: u16 = 80;
-/// Where the nodes' own servers listen beside [`TARGET`]: one is the Services' port, none may be reached through a service address.
+/// The ports on which the nodes' own servers listen besides [`TARGET`]. One of them is the Services' port. None may be reachable
+/// through a service address.
 pub(crate) const HOST_PORTS: [u16; 3] = [22, PORT, 8080];
-/// Node port of the first case; the others follow.
+/// The node port of the first case; the others follow.
 pub(crate) const NODE_PORT: u16 = 30080;
-/// Range of the IPv6 ClusterIPs.
+/// The range of the IPv6 ClusterIPs.
 const SERVICE_CIDR6: &str = "fd00:96::/112";
 
-/// A sender, or whoever may answer.
+/// A sender or a possible answerer.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    /// Its name, which its server answers with.
+    /// Its name, with which its server answers.
     pub(crate) name: &'static str,
-    /// Where it is.
+    /// The namespace that it is in.
     pub(crate) netns: Netns,
     v4: Ipv4Addr,
     v6: Ipv6Addr,
@@ -41,17 +42,17 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Its address of a family.
+    /// Its address in a family.
     pub(crate) fn address(&self, six: bool) -> IpAddr {
         pick(six, self.v4, self.v6)
     }
 }
 
-/// Everything. Fields are dropped in order: agents and servers end before their namespaces.
+/// The whole world. Fields are dropped in order: agents and servers end before their namespaces.
 pub(crate) struct World {
     /// The nodes, A first.
     pub(crate) nodes: [Node; 2],
-    /// Senders, in the order of the table's columns.
+    /// The senders, in the order of the table's columns.
     pub(crate) places: Vec<Place>,
     setup: AgentSetup,
     _servers: Vec<Process>,
@@ -62,7 +63,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Builds it, starts `ferrolb node` on both nodes, and waits until both have programmed every Service.
+    /// Builds the world, starts `ferrolb node` on both nodes, and waits until both have programmed every Service.
     pub(crate) fn new() -> Self {
         let folder = TempDir::new("matrix");
         let logs = folder.path();
@@ -158,7 +159,7 @@ impl World {
         world
     }
 
-    /// The sender or answerer of that name.
+    /// The sender or answerer with this name.
     pub(crate) fn place(&self, name: &str) -> &Place {
         self.places
             .iter()
@@ -166,7 +167,7 @@ impl World {
             .unwrap_or_else(|| panic!("nobody is called {name}"))
     }
 
-    /// Where a case is asked. Node ports are asked on A.
+    /// The address to which requests for a case go. For node ports, this is an address of A.
     pub(crate) fn address(&self, case: usize, dest: Dest, six: bool) -> SocketAddr {
         let host = u8::try_from(10 + case).expect("few cases");
         let low = u16::from(host);
@@ -195,7 +196,8 @@ impl World {
         SocketAddr::new(if six { v6 } else { v4 }, port)
     }
 
-    /// The address that a masqueraded request comes from, on its way from a node to whoever answers: that of the interface it leaves by.
+    /// The source address of a masqueraded request on its way from a node to the answerer: the address of the interface by which
+    /// it leaves.
     pub(crate) fn masqueraded(&self, handler: usize, to: &Place, six: bool) -> IpAddr {
         let node = &self.nodes[handler];
         let is_pod = !["A", "B"].contains(&to.name);
@@ -212,7 +214,7 @@ fn pick(six: bool, v4: Ipv4Addr, v6: Ipv6Addr) -> IpAddr {
     if six { v6.into() } else { v4.into() }
 }
 
-/// An address of the range of ClusterIPs that no Service has.
+/// An address in the range of ClusterIPs that no Service has.
 pub(crate) fn unallocated(six: bool) -> IpAddr {
     pick(
         six,
@@ -221,8 +223,9 @@ pub(crate) fn unallocated(six: bool) -> IpAddr {
     )
 }
 
-/// Each probe waits for its own ICMP error, and the kernel limits how many of the types of its masks it sends: to one address, and in
-/// all (a thousand a second, which a fast machine exceeds). These masks name no error: none at all, and a type that nobody sends.
+/// Each probe waits for its own ICMP error, but the kernel limits how many errors it sends, per address and in total (a thousand
+/// per second, which a fast machine exceeds). The limits apply only to the types in these masks. So the masks here contain no
+/// error: one is empty, and the other has a type that nobody sends.
 fn unlimited_errors(netns: &Netns) {
     for (mask, types) in [("ipv4/icmp_ratemask", "0"), ("ipv6/icmp/ratemask", "255")] {
         netns
@@ -243,8 +246,8 @@ fn client_routes(a: &Host) -> String {
     )
 }
 
-/// The node speaks to a pod with its own address, as CNIs with addressless links have it: a wildcard UDP server answers with the address that its
-/// route prefers, which has to be the endpoint's.
+/// The node communicates with a pod from its own address, as with CNIs whose links have no addresses. A wildcard UDP server
+/// answers from the address that its route prefers, which has to be the endpoint's.
 fn source_routes(node: &Node, pod: &Pod) -> String {
     let Host { v4, v6, .. } = &node.host;
     let link = node
@@ -262,7 +265,7 @@ fn source_routes(node: &Node, pod: &Pod) -> String {
     )
 }
 
-/// The servers of a node itself: its host-network pod, and what listens for other reasons.
+/// The node's own servers: its host-network pod, and servers that listen for other reasons.
 fn host_server(node: &Node, name: &str, logs: &std::path::Path) -> Process {
     let mut arguments = vec![name.to_owned()];
     for port in HOST_PORTS.iter().chain([&TARGET]) {
