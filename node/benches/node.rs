@@ -18,6 +18,7 @@ use ferrolb_node::report::view::{NodeStatus, ServiceState};
 use ferrolb_node::{Config, ProxyMode};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 /// Services that ask for a pool that is not there, for ever.
@@ -55,7 +56,7 @@ fn measure(services: usize) {
         ForkResult::Parent { child } => {
             report(&at, child, services);
             kill(child, Signal::SIGTERM).unwrap();
-            nix::sys::wait::waitpid(child, None).unwrap();
+            waitpid(child, None).unwrap();
         }
     }
 }
@@ -64,9 +65,10 @@ fn node(at: &Path) {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: run as root");
     for words in [
         "link set lo up",
-        "link add eth0 type dummy",
+        "link add eth0 type veth peer name lan0",
         "addr add 172.16.0.1/12 dev eth0",
         "link set eth0 up",
+        "link set lan0 up",
     ] {
         let done = Command::new("ip").args(words.split(' ')).status().unwrap();
         assert!(done.success(), "ip {words}");
@@ -81,7 +83,7 @@ fn node(at: &Path) {
 }
 
 fn report(at: &Path, child: Pid, services: usize) {
-    wait("the node to settle", || {
+    wait(child, "the node to settle", || {
         status(at).is_some_and(|s| s.settled)
     });
     // The first list, on two busy processors.
@@ -108,7 +110,7 @@ fn report(at: &Path, child: Pid, services: usize) {
         let serving = s.services.iter();
         serving.filter(|s| s.state == ServiceState::Serving).count()
     };
-    wait("every Service to serve", || {
+    wait(child, "every Service to serve", || {
         status(at).is_some_and(|s| announced(&s) >= services)
     });
     busy.store(false, Ordering::Relaxed);
@@ -157,9 +159,11 @@ fn status(at: &Path) -> Option<NodeStatus> {
     serde_json::from_str(&text).ok()
 }
 
-fn wait(what: &str, mut done: impl FnMut() -> bool) {
+fn wait(node: Pid, what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
+        let ended = waitpid(node, Some(WaitPidFlag::WNOHANG)).unwrap();
+        assert_eq!(ended, WaitStatus::StillAlive, "waiting for {what}");
         assert!(
             began.elapsed() < Duration::from_secs(300),
             "waiting for {what}"

@@ -130,13 +130,7 @@ pub fn count(
     let mut local = BTreeSet::new();
     for family in served() {
         // Ports that have the same endpoints share a choice, so that a thousand of them cost what one costs.
-        let choices = Choices::new(
-            slices.of(key),
-            view,
-            family,
-            me.unwrap_or_default(),
-            None,
-        );
+        let choices = Choices::new(slices.of(key), view, family, me.unwrap_or_default(), None);
         for target in choices.shared().iter().flat_map(|s| &s.cluster) {
             used.insert(target.addr.ip());
             if me.is_some() && target.endpoint.node.as_deref() == me {
