@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,7 @@ use ferrolb_node::{Config, ProxyMode};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::time::clock_getcpuclockid;
 use nix::unistd::{ForkResult, Pid, fork};
 
 /// Services that ask for a pool that is not there, for ever.
@@ -179,18 +180,10 @@ fn resident(process: Pid) -> f64 {
     pages * 4096.0 / f64::from(1 << 20)
 }
 
-/// User and system time of a process, by its threads' run time in nanoseconds (proc(5), schedstat).
+/// User and system time of a process, of threads that ended too (clock_getcpuclockid(3)).
 fn cpu(process: Pid) -> Duration {
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    let nanos = tasks.flatten().map(|task| {
-        let path: PathBuf = task.path().join("schedstat");
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.split(' ')
-            .next()
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(0_u64)
-    });
-    Duration::from_nanos(nanos.sum())
+    let clock = clock_getcpuclockid(process).unwrap();
+    clock.now().unwrap().into()
 }
 
 /// As a whole or not at all, as an editor does it.
