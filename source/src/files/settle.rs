@@ -48,6 +48,9 @@ pub struct Settle {
     last: Option<Scan>,
     /// When the content of the folder last changed.
     changed: Option<Instant>,
+    /// Since when the object that has been missing for longest is missing. It is asked for whenever the node does anything, so it is
+    /// not looked for among all objects.
+    waiting: Option<Instant>,
 }
 
 impl Settle {
@@ -60,6 +63,7 @@ impl Settle {
             moved: Vec::new(),
             last: None,
             changed: None,
+            waiting: None,
         }
     }
 
@@ -73,6 +77,7 @@ impl Settle {
             for delivered in self.delivered.values_mut() {
                 delivered.missing = None;
             }
+            self.waiting = None;
             self.changed = Some(now);
             self.last = None;
             let mut problems = self.problems.clone();
@@ -81,9 +86,8 @@ impl Settle {
             return self.batch(false, Vec::new(), problems);
         }
         if self.last.as_ref() == Some(scan) {
-            if !self.delivered.values().any(|d| d.missing.is_some()) {
-                return None;
-            }
+            // Only the passing of time can change something, and only for what is missing.
+            self.waiting?;
         } else {
             self.last = Some(scan.clone());
             self.changed = Some(now);
@@ -98,11 +102,7 @@ impl Settle {
 
     /// When a removal is due; scan again then.
     pub fn due(&self) -> Option<Instant> {
-        self.delivered
-            .values()
-            .filter_map(|d| d.missing)
-            .map(|since| self.goes(since))
-            .min()
+        self.waiting.map(|since| self.goes(since))
     }
 
     /// When something that has been missing since then is removed.
@@ -213,10 +213,14 @@ impl Settle {
                 gone.push((identity.clone(), since));
             }
         }
+        self.waiting = None;
         for (identity, since) in gone {
             if self.goes(since) <= now {
                 self.delivered.remove(&identity);
                 changes.push(Change::Remove(identity.0, identity.1));
+            } else {
+                let oldest = self.waiting.map_or(since, |oldest| oldest.min(since));
+                self.waiting = Some(oldest);
             }
         }
     }
