@@ -91,10 +91,12 @@ impl<S: Store> Standalone<S> {
         })
     }
 
-    /// Lets the allocator decide for the dirty Services, and logs new problems.
-    fn allocate(&mut self) {
+    /// Lets the allocator decide for the dirty Services, and logs new problems. Returns whether an assignment or its outcome changed.
+    fn allocate(&mut self) -> bool {
         let dirty = self.state.take_dirty();
-        for key in self.allocator.decide(&self.state, &dirty) {
+        let changed = self.allocator.decide(&self.state, &dirty);
+        let any = !changed.is_empty();
+        for key in changed {
             self.touched.insert(key.clone());
             let outcome = self.allocator.outcomes().get(&key);
             // The source that read an invalid request has already reported it, with its field.
@@ -117,6 +119,7 @@ impl<S: Store> Standalone<S> {
                 }
             }
         }
+        any
     }
 
     fn step(&mut self, event: Event, now: Instant) -> Effects {
@@ -129,8 +132,10 @@ impl<S: Store> Standalone<S> {
     /// Decides for the dirty Services, and proposes the result if this node allocates.
     fn decide(&mut self, now: Instant, mut changes: Vec<Change>) -> Effects {
         let mut effects = Effects::default();
-        self.allocate();
-        if let Some(ballot) = self.leading.clone() {
+        // Most changes concern no assignment, and the whole table need not be copied and compared for them.
+        if self.allocate()
+            && let Some(ballot) = self.leading.clone()
+        {
             let event = Event::Wanted {
                 ballot,
                 assignments: self.allocator.assignments().clone(),
