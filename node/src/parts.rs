@@ -15,10 +15,10 @@ use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};
 use ferrolb_proxy::kernel::sysctl::Conntrack;
 use ferrolb_proxy::kernel::table::table;
 use ferrolb_proxy::snapshot::{ServiceStatus as Proxied, Snapshot as ProxySnapshot};
-use ferrolb_speaker::machine;
 use ferrolb_speaker::message::NodeName;
 use ferrolb_speaker::run::{Config as SpeakerSettings, Wiring};
 use ferrolb_speaker::snapshot::{Address, Snapshot as SpeakerSnapshot};
+use ferrolb_speaker::timers::Timers;
 use ferrolb_speaker::wire::key::Key;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -89,7 +89,7 @@ pub(crate) async fn start(
     };
     let mut settings = SpeakerSettings::new(&identity.me, key);
     settings.port = args.port;
-    settings.timers = machine::Config::default().scaled(args.timer_scale);
+    settings.timers = Timers::default().scaled(args.timer_scale);
     settings.leave_addresses = args.proxy == ProxyMode::Ipvs;
     settings.class = args.class.clone();
     if args.proxy == ProxyMode::None {

@@ -15,4 +15,5 @@ pub mod problem;
 pub mod run;
 pub mod snapshot;
 mod state;
+pub mod timers;
 pub mod wire;

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::rules::score;
-use crate::machine::Config;
 use crate::message::{ClaimEntry, NodeName};
+use crate::timers::Timers;
 
 /// Only this many ranks ever act. Higher ranks would all act at the same time.
 const RANKS: u32 = 6;
@@ -36,7 +36,7 @@ pub(crate) struct Outlook {
 
 impl Orphan {
     /// When this node may place it, if ever.
-    pub(crate) fn due(&self, config: &Config, outlook: Outlook) -> Option<Duration> {
+    pub(crate) fn due(&self, config: &Timers, outlook: Outlook) -> Option<Duration> {
         if outlook.rank >= RANKS {
             return None;
         }

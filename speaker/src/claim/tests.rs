@@ -11,8 +11,8 @@ use super::own::Own;
 use super::placer::{Orphan, Outlook, choose};
 use super::rules::{Claim, next_epoch, order, score};
 use super::table::Claims;
-use crate::machine::Config;
 use crate::message::NodeName;
+use crate::timers::Timers;
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -146,7 +146,7 @@ fn the_emptiest_candidate_is_chosen_and_ties_go_by_rendezvous() {
 
 #[test]
 fn a_placement_waits_for_its_rank_and_a_new_address_for_the_others() {
-    let config = Config::default();
+    let config = Timers::default();
     let due = |never, everyone, rank, unsettled| {
         let orphan = Orphan {
             placeable: Some(ms(1000)),

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use super::Config;
 use crate::message::MAX_MULTIPLIER;
+use crate::timers::Timers;
 
 const LEVELS: usize = MAX_MULTIPLIER as usize;
 
@@ -21,7 +21,7 @@ pub(crate) struct Health {
 impl Health {
     /// Records that the loop did not run for `stall`. A stall that even the largest multiplier does not cover is ignored: asking
     /// for patience would not help.
-    pub(crate) fn stalled(&mut self, config: &Config, stall: Duration, now: Duration) {
+    pub(crate) fn stalled(&mut self, config: &Timers, stall: Duration, now: Duration) {
         let Some(needed) = needed(config, stall) else {
             return;
         };
@@ -31,7 +31,7 @@ impl Health {
     }
 
     /// The multiplier that this node needs now, 1 to [`MAX_MULTIPLIER`].
-    pub(crate) fn multiplier(&self, config: &Config, now: Duration) -> u8 {
+    pub(crate) fn multiplier(&self, config: &Timers, now: Duration) -> u8 {
         let recent = |at: &Option<Duration>| at.is_some_and(|at| now < at + config.calm);
         let twice = |pair: &&[Option<Duration>; 2]| pair.iter().all(recent);
         // A multiplier that covers a long stall also covers a shorter one, so the levels that were needed twice come first.
@@ -41,7 +41,7 @@ impl Health {
 }
 
 /// The multiplier that covers a stall with a margin of half its length. `None` if none does.
-fn needed(config: &Config, stall: Duration) -> Option<u8> {
+fn needed(config: &Timers, stall: Duration) -> Option<u8> {
     if stall > config.late * u32::from(MAX_MULTIPLIER) {
         return None;
     }
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_stall_needs_the_multiplier_that_covers_it_with_half_as_much_again() {
-        let config = Config::default();
+        let config = Timers::default();
         let cases = [
             (100, Some(1)),
             (233, Some(1)),
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn one_stall_is_an_accident_and_two_within_a_minute_ask_for_patience() {
-        let (config, mut health) = (Config::default(), Health::default());
+        let (config, mut health) = (Timers::default(), Health::default());
         health.stalled(&config, ms(2000), ms(10_000));
         assert_eq!(health.multiplier(&config, ms(10_000)), 1);
         health.stalled(&config, ms(500), ms(69_000));
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_stall_that_no_multiplier_covers_asks_for_none() {
-        let (config, mut health) = (Config::default(), Health::default());
+        let (config, mut health) = (Timers::default(), Health::default());
         health.stalled(&config, ms(5000), ms(10_000));
         health.stalled(&config, ms(5000), ms(20_000));
         assert_eq!(health.multiplier(&config, ms(20_000)), 1);
@@ -108,7 +108,7 @@ mod tests {
         fn the_multiplier_is_that_of_the_second_longest_stall_of_the_last_minute(
             stalls in prop::collection::vec((1..3000_u64, 1..30_000_u64), 0..40),
         ) {
-            let (config, mut health) = (Config::default(), Health::default());
+            let (config, mut health) = (Timers::default(), Health::default());
             let mut now = Duration::ZERO;
             let mut seen: Vec<(Duration, Duration)> = Vec::new();
             for (stall, wait) in stalls {

@@ -15,11 +15,11 @@
 //!   for addresses that others took meanwhile, even if the request is the first thing it sees when it wakes.
 //!
 //! Departures from the protocol as simulated:
-//! - A closed port (`Event::Refused`) is an implied goodbye with the shorter [`Config::crash_hold`]. An agent that was killed and
+//! - A closed port (`Event::Refused`) is an implied goodbye with the shorter [`Timers::crash_hold`]. An agent that was killed and
 //!   returns within that time loses nothing. Meanwhile its watchers ping its kernel to see that the node is alive.
 //! - A pause does not count as a restart if the other members agreed to be patient (`slow`).
 //! - A pause that counts as a restart begins a new incarnation. So "settled" only grows within one, and views merge in any order.
-//! - An address that was never claimed waits up to [`Config::gather`] for members that can't take it yet. All members learn of a
+//! - An address that was never claimed waits up to [`Timers::gather`] for members that can't take it yet. All members learn of a
 //!   new address within moments of each other, and otherwise the first one would get every address.
 //! - When a node dies, the others forget its eligibility. It announces it again when it returns.
 //! - A node that was cut off alone starts over when it hears from one that was not, so its placements from that time are dropped.
@@ -27,7 +27,6 @@
 //! - Numbers that nobody could exceed are refused (`leap`).
 //! - Full transfers to a peer that keeps differing get less and less frequent, because nodes with different lists never agree.
 
-mod config;
 mod event;
 mod health;
 mod inputs;
@@ -47,7 +46,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use config::Config;
 pub use event::{Action, Clock, Event};
 pub use leap::{Leap, Leaper};
 
@@ -60,6 +58,7 @@ use crate::member::hash::{self, Rng};
 use crate::member::table::{Member, Members};
 use crate::member::watch::Duty;
 use crate::message::{ClaimEntry, EligibleChange, MemberEntry, NodeName, Status};
+use crate::timers::Timers;
 use leap::Leaps;
 use settle::Start;
 use slow::Slow;
@@ -67,7 +66,7 @@ use slow::Slow;
 /// One node's view and its decisions.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    config: Config,
+    config: Timers,
     me: NodeName,
     clock: Clock,
     rng: Rng,
@@ -132,7 +131,7 @@ impl Machine {
     /// A machine that has just started. `known` holds all nodes that exist; `seed` feeds its randomness. The incarnation is the
     /// wall clock. If the clock went back since the last life, the others say so and the machine picks a higher one.
     pub fn new(
-        config: Config,
+        config: Timers,
         me: NodeName,
         known: &BTreeSet<NodeName>,
         seed: u64,

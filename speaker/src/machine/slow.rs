@@ -2,9 +2,9 @@
 //!
 //! A node that was late must not answer for an address that another node took meanwhile. It has two sources of information:
 //!
-//! - *Its granted time.* Others may take its addresses only after it was silent for [`Config::declare`](super::Config) times its
+//! - *Its granted time.* Others may take its addresses only after it was silent for [`Timers::declare`](crate::timers::Timers) times its
 //!   multiplier. A multiplier takes effect once every member that speaks has acknowledged it. While a stall is shorter than
-//!   [`Config::late`](super::Config) times the multiplier, nobody can have taken anything.
+//!   [`Timers::late`](crate::timers::Timers) times the multiplier, nobody can have taken anything.
 //! - *Its messages.* A node that is declared dead receives a notice of it, and another one with every probe. So the node reads
 //!   its receive queue before it answers or decides anything.
 //!

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Action, Clock, Config, Event, Machine};
+use super::{Action, Clock, Event, Machine};
 use crate::message::{
     ClaimEntry, Eligible, EligibleChange, Heartbeat, MAX_NAME, MemberEntry, Message, NodeName,
     STATE_BUDGET, State, Status,
 };
+use crate::timers::Timers;
 
 const WALL: u64 = 1_000_000;
 
@@ -40,7 +41,7 @@ fn names(n: usize) -> BTreeSet<NodeName> {
 }
 
 fn machine(n: usize) -> Machine {
-    Machine::new(Config::default(), "n0".into(), &names(n), 1, clock(0))
+    Machine::new(Timers::default(), "n0".into(), &names(n), 1, clock(0))
 }
 
 fn step(m: &mut Machine, event: Event, at: u64) -> Vec<Action> {
@@ -216,7 +217,7 @@ fn a_node_that_reads_of_its_death_in_its_queue_answers_nothing() {
 #[test]
 fn a_node_with_sixteen_absent_names_before_the_rest_speaks_to_all_of_them() {
     let names: BTreeSet<NodeName> = (0..40).map(|i| format!("n{i:02}").into()).collect();
-    let mut m = Machine::new(Config::default(), "n39".into(), &names, 1, clock(0));
+    let mut m = Machine::new(Timers::default(), "n39".into(), &names, 1, clock(0));
     let spoken_to = |m: &mut Machine, begin, end| -> BTreeSet<NodeName> {
         let out = run(m, begin, end);
         states(&out).flat_map(|(to, _)| to.clone()).collect()
@@ -257,7 +258,7 @@ fn a_wall_clock_at_its_end_stops_no_node() {
         wall: u64::MAX,
     };
     let known = names(1);
-    let mut m = Machine::new(Config::default(), "n0".into(), &known, 1, end(0));
+    let mut m = Machine::new(Timers::default(), "n0".into(), &known, 1, end(0));
     let mut out = Vec::new();
     for at in [0, 10, 5000, 5010, 10_000] {
         m.step(Event::Tick, end(at), &mut out);
@@ -389,7 +390,7 @@ fn an_opaque_payload_is_a_sign_of_life_and_no_more() {
 fn a_whole_table_with_the_longest_names_fits_its_datagrams() {
     let long = |i: usize| NodeName::from(format!("{i:0>width$}", width = MAX_NAME));
     let known: BTreeSet<NodeName> = (0..20).map(long).collect();
-    let mut m = Machine::new(Config::default(), long(0), &known, 1, clock(0));
+    let mut m = Machine::new(Timers::default(), long(0), &known, 1, clock(0));
     let v6: BTreeSet<IpAddr> = (0..100_u16)
         .map(|i| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, i]))
         .collect();

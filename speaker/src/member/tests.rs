@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::eligible::EligibleSet;
 use super::table::Members;
 use super::watch::{Suspicion, Verdict, judge};
-use crate::machine::Config;
 use crate::message::{ELIGIBLE_PART, Eligible, EligibleChange, NodeName, Status};
+use crate::timers::Timers;
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -38,7 +38,7 @@ fn parts(version: u64, set: &BTreeSet<IpAddr>) -> Vec<Eligible> {
 
 #[test]
 fn silence_becomes_suspicion_and_then_death_only_when_others_confirm() {
-    let config = Config::default();
+    let config = Timers::default();
     let member = |multiplier, spared, suspicion| {
         let mut members = members(1);
         members.update(&"n0".into(), |m| {

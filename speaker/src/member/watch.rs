@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::table::Member;
-use crate::machine::Config;
 use crate::message::NodeName;
+use crate::timers::Timers;
 
 /// A member that has been silent, and the nodes that were asked about it.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +33,7 @@ pub(crate) enum Verdict {
 
 /// Judges a member by its silence. All times are multiplied by its multiplier, or by the judge's own if that is larger: a slow
 /// node is often the one that did not listen.
-pub(crate) fn judge(config: &Config, member: &Member, mine: u8, now: Duration) -> Verdict {
+pub(crate) fn judge(config: &Timers, member: &Member, mine: u8, now: Duration) -> Verdict {
     let patience = member.patience().max(mine.into());
     let since = member.silent_from;
     let Some(s) = &member.suspicion else {

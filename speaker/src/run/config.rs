@@ -9,9 +9,9 @@ use ferrolb_api::delta;
 use tokio::sync::{mpsc, watch};
 
 use crate::link::Patterns;
-use crate::machine;
 use crate::message::NodeName;
 use crate::snapshot::{Address, Snapshot};
+use crate::timers::Timers;
 use crate::wire::key::Key;
 use crate::wire::transport::PORT;
 
@@ -25,7 +25,7 @@ pub struct Config {
     /// The cluster's key.
     pub key: Key,
     /// Timers of the ownership protocol. All nodes need the same.
-    pub timers: machine::Config,
+    pub timers: Timers,
     /// Interfaces that never announce.
     pub exclude: Patterns,
     /// The `loadBalancerClass` of the Services to announce. `None`: Services without one.
@@ -42,7 +42,7 @@ impl Config {
             node: node.into(),
             port: PORT,
             key,
-            timers: machine::Config::default(),
+            timers: Timers::default(),
             exclude: Patterns::default(),
             class: None,
             leave_addresses: false,

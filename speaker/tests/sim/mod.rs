@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ferrolb_speaker::machine::{Action, Clock, Config, Event, Machine};
+use ferrolb_speaker::machine::{Action, Clock, Event, Machine};
 use ferrolb_speaker::message::{Message, NodeName, STATE_BUDGET};
+use ferrolb_speaker::timers::Timers;
 
 use net::{Net, Rng};
 
@@ -114,7 +115,7 @@ struct Watch {
 
 pub(crate) struct World {
     pub(crate) now: Duration,
-    pub(crate) config: Config,
+    pub(crate) config: Timers,
     pub(crate) nodes: Vec<Node>,
     pub(crate) addrs: BTreeSet<IpAddr>,
     pub(crate) rng: Rng,
@@ -172,7 +173,7 @@ impl World {
         };
         Self {
             now: Duration::ZERO,
-            config: Config::default(),
+            config: Timers::default(),
             known: vec![names.iter().cloned().collect(); n],
             moved: vec![0; n],
             sends_to: vec![vec![0; n]; n],

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-/// Timers. [`Config::default`] is the protocol as simulated; [`Config::scaled`] stretches it.
+/// Timers. [`Timers::default`] is the protocol as simulated; [`Timers::scaled`] stretches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct Timers {
     /// Interval between heartbeats.
     pub heartbeat: Duration,
     /// Silence after which a member is pinged and other members are asked.
@@ -56,7 +56,7 @@ pub struct Config {
     pub calm: Duration,
 }
 
-impl Default for Config {
+impl Default for Timers {
     fn default() -> Self {
         let ms = Duration::from_millis;
         Self {
@@ -86,7 +86,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl Timers {
     /// All timers times `factor` (1.0: as simulated). All nodes of a cluster need the same factor. A factor that is not a
     /// positive number counts as 1.
     #[must_use]
