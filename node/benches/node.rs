@@ -55,9 +55,20 @@ fn measure(services: usize) {
             std::process::exit(0);
         }
         ForkResult::Parent { child } => {
+            let _running = Running(child);
             report(&at, child, services);
-            kill(child, Signal::SIGTERM).unwrap();
-            waitpid(child, None).unwrap();
+        }
+    }
+}
+
+/// A node that ends with this, also where the measurement fails.
+struct Running(Pid);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that ended by itself is waited for already.
+        if kill(self.0, Signal::SIGTERM).is_ok() {
+            let _ = waitpid(self.0, None);
         }
     }
 }
