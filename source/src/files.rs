@@ -23,6 +23,7 @@ use crate::synth::Synth;
 
 mod disk;
 pub mod document;
+mod index;
 mod locate;
 pub mod scan;
 pub mod settle;
@@ -180,7 +181,7 @@ impl FilesSource {
                 if let Some(watch) = &mut self.watch {
                     watch.follows(followed);
                 }
-                self.settle.step(&scan, Instant::now())
+                self.settle.step(scan, Instant::now())
             }
             Err(error) => {
                 tracing::error!(%error, "reading the manifests folder failed; it is read again");
@@ -200,7 +201,7 @@ impl FilesSource {
             )),
             ..Scan::default()
         };
-        self.settle.step(&scan, Instant::now())
+        self.settle.step(scan, Instant::now())
     }
 
     fn due(&self) -> Instant {

@@ -15,6 +15,7 @@ use ferrolb_api::problem::{Cause, Consequence, Excess, Problem, Subject, Unreada
 
 use super::disk::{Disk, Kernel};
 use super::document::{self, Read};
+use super::index::share;
 use crate::decode::raw::check_name;
 
 /// Limits on what is read.
@@ -200,13 +201,16 @@ impl Scanner {
         }
         match read_text(&*self.disk, full, self.limits.file_bytes) {
             Ok(text) => {
-                let mut read = Arc::new(document::read(&path, namespace, &text));
-                // Unchanged text keeps the same value, so that it is cheap to see that nothing changed.
-                if let Some(known) = self.known.get(&path)
-                    && known.read == read
-                {
-                    read = Arc::clone(&known.read);
-                }
+                let mut read = document::read(&path, namespace, &text);
+                // What is unchanged keeps the same value, so that it is cheap to see that nothing changed.
+                let read = match self.known.get(&path) {
+                    Some(known) if *known.read == read => Arc::clone(&known.read),
+                    Some(known) => {
+                        share(&mut read, &known.read);
+                        Arc::new(read)
+                    }
+                    None => Arc::new(read),
+                };
                 scan.files.insert(path.clone(), Arc::clone(&read));
                 let fresh = metadata
                     .modified()

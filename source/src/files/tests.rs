@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::problem::Problem;
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
 
@@ -74,10 +75,10 @@ const NONE: [&str; 0] = [];
 fn the_first_look_gives_a_batch_even_of_an_empty_folder() {
     let (mut settle, t) = settling();
     assert_eq!(
-        settle.step(&Scan::default(), t.after(0.0)),
+        settle.step(Scan::default(), t.after(0.0)),
         Some(Batch::default())
     );
-    assert_eq!(settle.step(&Scan::default(), t.after(1.0)), None);
+    assert_eq!(settle.step(Scan::default(), t.after(1.0)), None);
 }
 
 #[test]
@@ -85,11 +86,17 @@ fn additions_count_at_once_and_removals_when_they_have_settled() {
     let (mut settle, t) = settling();
     let both = scan(&[("a.yaml", svc("a", 80) + &svc("b", 80))]);
     let one = scan(&[("a.yaml", svc("b", 81) + &svc("c", 80))]);
-    assert_eq!(shown(settle.step(&both, t.after(0.0))), ["+a:80", "+b:80"]);
-    assert_eq!(shown(settle.step(&one, t.after(1.0))), ["+b:81", "+c:80"]);
+    assert_eq!(
+        shown(settle.step(both.clone(), t.after(0.0))),
+        ["+a:80", "+b:80"]
+    );
+    assert_eq!(
+        shown(settle.step(one.clone(), t.after(1.0))),
+        ["+b:81", "+c:80"]
+    );
     assert_eq!(settle.due(), Some(t.after(3.0)));
-    assert_eq!(shown(settle.step(&one, t.after(2.9))), NONE);
-    assert_eq!(shown(settle.step(&one, t.after(3.0))), ["-a"]);
+    assert_eq!(shown(settle.step(one.clone(), t.after(2.9))), NONE);
+    assert_eq!(shown(settle.step(one.clone(), t.after(3.0))), ["-a"]);
     assert_eq!(settle.due(), None);
 }
 
@@ -97,58 +104,61 @@ fn additions_count_at_once_and_removals_when_they_have_settled() {
 fn a_folder_that_is_empty_while_it_is_rewritten_withdraws_nothing() {
     let (mut settle, t) = settling();
     let full = scan(&[("a.yaml", svc("a", 80))]);
-    settle.step(&full, t.after(0.0));
-    assert_eq!(shown(settle.step(&Scan::default(), t.after(1.0))), NONE);
-    assert_eq!(shown(settle.step(&full, t.after(2.9))), NONE);
-    assert_eq!(shown(settle.step(&Scan::default(), t.after(3.5))), NONE);
-    assert_eq!(shown(settle.step(&Scan::default(), t.after(5.5))), ["-a"]);
+    settle.step(full.clone(), t.after(0.0));
+    assert_eq!(shown(settle.step(Scan::default(), t.after(1.0))), NONE);
+    assert_eq!(shown(settle.step(full.clone(), t.after(2.9))), NONE);
+    assert_eq!(shown(settle.step(Scan::default(), t.after(3.5))), NONE);
+    assert_eq!(shown(settle.step(Scan::default(), t.after(5.5))), ["-a"]);
 }
 
 #[test]
 fn a_folder_that_vanishes_withdraws_nothing_however_long_and_says_so() {
     let (mut settle, t) = settling();
     let full = scan(&[("a.yaml", svc("a", 80))]);
-    settle.step(&full, t.after(0.0));
-    settle.step(&Scan::default(), t.after(1.0));
-    let batch = settle.step(&gone(), t.after(2.0)).unwrap();
+    settle.step(full.clone(), t.after(0.0));
+    settle.step(Scan::default(), t.after(1.0));
+    let batch = settle.step(gone(), t.after(2.0)).unwrap();
     assert_eq!(
         batch.problems.unwrap()[0].to_string(),
         "the manifests folder cannot be read: No such file or directory; everything stays as it is until that changes"
     );
     assert_eq!(settle.due(), None);
-    assert_eq!(settle.step(&gone(), t.after(100_000.0)), None);
-    let back = settle.step(&Scan::default(), t.after(100_001.0)).unwrap();
+    assert_eq!(settle.step(gone(), t.after(100_000.0)), None);
+    let back = settle.step(Scan::default(), t.after(100_001.0)).unwrap();
     assert_eq!((back.changes.len(), back.problems), (0, Some(vec![])));
-    assert_eq!(shown(settle.step(&full, t.after(100_002.0))), NONE);
+    assert_eq!(shown(settle.step(full.clone(), t.after(100_002.0))), NONE);
 }
 
 #[test]
 fn constant_change_holds_a_removal_up_for_a_while_only() {
     let (mut settle, t) = settling();
-    settle.step(&scan(&[("a.yaml", svc("a", 80))]), t.after(0.0));
+    settle.step(scan(&[("a.yaml", svc("a", 80))]), t.after(0.0));
     for second in 1..=10 {
         let now = scan(&[("b.yaml", svc("b", second))]);
         assert_eq!(
-            shown(settle.step(&now, t.after(f64::from(second)))),
+            shown(settle.step(now.clone(), t.after(f64::from(second)))),
             [format!("+b:{second}")]
         );
     }
     let now = scan(&[("b.yaml", svc("b", 11))]);
-    assert_eq!(shown(settle.step(&now, t.after(11.0))), ["+b:11", "-a"]);
+    assert_eq!(
+        shown(settle.step(now.clone(), t.after(11.0))),
+        ["+b:11", "-a"]
+    );
 }
 
 #[test]
 fn a_broken_object_keeps_its_last_good_state() {
     let (mut settle, t) = settling();
-    settle.step(&scan(&[("a.yaml", svc("a", 80))]), t.after(0.0));
+    settle.step(scan(&[("a.yaml", svc("a", 80))]), t.after(0.0));
     let broken = scan(&[("a.yaml", svc("a", 0))]);
-    let batch = settle.step(&broken, t.after(1.0)).unwrap();
+    let batch = settle.step(broken.clone(), t.after(1.0)).unwrap();
     assert!(batch.changes.is_empty());
     assert_eq!(
         batch.problems.unwrap()[0].to_string(),
         "a.yaml:4: Service default/a: spec.ports[0].port: 0 is not a port: use 1 to 65535; its previous version stays in force"
     );
-    assert_eq!(shown(settle.step(&broken, t.after(100.0))), NONE);
+    assert_eq!(shown(settle.step(broken.clone(), t.after(100.0))), NONE);
     assert_eq!(settle.due(), None);
 }
 
@@ -156,20 +166,20 @@ fn a_broken_object_keeps_its_last_good_state() {
 fn an_unreadable_document_keeps_all_that_its_file_had() {
     let (mut settle, t) = settling();
     let good = svc("a", 80) + &svc("b", 80);
-    settle.step(&scan(&[("a.yaml", good)]), t.after(0.0));
+    settle.step(scan(&[("a.yaml", good)]), t.after(0.0));
     let spoilt = scan(&[("a.yaml", svc("b", 81) + "kind: [\n")]);
-    assert_eq!(shown(settle.step(&spoilt, t.after(1.0))), ["+b:81"]);
-    assert_eq!(shown(settle.step(&spoilt, t.after(100.0))), NONE);
+    assert_eq!(shown(settle.step(spoilt.clone(), t.after(1.0))), ["+b:81"]);
+    assert_eq!(shown(settle.step(spoilt.clone(), t.after(100.0))), NONE);
     let mended = scan(&[("a.yaml", svc("b", 81))]);
-    assert_eq!(shown(settle.step(&mended, t.after(101.0))), NONE);
-    assert_eq!(shown(settle.step(&mended, t.after(103.0))), ["-a"]);
+    assert_eq!(shown(settle.step(mended.clone(), t.after(101.0))), NONE);
+    assert_eq!(shown(settle.step(mended.clone(), t.after(103.0))), ["-a"]);
 }
 
 #[test]
 fn of_an_object_in_two_files_the_first_by_path_counts() {
     let (mut settle, t) = settling();
     let twice = scan(&[("b.yaml", svc("a", 81)), ("a.yaml", svc("a", 80))]);
-    let batch = settle.step(&twice, t.after(0.0)).unwrap();
+    let batch = settle.step(twice.clone(), t.after(0.0)).unwrap();
     assert_eq!(
         batch.problems.as_ref().unwrap()[0].to_string(),
         "b.yaml:1: Service default/a: the same object is at a.yaml:1, which is used: remove one"
@@ -177,22 +187,22 @@ fn of_an_object_in_two_files_the_first_by_path_counts() {
     assert_eq!(shown(Some(batch)), ["+a:80"]);
     // Broken at its origin: the other one does not take over.
     let broken = scan(&[("b.yaml", svc("a", 81)), ("a.yaml", svc("a", 0))]);
-    assert_eq!(shown(settle.step(&broken, t.after(1.0))), NONE);
+    assert_eq!(shown(settle.step(broken.clone(), t.after(1.0))), NONE);
     // Removed from there: the other one takes over at once.
     let moved = scan(&[("b.yaml", svc("a", 81))]);
-    assert_eq!(shown(settle.step(&moved, t.after(2.0))), ["+a:81"]);
+    assert_eq!(shown(settle.step(moved.clone(), t.after(2.0))), ["+a:81"]);
 }
 
 #[test]
 fn a_subfolder_that_cannot_be_read_keeps_its_objects() {
     let (mut settle, t) = settling();
-    settle.step(&scan(&[("x/a.yaml", svc("a", 80))]), t.after(0.0));
+    settle.step(scan(&[("x/a.yaml", svc("a", 80))]), t.after(0.0));
     let blind = Scan {
         blind: vec!["x/".into()],
         ..Scan::default()
     };
-    assert_eq!(shown(settle.step(&blind, t.after(1.0))), NONE);
-    assert_eq!(shown(settle.step(&blind, t.after(50.0))), NONE);
+    assert_eq!(shown(settle.step(blind.clone(), t.after(1.0))), NONE);
+    assert_eq!(shown(settle.step(blind.clone(), t.after(50.0))), NONE);
 }
 
 #[test]
@@ -229,7 +239,7 @@ proptest! {
             now += Duration::from_millis(pause);
             let text: String = (0..4u8).filter(|i| present & (1 << i) != 0).map(|i| svc(&format!("s{i}"), 80)).collect();
             last = scan(&[("a.yaml", text)]);
-            let changes = settle.step(&last, now).map(|b| b.changes).unwrap_or_default();
+            let changes = settle.step(last.clone(), now).map(|b| b.changes).unwrap_or_default();
             for change in changes {
                 match change {
                     Change::Upsert(o) => { known.insert(o.key(), now); }
@@ -246,12 +256,63 @@ proptest! {
                 *seen.unwrap() = now;
             }
         }
-        if let Some(batch) = settle.step(&last, now + Duration::from_secs(20)) {
+        if let Some(batch) = settle.step(last.clone(), now + Duration::from_secs(20)) {
             for change in batch.changes {
                 known.remove(&match change { Change::Upsert(o) => o.key(), Change::Remove(_, key) => key });
             }
         }
         prop_assert_eq!(known.len(), last.files["a.yaml"].objects.len());
+    }
+}
+
+/// What a consumer knows after these batches: the port of each Service by name, and the problems.
+fn known(batches: Vec<Option<Batch>>) -> (BTreeMap<String, u16>, Vec<Problem>) {
+    let (mut services, mut problems) = (BTreeMap::new(), Vec::new());
+    for batch in batches.into_iter().flatten() {
+        for change in batch.changes {
+            match change {
+                Change::Upsert(Object::Service(s)) => {
+                    services.insert(s.key.name.clone(), s.ports[0].port);
+                }
+                Change::Remove(_, key) => {
+                    services.remove(&key.name);
+                }
+                Change::Upsert(other) => panic!("{}", other.kind()),
+            }
+        }
+        problems = batch.problems.unwrap_or(problems);
+    }
+    (services, problems)
+}
+
+proptest! {
+    /// A file is a number for each of three Services: 0 does not hold it, the others are its port. Objects that are in several files,
+    /// that move between files and that come back while they are missing are among the histories.
+    #[test]
+    fn the_end_of_a_history_is_what_the_last_scan_alone_says(
+        steps in proptest::collection::vec((0usize..3, any::<bool>(), [0u16..3, 0..3, 0..3], 0u64..3000), 1..25),
+    ) {
+        let (mut settle, t) = settling();
+        let mut now = t.after(0.0);
+        let mut files = Scan::default();
+        let mut batches = vec![settle.step(files.clone(), now)];
+        for (file, exists, ports, pause) in steps {
+            now += Duration::from_millis(pause);
+            let path = format!("{file}.yaml");
+            files.files.remove(&path);
+            if exists {
+                let held = ports.iter().enumerate().filter(|(_, port)| **port > 0);
+                let text: String = held.map(|(i, port)| svc(&format!("s{i}"), *port)).collect();
+                files.files.extend(scan(&[(&path, text)]).files);
+            }
+            batches.push(settle.step(files.clone(), now));
+        }
+        for seconds in [0, 60] {
+            batches.push(settle.step(files.clone(), now + Duration::from_secs(seconds)));
+        }
+        let (mut anew, t) = settling();
+        prop_assert_eq!(known(batches), known(vec![anew.step(files, t.after(0.0))]));
+        prop_assert_eq!(settle.due(), None);
     }
 }
 
