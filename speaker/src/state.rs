@@ -16,6 +16,8 @@ use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::view::service::Balancer;
 use ferrolb_api::view::{Node, Service};
 
+use crate::machine::Moved;
+
 /// The addresses that must be recomputed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Dirty {
@@ -52,10 +54,8 @@ pub(crate) struct State {
     class: Option<String>,
     services: BTreeMap<ObjectKey, Arc<Service>>,
     by_address: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
-    /// Addresses that no Service has any more, since somebody asked.
-    gone: BTreeSet<IpAddr>,
-    /// Rises whenever an address appears or goes.
-    generation: u64,
+    /// The addresses that came and went since somebody asked.
+    moved: Moved,
     /// Endpoints by Service.
     pub(crate) endpoints: EndpointIndex,
     nodes: BTreeMap<String, Node>,
@@ -93,7 +93,9 @@ impl State {
                 }
                 for address in service.vips() {
                     let keys = self.by_address.entry(address).or_default();
-                    self.generation += u64::from(keys.is_empty());
+                    if keys.is_empty() && !self.moved.removed.remove(&address) {
+                        self.moved.added.insert(address);
+                    }
                     keys.insert(key.clone());
                     dirty.add([address]);
                 }
@@ -157,8 +159,9 @@ impl State {
                 keys.remove(key);
                 if keys.is_empty() {
                     self.by_address.remove(&address);
-                    self.gone.insert(address);
-                    self.generation += 1;
+                    if !self.moved.added.remove(&address) {
+                        self.moved.removed.insert(address);
+                    }
                 }
             }
             dirty.add([address]);
@@ -177,14 +180,9 @@ impl State {
         self.by_address.keys().copied()
     }
 
-    /// The addresses that went since the last call; some may be back.
-    pub(crate) fn take_gone(&mut self) -> BTreeSet<IpAddr> {
-        std::mem::take(&mut self.gone)
-    }
-
-    /// A number that is another whenever [`State::addresses`] may be others.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
+    /// The addresses that came and went since the last call.
+    pub(crate) fn take_moved(&mut self) -> Moved {
+        std::mem::take(&mut self.moved)
     }
 
     /// Whether a Service has this address.

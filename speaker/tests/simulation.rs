@@ -389,7 +389,7 @@ fn addresses_that_appear_at_different_times_are_shared_evenly_and_never_move() {
             for (at, i) in lags {
                 let wait = (begin + at).saturating_sub(world.now);
                 world.run(wait);
-                world.event(i, ferrolb_speaker::machine::Event::Addresses(all.clone()));
+                world.addresses(i, &all);
                 world.set_eligible(i, all.clone());
             }
             world.converge(ms(3000), &format!("lag, seed {seed}"));

@@ -3,7 +3,7 @@
 //! It starts with a burst. The first frames come close together, because every lost frame prolongs an outage; the rest follow
 //! MetalLB (every 1.1 s for 5 s). After that it is one frame a minute, because switches and neighbour tables forget.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -14,10 +14,12 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// An address on an interface.
 pub(crate) type Place = (Ipv4Addr, u32);
 
-/// The schedule of every announced address.
+/// The schedule of every announced address. The loop asks it at each step, so what is due is found without looking at the rest.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Schedule {
     plans: BTreeMap<Place, Plan>,
+    /// All places, by the time of their next round.
+    order: BTreeSet<(Duration, Place)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +30,27 @@ struct Plan {
     next: Duration,
 }
 
+impl Plan {
+    /// The plan after a round at `now`. Missed rounds are not made up for.
+    fn after(mut self, now: Duration) -> Self {
+        let at = |round| {
+            BURST
+                .get(round)
+                .map(|ms| self.begun + Duration::from_millis(*ms))
+        };
+        self.done += 1;
+        while at(self.done).is_some_and(|at| at <= now) {
+            self.done += 1;
+        }
+        self.next = at(self.done).unwrap_or(now + REFRESH);
+        self
+    }
+}
+
 impl Schedule {
     /// Starts the burst, or restarts it. The first round is due at once.
     pub(crate) fn start(&mut self, place: Place, now: Duration) {
-        self.plans.insert(
+        self.put(
             place,
             Plan {
                 begun: now,
@@ -43,30 +62,34 @@ impl Schedule {
 
     /// Stops announcing.
     pub(crate) fn stop(&mut self, place: Place) {
-        self.plans.remove(&place);
+        if let Some(plan) = self.plans.remove(&place) {
+            self.order.remove(&(plan.next, place));
+        }
     }
 
     /// When the next round is due.
     pub(crate) fn next(&self) -> Option<Duration> {
-        self.plans.values().map(|p| p.next).min()
+        self.order.first().map(|(at, _)| *at)
     }
 
-    /// What is due now. Missed rounds are not made up for.
+    /// What is due now, in the order in which it became due.
     pub(crate) fn due(&mut self, now: Duration) -> Vec<Place> {
         let mut due = Vec::new();
-        for (place, plan) in self.plans.iter_mut().filter(|(_, p)| p.next <= now) {
-            due.push(*place);
-            plan.done += 1;
-            while let Some(ms) = BURST.get(plan.done)
-                && plan.begun + Duration::from_millis(*ms) <= now
-            {
-                plan.done += 1;
-            }
-            plan.next = match BURST.get(plan.done) {
-                Some(ms) => plan.begun + Duration::from_millis(*ms),
-                None => now + REFRESH,
+        while self.next().is_some_and(|at| at <= now) {
+            let Some((_, place)) = self.order.pop_first() else {
+                break;
             };
+            if let Some(plan) = self.plans.get(&place) {
+                due.push(place);
+                self.put(place, plan.after(now));
+            }
         }
         due
+    }
+
+    fn put(&mut self, place: Place, plan: Plan) {
+        self.stop(place);
+        self.plans.insert(place, plan);
+        self.order.insert((plan.next, place));
     }
 }

@@ -11,6 +11,7 @@ use ferrolb_api::reason::Reason;
 use ferrolb_api::view::{Service, TrafficPolicy};
 
 use crate::link::{Links, Patterns, choose};
+use crate::machine::Moved;
 use crate::state::{Dirty, State};
 
 #[cfg(test)]
@@ -34,12 +35,23 @@ pub(crate) struct Surroundings<'a> {
     pub open: &'a BTreeSet<u32>,
 }
 
-/// The full pass: computes the answer for every address.
+/// The full pass: computes the answer for every address. [`refresh`] must end at the same.
+#[cfg(test)]
 pub(crate) fn desired(state: &State, around: Surroundings<'_>) -> BTreeMap<IpAddr, Answer> {
     state
         .addresses()
         .map(|a| (a, eligible(state, around, a)))
         .collect()
+}
+
+/// The answers that changed: the addresses, and those of them that this node may announce now and could not before, or the other
+/// way round.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// Another answer than before.
+    pub answers: BTreeSet<IpAddr>,
+    /// Permitted now, or no longer.
+    pub permitted: Moved,
 }
 
 /// Updates the answers. Only those of dirty addresses are computed again.
@@ -48,19 +60,29 @@ pub(crate) fn refresh(
     state: &State,
     around: Surroundings<'_>,
     dirty: Dirty,
-) {
-    match dirty {
-        Dirty::All => *answers = desired(state, around),
-        Dirty::Some(addresses) => {
-            for address in addresses {
-                if state.has(address) {
-                    answers.insert(address, eligible(state, around, address));
-                } else {
-                    answers.remove(&address);
-                }
-            }
+) -> Changed {
+    let dirty = match dirty {
+        Dirty::All => answers.keys().copied().chain(state.addresses()).collect(),
+        Dirty::Some(addresses) => addresses,
+    };
+    let mut changed = Changed::default();
+    for address in dirty {
+        let now = state.has(address).then(|| eligible(state, around, address));
+        let may = matches!(now, Some(Ok(_)));
+        let then = match &now {
+            Some(answer) => answers.insert(address, answer.clone()),
+            None => answers.remove(&address),
+        };
+        if now != then {
+            changed.answers.insert(address);
         }
+        match (may, matches!(then, Some(Ok(_)))) {
+            (true, false) => changed.permitted.added.insert(address),
+            (false, true) => changed.permitted.removed.insert(address),
+            _ => false,
+        };
     }
+    changed
 }
 
 /// The answer for one address.

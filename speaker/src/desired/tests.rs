@@ -17,6 +17,7 @@ use proptest::prelude::*;
 
 use super::{Answer, Surroundings, desired, eligible, refresh};
 use crate::link::{Link, LinkAddress, LinkChange, Links, Patterns};
+use crate::machine::Moved;
 use crate::state::{Dirty, State};
 
 fn ip(last: u8) -> IpAddr {
@@ -460,8 +461,7 @@ proptest! {
         let mut programmed = BTreeSet::from([ip(1), ip(2)]);
         let mut state = State::default();
         let mut kept = BTreeMap::new();
-        let mut generation = state.generation();
-        let mut before: Vec<IpAddr> = Vec::new();
+        let (mut before, mut may) = (BTreeSet::new(), BTreeSet::new());
         for step in steps {
             let mut dirty = Dirty::default();
             match step {
@@ -475,11 +475,17 @@ proptest! {
             }
             let programmed = Some(&programmed);
             let around = Surroundings { me: "n1", programmed, links: &links, patterns: &patterns, open: &open };
-            refresh(&mut kept, &state, around, dirty);
+            let then = kept.clone();
+            let changed = refresh(&mut kept, &state, around, dirty);
             prop_assert_eq!(&kept, &desired(&state, around));
-            let now: Vec<IpAddr> = state.addresses().collect();
-            prop_assert!(now == before || state.generation() != generation);
-            (before, generation) = (now, state.generation());
+            let differs = |a: &&IpAddr| then.get(*a) != kept.get(*a);
+            let differing = then.keys().chain(kept.keys()).filter(differs).copied().collect();
+            prop_assert_eq!(changed.answers, differing);
+            let permitted = kept.iter().filter(|(_, a)| a.is_ok()).map(|(a, _)| *a).collect();
+            prop_assert_eq!(changed.permitted, Moved::between(&may, &permitted));
+            let now: BTreeSet<IpAddr> = state.addresses().collect();
+            prop_assert_eq!(state.take_moved(), Moved::between(&before, &now));
+            (before, may) = (now, permitted);
         }
     }
 }

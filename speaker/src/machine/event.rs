@@ -16,6 +16,30 @@ pub struct Clock {
     pub wall: u64,
 }
 
+/// Addresses that joined and left a set. None is in both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// In the set now.
+    pub added: BTreeSet<IpAddr>,
+    /// No longer in the set.
+    pub removed: BTreeSet<IpAddr>,
+}
+
+impl Moved {
+    /// How `now` differs from `then`.
+    pub fn between(then: &BTreeSet<IpAddr>, now: &BTreeSet<IpAddr>) -> Self {
+        Self {
+            added: now - then,
+            removed: then - now,
+        }
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+}
+
 /// An input of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -37,8 +61,10 @@ pub enum Event {
     /// The addresses that this node may announce: known, with an endpoint, programmed, with an interface, not draining. Send the
     /// first set only after the first programming pass: until then the others keep using what they knew.
     Eligible(BTreeSet<IpAddr>),
-    /// All addresses that exist.
-    Addresses(BTreeSet<IpAddr>),
+    /// What changed in that set since. It may name addresses that are already as it says.
+    EligibleMoved(Moved),
+    /// Addresses that exist from now on, or no longer. It may name addresses that are already as it says.
+    Addresses(Moved),
     /// All nodes that exist, with or without this one.
     Known(BTreeSet<NodeName>),
     /// The agent is about to stop and must say goodbye. No event follows.

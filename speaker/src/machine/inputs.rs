@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Action, Machine};
+use super::{Action, Machine, Moved};
 use crate::claim::rules;
 use crate::message::{ELIGIBLE_PART, EligibleChange, NodeName, Status};
 
@@ -43,33 +43,52 @@ impl Machine {
     }
 
     /// What this node may announce.
-    pub(super) fn eligible(&mut self, set: BTreeSet<IpAddr>) {
-        let me = self.me.clone();
-        let first = !std::mem::replace(&mut self.eligible_given, true);
-        let wall = self.clock.wall;
-        if first {
-            self.dirty.extend(self.claims.of(&me).copied());
+    pub(super) fn eligible(&mut self, set: &BTreeSet<IpAddr>) {
+        if !std::mem::replace(&mut self.eligible_given, true) {
+            self.dirty.extend(self.claims.of(&self.me).copied());
             self.urgent = true;
         }
-        let Some(mine) = self.members.get(&me).map(|m| &m.eligible) else {
+        let Some(mine) = self.members.get(&self.me).map(|m| &m.eligible) else {
             return;
         };
-        if mine.version() > 0 && *mine.addresses() == set {
-            return;
+        let moved = Moved::between(mine.addresses(), set);
+        if mine.version() == 0 || !moved.is_empty() {
+            self.change_eligible(moved);
         }
-        let from = mine.version();
-        let change = EligibleChange {
+    }
+
+    /// The same, given what changed.
+    pub(super) fn eligible_moved(&mut self, mut moved: Moved) {
+        let Some(mine) = self.members.get(&self.me).map(|m| &m.eligible) else {
+            return;
+        };
+        moved.added.retain(|a| !mine.contains(a));
+        moved.removed.retain(|a| mine.contains(a));
+        if !moved.is_empty() {
+            self.change_eligible(moved);
+        }
+    }
+
+    fn change_eligible(&mut self, moved: Moved) {
+        let me = self.me.clone();
+        let wall = self.clock.wall;
+        let change = |from| EligibleChange {
             node: me.clone(),
             from,
             to: rules::next_epoch(from, wall),
-            added: set.difference(mine.addresses()).copied().collect(),
-            removed: mine.addresses().difference(&set).copied().collect(),
+            added: moved.added.iter().copied().collect(),
+            removed: moved.removed.iter().copied().collect(),
         };
-        let changed = self
-            .members
-            .update(&me, |m| m.eligible.replace(change.to, set));
-        self.eligibility_changed(&me, changed.unwrap_or_default());
-        let small = from > 0 && change.added.len() + change.removed.len() <= ELIGIBLE_PART;
+        let done = self.members.update(&me, |m| {
+            let change = change(m.eligible.version());
+            let changed = m.eligible.set(&change);
+            (change, changed)
+        });
+        let Some((change, changed)) = done else {
+            return;
+        };
+        self.eligibility_changed(&me, changed);
+        let small = change.from > 0 && change.added.len() + change.removed.len() <= ELIGIBLE_PART;
         if small && self.outbox.change.is_none() && !self.outbox.eligible {
             self.outbox.change = Some(change);
         } else {
@@ -80,27 +99,22 @@ impl Machine {
         self.changed = true;
     }
 
-    /// All addresses that exist.
-    pub(super) fn addresses(&mut self, set: &BTreeSet<IpAddr>, out: &mut Vec<Action>) {
+    /// Addresses that came and went.
+    pub(super) fn addresses(&mut self, moved: Moved, out: &mut Vec<Action>) {
         let me = self.me.clone();
-        let gone: Vec<IpAddr> = self
-            .claims
-            .addresses()
-            .filter(|a| !set.contains(*a))
-            .copied()
-            .collect();
-        for addr in gone {
+        for addr in moved.removed {
+            if self.claims.get(&addr).is_none() {
+                continue;
+            }
             self.cease(addr, out);
             self.claims.remove(addr);
             self.placer.orphans.remove(&addr);
             self.changed = true;
         }
-        let new: Vec<IpAddr> = set
-            .iter()
-            .filter(|a| self.claims.get(a).is_none())
-            .copied()
-            .collect();
-        for addr in new {
+        for addr in moved.added {
+            if self.claims.get(&addr).is_some() {
+                continue;
+            }
             let early = self.claims.add(addr);
             self.dirty.insert(addr);
             if let Some(entry) = early {

@@ -46,7 +46,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use event::{Action, Clock, Event};
+pub use event::{Action, Clock, Event, Moved};
 pub use leap::{Leap, Leaper};
 
 use crate::claim::own::Own;
@@ -215,8 +215,9 @@ impl Machine {
             }
             Event::Refused(node) => self.refused(&node),
             Event::KernelAnswered(node) => self.kernel_answered(&node, out),
-            Event::Eligible(set) => self.eligible(set),
-            Event::Addresses(set) => self.addresses(&set, out),
+            Event::Eligible(set) => self.eligible(&set),
+            Event::EligibleMoved(moved) => self.eligible_moved(moved),
+            Event::Addresses(moved) => self.addresses(moved, out),
             Event::Known(set) => self.known(&set),
             Event::Stop => self.stop(out),
         }
@@ -250,6 +251,11 @@ impl Machine {
             && self
                 .last_run
                 .is_some_and(|last| now.saturating_sub(last) <= self.config.late)
+    }
+
+    /// Whether this node answers for an address, apart from pauses.
+    pub fn announces(&self, addr: &IpAddr) -> bool {
+        self.own.contains(addr)
     }
 
     /// The addresses this node answers for.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Action, Clock, Event, Machine};
+use super::{Action, Clock, Event, Machine, Moved};
 use crate::message::{
     ClaimEntry, Eligible, EligibleChange, Heartbeat, MAX_NAME, MemberEntry, Message, NodeName,
     STATE_BUDGET, State, Status,
@@ -30,6 +30,10 @@ fn addrs(n: u32) -> BTreeSet<IpAddr> {
     (0..n)
         .map(|i| IpAddr::from((0x0a00_0000 + i).to_be_bytes()))
         .collect()
+}
+
+fn exist(addrs: BTreeSet<IpAddr>) -> Event {
+    Event::Addresses(Moved::between(&BTreeSet::new(), &addrs))
 }
 
 fn first() -> IpAddr {
@@ -77,7 +81,7 @@ fn run(m: &mut Machine, begin: u64, to: u64) -> Vec<Action> {
 /// n0 alone in a list of `n`, settled and announcing `k` addresses, at 3000 ms.
 fn settled(n: usize, k: u32) -> Machine {
     let mut m = machine(n);
-    step(&mut m, Event::Addresses(addrs(k)), 0);
+    step(&mut m, exist(addrs(k)), 0);
     step(&mut m, Event::Eligible(addrs(k)), 0);
     run(&mut m, 0, 3000);
     assert!(m.is_settled());
@@ -97,7 +101,7 @@ fn states(actions: &[Action]) -> impl Iterator<Item = (&Vec<NodeName>, &State)> 
 #[test]
 fn a_lone_node_settles_after_300_ms_and_announces() {
     let mut m = machine(1);
-    step(&mut m, Event::Addresses(addrs(2)), 0);
+    step(&mut m, exist(addrs(2)), 0);
     step(&mut m, Event::Eligible(addrs(2)), 0);
     assert!(
         !run(&mut m, 0, 290)
@@ -127,7 +131,7 @@ fn one_of_three_that_hears_nobody_settles_after_2_s_without_a_majority() {
 #[test]
 fn nothing_is_announced_before_the_node_knows_what_it_can_serve() {
     let mut m = machine(1);
-    step(&mut m, Event::Addresses(addrs(1)), 0);
+    step(&mut m, exist(addrs(1)), 0);
     run(&mut m, 0, 1000);
     assert_eq!(m.announced().count(), 0);
     step(&mut m, Event::Eligible(addrs(1)), 1010);
@@ -394,7 +398,7 @@ fn a_whole_table_with_the_longest_names_fits_its_datagrams() {
     let v6: BTreeSet<IpAddr> = (0..100_u16)
         .map(|i| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, i]))
         .collect();
-    step(&mut m, Event::Addresses(v6.clone()), 0);
+    step(&mut m, exist(v6.clone()), 0);
     step(&mut m, Event::Eligible(v6.clone()), 0);
     let all: Vec<IpAddr> = v6.iter().copied().collect();
     for i in 1..20 {
@@ -578,7 +582,7 @@ proptest! {
         let end = |claims: Vec<ClaimEntry>| {
             // It may take nothing itself, so its table holds only what it merged.
             let mut m = machine(3);
-            step(&mut m, Event::Addresses(addrs(6)), 0);
+            step(&mut m, exist(addrs(6)), 0);
             step(&mut m, Event::Eligible(BTreeSet::new()), 0);
             for i in 1..3 {
                 step(&mut m, from(i, Message::State(hello(5, true))), 1);
@@ -589,5 +593,30 @@ proptest! {
             digests(&mut m, 10)
         };
         prop_assert_eq!(end(claims), end(other));
+    }
+
+    #[test]
+    fn a_change_of_what_a_node_may_announce_does_the_same_as_the_whole_set(
+        sets in prop::collection::vec(prop::collection::btree_set(0..8_usize, 0..8), 1..12),
+    ) {
+        let all: Vec<IpAddr> = addrs(8).into_iter().collect();
+        let mut whole = machine(3);
+        step(&mut whole, exist(addrs(8)), 0);
+        step(&mut whole, Event::Eligible(BTreeSet::new()), 0);
+        let mut moved = whole.clone();
+        let mut then = BTreeSet::new();
+        for (i, set) in sets.into_iter().enumerate() {
+            let now: BTreeSet<IpAddr> = set.into_iter().map(|i| all[i]).collect();
+            let at = 10 * i as u64;
+            let mut change = Moved::between(&then, &now);
+            // Naming what is already so changes nothing.
+            change.added.extend(now.first());
+            let a = step(&mut whole, Event::Eligible(now.clone()), at);
+            let b = step(&mut moved, Event::EligibleMoved(change), at);
+            prop_assert_eq!(a, b);
+            prop_assert_eq!(step(&mut whole, Event::Tick, at), step(&mut moved, Event::Tick, at));
+            prop_assert_eq!(whole.members(), moved.members());
+            then = now;
+        }
     }
 }

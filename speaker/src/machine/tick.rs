@@ -102,7 +102,7 @@ impl Machine {
             .forget_early(now.saturating_sub(self.config.forget));
         if !self.eligible_given && now >= self.begun + self.config.hold {
             // Others keep addresses for a node that never reports what it can announce, but only as long as a hold.
-            self.eligible(BTreeSet::new());
+            self.eligible(&BTreeSet::new());
         }
     }
 

@@ -108,11 +108,14 @@ impl EligibleSet {
         Some(self.replace(version, all))
     }
 
-    /// Applies a change if it starts from the current version. Returns the addresses whose eligibility changed.
+    /// Applies another node's change if it starts from the current version. Returns the addresses whose eligibility changed.
     pub(crate) fn change(&mut self, change: &EligibleChange) -> Option<Vec<IpAddr>> {
-        if change.from != self.version || self.version == 0 || change.to <= change.from {
-            return None;
-        }
+        let follows = change.from == self.version && change.to > change.from;
+        (follows && self.version > 0).then(|| self.set(change))
+    }
+
+    /// Applies a change. Returns the addresses whose eligibility changed.
+    pub(crate) fn set(&mut self, change: &EligibleChange) -> Vec<IpAddr> {
         let mut changed = Vec::new();
         for addr in &change.added {
             if self.addresses.insert(*addr) {
@@ -126,7 +129,7 @@ impl EligibleSet {
         }
         self.digest = changed.iter().fold(self.digest, |d, a| d ^ hash::addr(a));
         self.version = change.to;
-        Some(changed)
+        changed
     }
 
     /// The sorted list, split the same way on all nodes. An empty list is one empty part.

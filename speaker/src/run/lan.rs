@@ -1,6 +1,7 @@
 //! What the node sends and answers on the LAN. ARP only: neighbour discovery (RFC 4861) is not implemented, so IPv6 addresses are
 //! not announced. `link::choose` finds no interface for them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -56,30 +57,34 @@ impl Node {
         tracing::debug!(interface, "an ARP frame was not sent: {e}");
     }
 
-    /// Adjusts what is announced, and where, to the machine and the interfaces.
-    pub(super) fn announce(&mut self) {
-        let now = super::clock().now;
-        let place = |address: &IpAddr| match self.desired.get(address) {
-            Some(Ok(interfaces)) => interfaces.clone(),
-            // No longer eligible, but it answers where it did before, until the successor speaks.
-            _ => self.announced.get(address).cloned().unwrap_or_default(),
-        };
-        let then: Announced = self
-            .machine
-            .announced()
-            .map(|a| (*a, place(a)))
-            .filter(|(_, i)| !i.is_empty())
-            .collect();
-        let change = diff(&self.announced, &then);
+    /// Adjusts which of these addresses are announced, and where, to the machine and the interfaces.
+    pub(super) fn announce(&mut self, addresses: &BTreeSet<IpAddr>) {
+        if addresses.is_empty() {
+            return;
+        }
+        let at = super::clock().now;
+        let (mut then, mut now) = (Announced::new(), Announced::new());
+        for address in addresses {
+            let before = self.announced.remove(address);
+            let place = match self.desired.get(address) {
+                _ if !self.machine.announces(address) => None,
+                Some(Ok(interfaces)) => Some(interfaces.clone()),
+                // No longer eligible, but it answers where it did before, until the successor speaks.
+                _ => before.clone(),
+            };
+            then.extend(before.map(|on| (*address, on)));
+            now.extend(place.map(|on| (*address, on)));
+        }
+        let change = diff(&then, &now);
         let moved = change.start.keys().chain(change.stop.keys());
         self.touched.extend(moved.copied());
         for place in places(&change.stop) {
             self.schedule.stop(place);
         }
         for place in places(&change.start) {
-            self.schedule.start(place, now);
+            self.schedule.start(place, at);
         }
-        self.announced = then;
+        self.announced.extend(now);
     }
 
     /// Sends the gratuitous ARP that is due.

@@ -58,6 +58,8 @@ pub(super) struct Node {
     /// Addresses that a status may show differently now.
     pub(super) touched: BTreeSet<IpAddr>,
     programmed: Option<Option<BTreeSet<IpAddr>>>,
+    /// The machine has what this node may announce; from then on it gets what changes.
+    permitted_given: bool,
     actions: Vec<Action>,
 }
 
@@ -103,19 +105,20 @@ impl Node {
             dirty: Dirty::All,
             touched: BTreeSet::new(),
             programmed: None,
+            permitted_given: false,
             actions: Vec::new(),
         })
     }
 
     /// Handles changed objects.
     pub(super) fn batch(&mut self, batch: Batch) {
-        let generation = self.state.generation();
         for change in batch.changes {
             self.state.apply(change, &mut self.dirty);
         }
-        self.touched.extend(self.state.take_gone());
-        if self.state.generation() != generation {
-            self.event(Event::Addresses(self.state.addresses().collect()));
+        let moved = self.state.take_moved();
+        if !moved.is_empty() {
+            self.touched.extend(&moved.removed);
+            self.event(Event::Addresses(moved));
         }
     }
 
@@ -173,7 +176,7 @@ impl Node {
             self.touched.extend(self.state.addresses());
         }
         self.touched.extend(self.machine.take_touched());
-        let mut moved = false;
+        let mut moved = BTreeSet::new();
         for action in actions.drain(..) {
             match action {
                 Action::Send { to, message } => {
@@ -190,21 +193,18 @@ impl Node {
                 }
                 Action::Announce(address) => {
                     tracing::info!(%address, "announces");
-                    self.touched.insert(address);
-                    moved = true;
+                    moved.insert(address);
                 }
                 Action::Withdraw(address) => {
                     tracing::info!(%address, "withdraws");
-                    self.touched.insert(address);
-                    moved = true;
+                    moved.insert(address);
                 }
                 Action::Changed => self.changed = true,
             }
         }
         self.actions = actions;
-        if moved {
-            self.announce();
-        }
+        self.touched.extend(&moved);
+        self.announce(&moved);
         self.say_how_slow();
     }
 
@@ -264,17 +264,19 @@ impl Node {
             Dirty::Some(addresses) => self.touched.extend(addresses),
             Dirty::All => self.touched.extend(self.state.addresses()),
         }
-        refresh(&mut self.desired, &self.state, around, dirty);
+        let changed = refresh(&mut self.desired, &self.state, around, dirty);
         self.changed = true;
-        self.announce();
+        self.announce(&changed.answers);
         // The machine gets no eligibility before the proxy's first pass is over.
-        if self.programmed.as_ref().is_none_or(Option::is_some) {
-            let may = self
-                .desired
-                .iter()
-                .filter(|(_, e)| e.is_ok())
-                .map(|(a, _)| *a)
-                .collect();
+        if self.programmed.as_ref().is_some_and(Option::is_none) {
+            self.permitted_given = false;
+        } else if std::mem::replace(&mut self.permitted_given, true) {
+            if !changed.permitted.is_empty() {
+                self.event(Event::EligibleMoved(changed.permitted));
+            }
+        } else {
+            let may = self.desired.iter().filter(|(_, e)| e.is_ok());
+            let may = may.map(|(a, _)| *a).collect();
             self.event(Event::Eligible(may));
         }
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ferrolb_speaker::machine::{Action, Clock, Event, Machine};
+use ferrolb_speaker::machine::{Action, Clock, Event, Machine, Moved};
 use ferrolb_speaker::message::{Message, NodeName, STATE_BUDGET};
 use ferrolb_speaker::timers::Timers;
 
@@ -254,7 +254,7 @@ impl World {
         ));
         let life = node.life;
         let addrs = self.addrs.clone();
-        self.event(i, Event::Addresses(addrs));
+        self.addresses(i, &addrs);
         let after = self.rng.up_to(ms(100));
         self.push(after, What::Eligible { node: i, life });
     }
@@ -392,6 +392,12 @@ impl World {
 
     pub(crate) fn heal(&mut self) {
         self.group = vec![0; self.nodes.len()];
+    }
+
+    /// These addresses exist, as a node learns it.
+    pub(crate) fn addresses(&mut self, i: usize, addrs: &BTreeSet<IpAddr>) {
+        let moved = Moved::between(&BTreeSet::new(), addrs);
+        self.event(i, Event::Addresses(moved));
     }
 
     pub(crate) fn set_eligible(&mut self, i: usize, set: BTreeSet<IpAddr>) {
