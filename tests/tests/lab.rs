@@ -13,3 +13,5 @@ mod grow;
 mod rights;
 #[path = "lab/slow.rs"]
 mod slow;
+#[path = "lab/tenant.rs"]
+mod tenant;
