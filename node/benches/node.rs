@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,17 +18,25 @@ use ferrolb_node::report::view::{NodeStatus, ServiceState};
 use ferrolb_node::{Config, ProxyMode};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::clock_getcpuclockid;
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::Pid;
 
 /// Services that ask for a pool that is not there, for ever.
 const PENDING: usize = 10;
 /// Services in one file.
 const TOGETHER: usize = 500;
 
+/// The argument with which a process of this program becomes the node, followed by the folder.
+const NODE: &str = "--node";
+
 fn main() {
-    let sizes = match std::env::args().nth(1).and_then(|n| n.parse().ok()) {
+    let mut arguments = std::env::args().skip(1);
+    let first = arguments.next();
+    if let (Some(NODE), Some(folder)) = (first.as_deref(), arguments.next()) {
+        node(Path::new(&folder));
+        return;
+    }
+    let sizes = match first.and_then(|n| n.parse().ok()) {
         Some(one) => vec![one],
         None => vec![1_000, 10_000],
     };
@@ -44,31 +52,25 @@ fn main() {
 /// One node in a process of its own, so that its memory is its own.
 fn measure(services: usize) {
     let folder = tempfile::tempdir().unwrap();
-    let at = folder.path().to_owned();
+    let at = folder.path();
     std::fs::create_dir_all(at.join("manifests")).unwrap();
-    write(&at, "pool.yaml", &pool());
-    // SAFETY: nothing else runs in this process yet.
-    #[allow(unsafe_code)]
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Child => {
-            node(&at);
-            std::process::exit(0);
-        }
-        ForkResult::Parent { child } => {
-            let _running = Running(child);
-            report(&at, child, services);
-        }
-    }
+    write(at, "pool.yaml", &pool());
+    let mut node = Command::new(std::env::current_exe().unwrap());
+    let node = node.arg(NODE).arg(at).spawn().unwrap();
+    let pid = Pid::from_raw(node.id().try_into().unwrap());
+    let mut running = Running(node);
+    report(at, &mut running.0, pid, services);
 }
 
 /// A node that ends with this, also where the measurement fails.
-struct Running(Pid);
+struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let pid = Pid::from_raw(self.0.id().try_into().unwrap());
         // One that ended by itself is waited for already.
-        if kill(self.0, Signal::SIGTERM).is_ok() {
-            let _ = waitpid(self.0, None);
+        if matches!(self.0.try_wait(), Ok(None)) && kill(pid, Signal::SIGTERM).is_ok() {
+            let _ = self.0.wait();
         }
     }
 }
@@ -94,8 +96,8 @@ fn node(at: &Path) {
     ferrolb_node::run(&config).unwrap();
 }
 
-fn report(at: &Path, child: Pid, services: usize) {
-    wait(child, "the node to settle", || {
+fn report(at: &Path, node: &mut Child, child: Pid, services: usize) {
+    wait(node, "the node to settle", || {
         status(at).is_some_and(|s| s.settled)
     });
     // The first list, on two busy processors.
@@ -122,7 +124,7 @@ fn report(at: &Path, child: Pid, services: usize) {
         let serving = s.services.iter();
         serving.filter(|s| s.state == ServiceState::Serving).count()
     };
-    wait(child, "every Service to serve", || {
+    wait(node, "every Service to serve", || {
         status(at).is_some_and(|s| announced(&s) >= services)
     });
     busy.store(false, Ordering::Relaxed);
@@ -171,11 +173,11 @@ fn status(at: &Path) -> Option<NodeStatus> {
     serde_json::from_str(&text).ok()
 }
 
-fn wait(node: Pid, what: &str, mut done: impl FnMut() -> bool) {
+fn wait(node: &mut Child, what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
-        let ended = waitpid(node, Some(WaitPidFlag::WNOHANG)).unwrap();
-        assert_eq!(ended, WaitStatus::StillAlive, "waiting for {what}");
+        let ended = node.try_wait().unwrap();
+        assert_eq!(ended, None, "waiting for {what}");
         assert!(
             began.elapsed() < Duration::from_secs(300),
             "waiting for {what}"
