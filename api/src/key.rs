@@ -1,12 +1,21 @@
 //! The identity of an object: namespace and name.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// Namespace and name of an object; the namespace is empty for cluster-scoped kinds (Node).
+///
+/// Every index of every part of a daemon holds keys, so a copy shares the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub struct ObjectKey {
+#[serde(transparent)]
+pub struct ObjectKey(Arc<Parts>);
+
+/// The parts of a key.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Parts {
     /// Namespace, empty for cluster-scoped kinds.
     pub namespace: String,
     /// Name.
@@ -16,10 +25,18 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// Builds a key from its parts.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
+        Self(Arc::new(Parts {
             namespace: namespace.into(),
             name: name.into(),
-        }
+        }))
+    }
+}
+
+impl Deref for ObjectKey {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
     }
 }
 

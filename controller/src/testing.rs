@@ -27,7 +27,7 @@ pub fn key(text: &str) -> ObjectKey {
     ObjectKey::new(namespace, name)
 }
 
-pub fn labels(text: &str) -> BTreeMap<String, String> {
+pub fn labels<T: FromIterator<(String, String)>>(text: &str) -> T {
     text.split(',')
         .filter_map(|t| t.split_once('='))
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
@@ -147,7 +147,7 @@ pub fn pinned(
             .collect(),
         namespace_selectors: vec![],
         service_selectors: Some(labels(services))
-            .filter(|l| !l.is_empty())
+            .filter(|l: &BTreeMap<String, String>| !l.is_empty())
             .map(|match_labels| LabelSelector {
                 match_labels,
                 ..LabelSelector::default()

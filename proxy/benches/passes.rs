@@ -131,7 +131,7 @@ fn big(ports: u16, endpoints: u32) -> (Arc<Service>, Vec<Change>) {
             unreachable!("it is a slice");
         };
         let mut part = (*part).clone();
-        part.key.name = format!("svc-0-{first}");
+        part.key = ObjectKey::new(part.key.namespace.clone(), format!("svc-0-{first}"));
         part.ports.clone_from(&numbers);
         for (n, endpoint) in (first..).zip(&mut part.endpoints) {
             endpoint.address = address(12, n);

@@ -62,7 +62,7 @@ async fn web_svc_cip_is_a_clusterip_service_from_80_to_8000() {
     assert!(s.is_proxied() && !s.is_load_balancer());
     assert_eq!(s.ports[0].port, 80);
     assert_eq!(s.ports[0].target_port, TargetPort::Number(8000));
-    assert_eq!(s.selector["app"], "web");
+    assert_eq!(s.selector, [("app", "web")].into());
 }
 
 #[tokio::test]

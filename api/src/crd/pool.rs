@@ -1,12 +1,11 @@
 //! IPAddressPool v1beta1: addresses for Services.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ObjectKey;
 use crate::crd::LabelSelector;
+use crate::{Labels, ObjectKey};
 
 /// An inclusive range of addresses of one family, `first <= last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,7 +35,7 @@ pub struct IpAddressPool {
     /// Namespace and name.
     pub key: ObjectKey,
     /// `metadata.labels`, which advertisements select pools by; empty for legacy pools.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// `spec.addresses`, parsed, in order. The ranges of a pool never overlap.
     pub ranges: Vec<AddressRange>,
     /// Whether Services that name no pool get addresses from this one.

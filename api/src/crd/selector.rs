@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::Labels;
+
 /// A label selector. All requirements must hold; an empty selector matches everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LabelSelector {
@@ -37,7 +39,7 @@ pub enum Operator {
 
 impl LabelSelector {
     /// Whether these labels satisfy every requirement.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, labels: &Labels) -> bool {
         self.match_labels
             .iter()
             .all(|(k, v)| labels.get(k) == Some(v))

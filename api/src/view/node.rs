@@ -1,8 +1,8 @@
 //! The Node: its addresses, pod ranges and labels, and what excludes it from load balancing.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::Labels;
 use ipnet::IpNet;
 
 /// A Node.
@@ -13,7 +13,7 @@ pub struct Node {
     /// `metadata.uid`; empty if it has none.
     pub uid: String,
     /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// `status.addresses` of type InternalIP, in order.
     pub internal_ips: Vec<IpAddr>,
     /// `status.addresses` of type ExternalIP, in order.

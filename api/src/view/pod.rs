@@ -1,10 +1,9 @@
 //! The Pod: only the fields that make it an endpoint.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::ObjectKey;
 use crate::view::Protocol;
+use crate::{Labels, ObjectKey};
 
 /// A named or numbered port of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub struct Pod {
     /// Namespace and name.
     pub key: ObjectKey,
     /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// `status.podIPs` (or `podIP`).
     pub ips: Vec<IpAddr>,
     /// `spec.nodeName`.

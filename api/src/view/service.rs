@@ -1,14 +1,13 @@
 //! The Service: ports, addresses, traffic policies, affinity, and the annotations that ferrolb uses.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::ObjectKey;
 use crate::family::Family;
+use crate::{Labels, ObjectKey};
 
 /// Transport protocol of a port (IANA protocol numbers 6, 17, 132).
 #[derive(
@@ -134,7 +133,7 @@ pub struct Service {
     /// `spec.ports`, in order.
     pub ports: Vec<ServicePort>,
     /// `spec.selector`; an empty one selects nothing.
-    pub selector: BTreeMap<String, String>,
+    pub selector: Labels,
     /// `spec.externalTrafficPolicy`.
     pub external_policy: TrafficPolicy,
     /// `spec.internalTrafficPolicy`.
@@ -150,7 +149,7 @@ pub struct Service {
     /// Label `service.kubernetes.io/service-proxy-name` or `.../headless`: the Service belongs to another proxy.
     pub foreign_proxy: bool,
     /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// The `metadata.annotations` that ferrolb uses (see [`crate::annotations`]).
     pub annotations: crate::annotations::ServiceAnnotations,
 }

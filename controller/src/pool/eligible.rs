@@ -1,7 +1,6 @@
 //! Which pools a Service may use, and in which order (MetalLB's `serviceAllocation` and `autoAssign`).
 
-use std::collections::BTreeMap;
-
+use ferrolb_api::Labels;
 use ferrolb_api::crd::IpAddressPool;
 use ferrolb_api::view::Service;
 
@@ -17,7 +16,7 @@ pub fn may_use(pool: &IpAddressPool, service: &Service) -> bool {
         return true;
     };
     let namespace = &service.key.namespace;
-    let labels = || BTreeMap::from([(NAMESPACE_NAME.to_owned(), namespace.clone())]);
+    let labels = || Labels::from([(NAMESPACE_NAME, namespace.as_str())]);
     let in_namespace = (a.namespaces.is_empty() && a.namespace_selectors.is_empty())
         || a.namespaces.contains(namespace)
         || a.namespace_selectors.iter().any(|s| s.matches(&labels()));

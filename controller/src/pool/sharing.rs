@@ -1,7 +1,8 @@
 //! When two Services may share an address: MetalLB's `allow-shared-ip`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use ferrolb_api::Labels;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::{Protocol, Service, TrafficPolicy};
 
@@ -14,7 +15,7 @@ pub struct Terms {
     pub ports: BTreeSet<(Protocol, u16)>,
     /// The selector for externalTrafficPolicy Local, `None` for Cluster. All Services that share an address must have the same
     /// one: a single node announces the address, and with Local it must have an endpoint of each of them.
-    pub backend: Option<BTreeMap<String, String>>,
+    pub backend: Option<Labels>,
 }
 
 impl Terms {
@@ -55,7 +56,7 @@ impl Terms {
             hash.bytes(&port.to_be_bytes());
         }
         hash.bytes(&[u8::from(self.backend.is_some())]);
-        for (k, v) in self.backend.iter().flatten() {
+        for (k, v) in self.backend.iter().flat_map(Labels::iter) {
             hash.text(k);
             hash.text(v);
         }

@@ -25,7 +25,7 @@ fn dirty(change: Change) -> (Vec<String>, bool) {
     state.apply(change);
     let dirty = state.take_dirty();
     (
-        dirty.services.into_iter().map(|k| k.name).collect(),
+        dirty.services.iter().map(|k| k.name.clone()).collect(),
         dirty.globals,
     )
 }
@@ -77,6 +77,6 @@ fn the_zone_of_this_node_concerns_every_service() {
 #[test]
 fn labels_of_nodes_concern_nobody() {
     let mut own = node("A", 0);
-    own.labels.insert("color".to_owned(), "blue".to_owned());
+    own.labels = [("color", "blue")].into();
     assert_eq!(dirty(Change::Upsert(Object::Node(own))), (vec![], false));
 }

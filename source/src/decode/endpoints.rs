@@ -1,7 +1,5 @@
 //! The EndpointSlice.
 
-use std::collections::BTreeMap;
-
 use ferrolb_api::view::{Endpoint, EndpointPort, EndpointSlice};
 use ferrolb_api::{Family, ObjectKey};
 use serde::Deserialize;
@@ -59,7 +57,7 @@ struct RawPort {
 /// Decodes an EndpointSlice; `None` if it holds host names, which no proxy can use.
 pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Option<EndpointSlice>, FieldError> {
     let raw: Raw = typed(value)?;
-    let labels: BTreeMap<String, String> = raw.metadata.unwrap_or_default().labels();
+    let labels = raw.metadata.unwrap_or_default().labels();
     let Some(service) = labels.get(SERVICE_NAME).filter(|s| !s.is_empty()) else {
         return Err(FieldError::new(
             "metadata.labels",

@@ -46,9 +46,9 @@ pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Node, FieldError> 
     let spec = raw.spec.unwrap_or_default();
     let status = raw.status.unwrap_or_default();
     let mut node = Node {
-        name: key.name,
+        name: key.name.clone(),
         uid: metadata.uid(),
-        excluded: labels.contains_key(EXCLUDE),
+        excluded: labels.get(EXCLUDE).is_some(),
         zone: labels.get(ZONE).filter(|z| !z.is_empty()).cloned(),
         labels,
         network_unavailable: status.conditions.unwrap_or_default().iter().any(|c| {

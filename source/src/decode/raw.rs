@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ferrolb_api::Labels;
 use ferrolb_api::quote::quoted;
 use ferrolb_api::view::Protocol;
 use ipnet::IpNet;
@@ -42,8 +43,8 @@ impl Metadata {
         self.uid.take().unwrap_or_default()
     }
 
-    pub(crate) fn labels(&mut self) -> BTreeMap<String, String> {
-        strings(self.labels.take())
+    pub(crate) fn labels(&mut self) -> Labels {
+        strings(self.labels.take()).into()
     }
 
     pub(crate) fn annotations(&mut self) -> BTreeMap<String, String> {

@@ -98,7 +98,7 @@ pub(super) fn decode(
             spec.ports.unwrap_or_default(),
             headless || service_type == ServiceType::ExternalName,
         )?,
-        selector: strings(spec.selector),
+        selector: strings(spec.selector).into(),
         external_policy: policy("spec.externalTrafficPolicy", spec.external_traffic_policy)?,
         internal_policy: policy("spec.internalTrafficPolicy", spec.internal_traffic_policy)?,
         affinity_seconds: affinity(
@@ -122,7 +122,7 @@ pub(super) fn decode(
             spec.health_check_node_port,
         )?,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
-        foreign_proxy: FOREIGN.iter().any(|label| labels.contains_key(*label)),
+        foreign_proxy: FOREIGN.iter().any(|label| labels.get(label).is_some()),
         labels,
         annotations: request.annotations,
         key,

@@ -427,7 +427,7 @@ fn an_advertisement_is_read_with_its_selectors() {
         (a.pools.len(), a.pool_selectors.len(), a.interfaces.len()),
         (1, 1, 1)
     );
-    assert!(a.node_selectors[0].matches(&[("x".to_owned(), "z".to_owned())].into()));
+    assert!(a.node_selectors[0].matches(&[("x", "z")].into()));
     let Object::L2Advertisement(all) =
         only("apiVersion: metallb.io/v1beta1\nkind: L2Advertisement\nmetadata: {name: a}\n")
     else {
@@ -611,7 +611,11 @@ fn a_manifest_that_does_not_parse_spoils_itself_alone() {
         good.replace("name: a", "name: b")
     );
     let read = read(&text);
-    let names: Vec<String> = read.objects.iter().map(|o| o.object.key().name).collect();
+    let names: Vec<String> = read
+        .objects
+        .iter()
+        .map(|o| o.object.key().name.clone())
+        .collect();
     assert_eq!(names, ["a", "b"]);
     assert!(read.unknown);
     let problems: Vec<String> = read.problems.iter().map(ToString::to_string).collect();

@@ -10,7 +10,7 @@ use super::*;
 fn service(name: &str, app: &str, target: TargetPort) -> Service {
     Service {
         key: ObjectKey::new("default", name),
-        selector: [("app".to_owned(), app.to_owned())].into(),
+        selector: [("app", app)].into(),
         ports: vec![ServicePort {
             name: "http".into(),
             protocol: Protocol::Tcp,
@@ -25,7 +25,7 @@ fn service(name: &str, app: &str, target: TargetPort) -> Service {
 fn pod(name: &str, app: &str, last: u8, port: u16) -> Pod {
     Pod {
         key: ObjectKey::new("default", name),
-        labels: [("app".to_owned(), app.to_owned())].into(),
+        labels: [("app", app)].into(),
         ips: vec![[10, 0, 0, last].into()],
         node: Some("n1".into()),
         ports: vec![ContainerPort {
@@ -173,7 +173,7 @@ fn finished_pods_and_pods_without_an_address_are_no_endpoints() {
 #[test]
 fn a_service_without_selector_gets_no_slice() {
     let mut s = service("web", "web", named());
-    s.selector.clear();
+    s.selector = ferrolb_api::Labels::default();
     let got = Synth::default().apply(batch(vec![up_service(s), up_pod(pod("a", "web", 1, 80))]));
     assert_eq!(made(&got), []);
 }
@@ -217,7 +217,7 @@ fn only_slices_that_changed_are_in_a_batch() {
         up_pod(pod("b", "api", 2, 8000)),
     ]));
     let mut labelled = pod("b", "api", 2, 8000);
-    labelled.labels.insert("more".into(), "labels".into());
+    labelled.labels = [("app", "api"), ("more", "labels")].into();
     assert_eq!(made(&synth.apply(batch(vec![up_pod(labelled)]))), []);
     let moved = synth.apply(batch(vec![up_pod(pod("b", "web", 2, 8000))]));
     assert_eq!(

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ferrolb_api::Labels;
 use ferrolb_api::crd::{IpAddressPool, L2Advertisement};
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::{Service, TrafficPolicy};
@@ -152,15 +153,12 @@ fn covers(advertisement: &L2Advertisement, pool: &IpAddressPool, services: &[&Se
 
 /// The labels of this node, if it may announce at all. Without any Node objects, nothing forbids it. If there are Node objects
 /// but none for this node, the node was deleted.
-fn node(state: &State, me: &str) -> Result<BTreeMap<String, String>, Reason> {
+fn node(state: &State, me: &str) -> Result<Labels, Reason> {
     let Some(node) = state.nodes().get(me) else {
         if !state.nodes().is_empty() {
             return Err(Reason::NodeLeaving);
         }
-        return Ok(BTreeMap::from([(
-            "kubernetes.io/hostname".to_owned(),
-            me.to_owned(),
-        )]));
+        return Ok([("kubernetes.io/hostname", me)].into());
     };
     if node.excluded {
         return Err(Reason::NodeExcluded);

@@ -24,7 +24,7 @@ fn ip(last: u8) -> IpAddr {
     IpAddr::from([172, 17, 255, last])
 }
 
-fn labels(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+fn labels<T: FromIterator<(String, String)>>(of: &[(&str, &str)]) -> T {
     of.iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect()

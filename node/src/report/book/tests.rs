@@ -88,7 +88,7 @@ fn slice(n: u8, service: u8, endpoints: u8) -> EndpointSlice {
     };
     EndpointSlice {
         key: ObjectKey::new("default", format!("slice-{n}")),
-        service: key(service).name,
+        service: key(service).name.clone(),
         ports: vec![port("p0"), port("p1")],
         endpoints: (0..endpoints).map(endpoint).collect(),
     }

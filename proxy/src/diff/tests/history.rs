@@ -174,7 +174,7 @@ fn a_slice(who: usize, pods: &[(usize, u8)], v6: bool) -> Change {
         e
     });
     let mut slice = slice(&owner, endpoints.collect());
-    slice.key.name = format!("{}-{v6}", NAMES[who]);
+    slice.key = ObjectKey::new("default", format!("{}-{v6}", NAMES[who]));
     upsert_slice(slice)
 }
 

@@ -107,7 +107,7 @@ fn an_address_that_moves_to_another_service_is_served_by_one_of_them() {
     let old = subject(TrafficPolicy::Local);
     watch(&mut world, served(&old, &["a1", "b1"]));
     let mut new = subject(TrafficPolicy::Cluster);
-    new.key.name = "new".to_owned();
+    new.key = ferrolb_api::ObjectKey::new("default", "new");
     let mut changes = served(&new, &["a2", "b2"]);
     changes.push(Change::Remove(Kind::Service, old.key));
     watch(&mut world, changes);
