@@ -1,5 +1,7 @@
 //! What a source delivers and every daemon consumes: objects that are new, changed or deleted.
 
+use std::sync::Arc;
+
 use crate::ObjectKey;
 use crate::object::{Kind, Object};
 use crate::problem::Problem;
@@ -43,5 +45,5 @@ pub struct Batch {
     /// If the set of problems changed: all current problems with the input. The objects concerned keep their last good state.
     pub problems: Option<Vec<Problem>>,
     /// Where objects are defined (`pools.yaml:12`), for messages. Lists only objects that are new or have moved.
-    pub origins: Vec<((Kind, ObjectKey), String)>,
+    pub origins: Vec<((Kind, ObjectKey), Arc<str>)>,
 }

@@ -58,15 +58,15 @@ pub enum Object {
     /// An EndpointSlice.
     EndpointSlice(Arc<EndpointSlice>),
     /// A Node.
-    Node(Node),
+    Node(Arc<Node>),
     /// A Pod.
     Pod(Arc<Pod>),
     /// An address pool.
-    IpAddressPool(IpAddressPool),
+    IpAddressPool(Arc<IpAddressPool>),
     /// A layer 2 advertisement.
-    L2Advertisement(L2Advertisement),
+    L2Advertisement(Arc<L2Advertisement>),
     /// MetalLB 0.9's configuration.
-    LegacyConfig(LegacyConfig),
+    LegacyConfig(Arc<LegacyConfig>),
     /// A KubeProxyConfiguration.
     ProxyConfig(Box<ProxyConfig>),
 }

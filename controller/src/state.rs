@@ -109,7 +109,7 @@ impl State {
                 let offer = Offer {
                     object: (Kind::IpAddressPool, pool.key.clone()),
                     field: "spec.addresses".to_owned(),
-                    pool: Arc::new(pool.clone()),
+                    pool: Arc::clone(pool),
                 };
                 self.offers
                     .insert((Kind::IpAddressPool, pool.key.clone()), vec![offer]);

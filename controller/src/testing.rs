@@ -159,7 +159,7 @@ pub fn pinned(
 }
 
 pub fn put_pool(pool: IpAddressPool) -> Change {
-    Change::Upsert(Object::IpAddressPool(pool))
+    Change::Upsert(Object::IpAddressPool(pool.into()))
 }
 
 pub fn drop_pool(name: &str) -> Change {

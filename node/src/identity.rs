@@ -99,7 +99,7 @@ fn listed(members: &[(String, IpAddr)]) -> Result<BTreeMap<String, IpAddr>, Erro
 
 fn own_node<'a>(me: &str, objects: &'a [Change]) -> Option<&'a Node> {
     objects.iter().find_map(|c| match c {
-        Change::Upsert(Object::Node(node)) if node.name == me => Some(node),
+        Change::Upsert(Object::Node(node)) if node.name == me => Some(&**node),
         _ => None,
     })
 }
@@ -133,11 +133,14 @@ mod tests {
     }
 
     fn node(name: &str, ip: &str) -> Change {
-        Change::Upsert(Object::Node(Node {
-            name: name.into(),
-            internal_ips: vec![ip.parse().unwrap()],
-            ..Node::default()
-        }))
+        Change::Upsert(Object::Node(
+            Node {
+                name: name.into(),
+                internal_ips: vec![ip.parse().unwrap()],
+                ..Node::default()
+            }
+            .into(),
+        ))
     }
 
     #[test]

@@ -365,11 +365,14 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
             observed.node_uid().map(str::to_owned)
         };
         let node = |name: &str, uid: &str| {
-            Change::Upsert(Object::Node(ferrolb_api::view::Node {
-                name: name.into(),
-                uid: uid.into(),
-                ..Default::default()
-            }))
+            Change::Upsert(Object::Node(
+                ferrolb_api::view::Node {
+                    name: name.into(),
+                    uid: uid.into(),
+                    ..Default::default()
+                }
+                .into(),
+            ))
         };
         assert_eq!(see(node("b", "9")), None);
         assert_eq!(see(node("a", "1")).as_deref(), Some("1"));

@@ -54,7 +54,7 @@ pub(crate) struct Standalone<S> {
     began: bool,
     problems: Vec<Problem>,
     /// Where objects are defined.
-    origins: BTreeMap<(Kind, ObjectKey), String>,
+    origins: BTreeMap<(Kind, ObjectKey), Arc<str>>,
     /// Problems with Services, as last logged.
     told: BTreeMap<ObjectKey, Problem>,
     trouble: Trouble,

@@ -46,7 +46,7 @@ impl Dirty {
 pub struct State {
     services: BTreeMap<ObjectKey, Arc<Service>>,
     endpoints: EndpointIndex,
-    nodes: BTreeMap<String, Node>,
+    nodes: BTreeMap<String, Arc<Node>>,
     proxy: ProxyConfig,
     own: String,
     own_addresses: BTreeSet<IpAddr>,
@@ -156,12 +156,12 @@ impl State {
 
     /// The Node object of this node.
     pub fn own_node(&self) -> Option<&Node> {
-        self.nodes.get(&self.own)
+        self.nodes.get(&self.own).map(AsRef::as_ref)
     }
 
     /// All Nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values()
+        self.nodes.values().map(AsRef::as_ref)
     }
 
     /// Addresses of this node.
@@ -234,12 +234,12 @@ impl State {
         self.owners_changed(&places);
     }
 
-    fn set_node(&mut self, name: &str, new: Option<Node>) {
+    fn set_node(&mut self, name: &str, new: Option<Arc<Node>>) {
         let old = match new {
             Some(node) => self.nodes.insert(name.to_owned(), node),
             None => self.nodes.remove(name),
         };
-        let (old, new) = (old.as_ref(), self.nodes.get(name));
+        let (old, new) = (old.as_deref(), self.nodes.get(name).map(AsRef::as_ref));
         let cidrs = |n: Option<&Node>| n.map(|n| n.pod_cidrs.clone()).unwrap_or_default();
         if cidrs(old) != cidrs(new) {
             self.dirty.globals = true;

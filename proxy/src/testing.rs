@@ -208,7 +208,11 @@ impl World {
             port: 10000,
         };
         let nodes = [node("A", 0), node("B", 1)];
-        world.change(nodes.map(|n| Change::Upsert(Object::Node(n))).to_vec());
+        world.change(
+            nodes
+                .map(|n| Change::Upsert(Object::Node(n.into())))
+                .to_vec(),
+        );
         world
     }
 

@@ -58,10 +58,10 @@ pub(crate) struct State {
     moved: Moved,
     /// Endpoints by Service.
     pub(crate) endpoints: EndpointIndex,
-    nodes: BTreeMap<String, Node>,
-    pools: BTreeMap<ObjectKey, IpAddressPool>,
-    advertisements: BTreeMap<ObjectKey, L2Advertisement>,
-    legacy: BTreeMap<ObjectKey, LegacyConfig>,
+    nodes: BTreeMap<String, Arc<Node>>,
+    pools: BTreeMap<ObjectKey, Arc<IpAddressPool>>,
+    advertisements: BTreeMap<ObjectKey, Arc<L2Advertisement>>,
+    legacy: BTreeMap<ObjectKey, Arc<LegacyConfig>>,
 }
 
 impl State {
@@ -201,7 +201,7 @@ impl State {
     }
 
     /// The Node objects, by name.
-    pub(crate) fn nodes(&self) -> &BTreeMap<String, Node> {
+    pub(crate) fn nodes(&self) -> &BTreeMap<String, Arc<Node>> {
         &self.nodes
     }
 
@@ -212,8 +212,9 @@ impl State {
                 .iter()
                 .any(|r| (r.first..=r.last).contains(&address))
         };
-        if let Some(pool) = self.pools.values().find(holds) {
-            return Some((pool, self.advertisements.values().collect()));
+        if let Some(pool) = self.pools.values().map(AsRef::as_ref).find(holds) {
+            let advertisements = self.advertisements.values();
+            return Some((pool, advertisements.map(AsRef::as_ref).collect()));
         }
         // The legacy configuration itself defines how its pools are announced.
         self.legacy

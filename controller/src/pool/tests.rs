@@ -101,11 +101,14 @@ fn a_backwards_range_and_a_second_pool_of_one_name_are_refused() {
 
 fn legacy(pools: Vec<ferrolb_api::crd::IpAddressPool>) -> Change {
     let key = ObjectKey::new("metallb-system", "config");
-    Change::Upsert(Object::LegacyConfig(LegacyConfig {
-        key,
-        pools,
-        ..LegacyConfig::default()
-    }))
+    Change::Upsert(Object::LegacyConfig(
+        LegacyConfig {
+            key,
+            pools,
+            ..LegacyConfig::default()
+        }
+        .into(),
+    ))
 }
 
 #[test]
@@ -117,19 +120,20 @@ fn a_legacy_pool_that_cannot_be_read_stays_as_it_was() {
             pool("b", "10.1.0.0/28"),
         ])],
     );
-    let Change::Upsert(Object::LegacyConfig(mut config)) = legacy(vec![pool("a", "10.2.0.0/28")])
+    let Change::Upsert(Object::LegacyConfig(config)) = legacy(vec![pool("a", "10.2.0.0/28")])
     else {
         panic!()
     };
+    let mut config = LegacyConfig::clone(&config);
     config.broken = vec!["b".into()];
-    s.apply(&Change::Upsert(Object::LegacyConfig(config.clone())));
+    s.apply(&Change::Upsert(Object::LegacyConfig(config.clone().into())));
     assert!(
         s.pools().containing(ip("10.1.0.3")).is_some()
             && s.pools().containing(ip("10.0.0.3")).is_none()
     );
     // A source that keeps the earlier pool gives the same result.
     config.pools.push(pool("b", "10.1.0.0/28"));
-    s.apply(&Change::Upsert(Object::LegacyConfig(config)));
+    s.apply(&Change::Upsert(Object::LegacyConfig(config.into())));
     assert_eq!(s.problems(), []);
     s.apply(&legacy(vec![pool("a", "10.2.0.0/28")]));
     assert!(s.pools().containing(ip("10.1.0.3")).is_none());

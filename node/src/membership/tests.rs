@@ -12,11 +12,14 @@ fn ip(n: u8) -> IpAddr {
 }
 
 fn node(n: u8) -> Change {
-    Change::Upsert(Object::Node(Node {
-        name: format!("n{n}"),
-        internal_ips: vec![ip(n)],
-        ..Node::default()
-    }))
+    Change::Upsert(Object::Node(
+        Node {
+            name: format!("n{n}"),
+            internal_ips: vec![ip(n)],
+            ..Node::default()
+        }
+        .into(),
+    ))
 }
 
 fn gone(n: u8) -> Change {
@@ -135,11 +138,14 @@ fn a_member_listens_on_the_first_ipv4_address_of_its_node_else_where_its_pod_is(
         (vec![v6], v6),
         (vec![], ip(2)),
     ] {
-        let two = Change::Upsert(Object::Node(Node {
-            name: "n2".into(),
-            internal_ips: ips,
-            ..Node::default()
-        }));
+        let two = Change::Upsert(Object::Node(
+            Node {
+                name: "n2".into(),
+                internal_ips: ips,
+                ..Node::default()
+            }
+            .into(),
+        ));
         let membership = after(&[node(1), two, agents(&[1, 2])]);
         assert_eq!(membership.members()["n2"], Some(expected));
     }

@@ -72,7 +72,7 @@ impl<S: Store> Standalone<S> {
             && let Some((kind, key)) = problem.subject.object()
             && let Some(origin) = self.origins.get(&(kind, key.clone()))
         {
-            problem.origin.clone_from(origin);
+            problem.origin = origin.to_string();
         }
         problem
     }

@@ -101,7 +101,7 @@ fn batch(changes: Vec<Change>) -> Batch {
 
 fn first() -> Batch {
     let mut changes = served(&balanced(service("web"), "198.51.100.8"), &["a1"]);
-    changes.push(Change::Upsert(Object::Node(node("A", 0))));
+    changes.push(Change::Upsert(Object::Node(node("A", 0).into())));
     batch(changes)
 }
 
@@ -289,7 +289,7 @@ async fn a_local_service_without_a_mark_is_told_and_gets_the_next_free_one() {
     let (one, two) = (local("one", "198.51.100.8"), local("two", "198.51.100.9"));
     let mut changes = served(&one, &["a1", "b1"]);
     changes.extend(served(&two, &["a1", "b1"]));
-    changes.push(Change::Upsert(Object::Node(node("A", 0))));
+    changes.push(Change::Upsert(Object::Node(node("A", 0).into())));
     running.changes.send(batch(changes)).await.unwrap();
     wait(&mut running, &["198.51.100.8", "198.51.100.9"]).await;
     let services = running.services();

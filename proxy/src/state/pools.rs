@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::crd::pool::AddressRange;
@@ -13,7 +14,7 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pools {
     pools: BTreeMap<ObjectKey, Vec<AddressRange>>,
-    legacy: Option<LegacyConfig>,
+    legacy: Option<Arc<LegacyConfig>>,
 }
 
 impl Pools {
@@ -31,9 +32,9 @@ impl Pools {
     }
 
     /// Handles MetalLB's older configuration when it is new, changed or removed. Invalid parts keep their previous value.
-    pub(super) fn set_legacy(&mut self, mut new: Option<LegacyConfig>) -> Vec<Place> {
+    pub(super) fn set_legacy(&mut self, mut new: Option<Arc<LegacyConfig>>) -> Vec<Place> {
         if let (Some(new), Some(old)) = (&mut new, &self.legacy) {
-            new.inherit(old);
+            Arc::make_mut(new).inherit(old);
         }
         let old = std::mem::replace(&mut self.legacy, new);
         if old == self.legacy {

@@ -9,7 +9,7 @@ use crate::testing::{config, ip, node, proxy_config, served, service};
 fn state() -> State {
     let mut state = State::new(&config("A"));
     for n in [node("A", 0), node("B", 1)] {
-        state.apply(Change::Upsert(Object::Node(n)));
+        state.apply(Change::Upsert(Object::Node(n.into())));
     }
     let mut web = service("web");
     web.external_ips = vec![ip("B")];
@@ -37,7 +37,7 @@ fn names(list: &[&str]) -> Vec<String> {
 #[test]
 fn an_object_that_says_nothing_new_concerns_nobody() {
     let mut same = served(&service("app"), &["b1"]);
-    same.push(Change::Upsert(Object::Node(node("B", 1))));
+    same.push(Change::Upsert(Object::Node(node("B", 1).into())));
     same.push(Change::Upsert(Object::ProxyConfig(
         Box::new(proxy_config()),
     )));
@@ -57,10 +57,10 @@ fn an_address_of_another_node_concerns_the_services_that_name_it() {
     let mut moved = node("B", 1);
     moved.internal_ips.clear();
     assert_eq!(
-        dirty(Change::Upsert(Object::Node(moved))),
+        dirty(Change::Upsert(Object::Node(moved.into()))),
         (names(&["web"]), false)
     );
-    let gone = Change::Remove(Kind::Node, Object::Node(node("B", 1)).key());
+    let gone = Change::Remove(Kind::Node, Object::Node(node("B", 1).into()).key());
     assert_eq!(dirty(gone), (names(&["web"]), true));
 }
 
@@ -69,7 +69,7 @@ fn the_zone_of_this_node_concerns_every_service() {
     let mut own = node("A", 0);
     own.zone = Some("west".to_owned());
     assert_eq!(
-        dirty(Change::Upsert(Object::Node(own))),
+        dirty(Change::Upsert(Object::Node(own.into()))),
         (names(&["app", "web"]), false)
     );
 }
@@ -78,5 +78,8 @@ fn the_zone_of_this_node_concerns_every_service() {
 fn labels_of_nodes_concern_nobody() {
     let mut own = node("A", 0);
     own.labels = [("color", "blue")].into();
-    assert_eq!(dirty(Change::Upsert(Object::Node(own))), (vec![], false));
+    assert_eq!(
+        dirty(Change::Upsert(Object::Node(own.into()))),
+        (vec![], false)
+    );
 }

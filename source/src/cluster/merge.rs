@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
@@ -232,7 +233,7 @@ impl Watch {
         if let Object::LegacyConfig(config) = &mut object
             && let Some(Object::LegacyConfig(earlier)) = known
         {
-            config.inherit(earlier);
+            Arc::make_mut(config).inherit(earlier);
             if known == Some(&object) {
                 return;
             }

@@ -139,17 +139,18 @@ pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &s
             Ok(None) => return Decoded::Ignored(None),
             Err(error) => Err(error),
         },
-        Kind::Node => node::decode(value, key.clone()).map(|n| (Object::Node(n), Vec::new())),
+        Kind::Node => {
+            node::decode(value, key.clone()).map(|n| (Object::Node(n.into()), Vec::new()))
+        }
         Kind::Pod => {
             pod::decode(value, key.clone()).map(|p| (Object::Pod(Arc::new(p)), Vec::new()))
         }
-        Kind::IpAddressPool => {
-            pool::decode_pool(value, key.clone()).map(|p| (Object::IpAddressPool(p), Vec::new()))
-        }
+        Kind::IpAddressPool => pool::decode_pool(value, key.clone())
+            .map(|p| (Object::IpAddressPool(p.into()), Vec::new())),
         Kind::L2Advertisement => pool::decode_advertisement(value, key.clone())
-            .map(|a| (Object::L2Advertisement(a), Vec::new())),
+            .map(|a| (Object::L2Advertisement(a.into()), Vec::new())),
         Kind::LegacyConfig => match legacy::decode(value, key.clone(), metallb_namespace) {
-            Ok(Some((config, notes))) => Ok((Object::LegacyConfig(config), notes)),
+            Ok(Some((config, notes))) => Ok((Object::LegacyConfig(config.into()), notes)),
             Ok(None) => return Decoded::Ignored(None),
             Err(error) => Err(error),
         },

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_api::crd::{AddressRange, IpAddressPool};
@@ -322,7 +323,7 @@ fn a_pod_without_a_ready_condition_is_ready() {
 
 fn pool_of(text: &str) -> IpAddressPool {
     match only(text) {
-        Object::IpAddressPool(pool) => pool,
+        Object::IpAddressPool(pool) => Arc::unwrap_or_clone(pool),
         other => panic!("{other:?}"),
     }
 }
@@ -440,7 +441,7 @@ fn legacy_of(text: &str) -> (LegacyConfig, Vec<String>) {
     let read = read(text);
     let problems = read.problems.iter().map(ToString::to_string).collect();
     match &read.objects[0].object {
-        Object::LegacyConfig(config) => (config.clone(), problems),
+        Object::LegacyConfig(config) => (LegacyConfig::clone(config), problems),
         other => panic!("{other:?}"),
     }
 }
@@ -625,7 +626,7 @@ fn a_manifest_that_does_not_parse_spoils_itself_alone() {
         "{problems:?}"
     );
     assert!(problems[0].ends_with("; its previous version stays in force"));
-    assert_eq!(read.objects[0].origin, "a.yaml:2");
+    assert_eq!(&*read.objects[0].origin, "a.yaml:2");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! inside a document (YAML 1.2, 9.1.2).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::object::{Kind, Object};
@@ -27,7 +28,7 @@ pub struct Found {
     /// The object.
     pub object: Object,
     /// `file:line` of its document.
-    pub origin: String,
+    pub origin: Arc<str>,
 }
 
 /// The content of a file.
@@ -91,7 +92,7 @@ struct Reader<'r> {
     line: usize,
     document: &'r str,
     read: &'r mut Read,
-    seen: &'r mut BTreeMap<(Kind, ObjectKey), String>,
+    seen: &'r mut BTreeMap<(Kind, ObjectKey), Arc<str>>,
     left: &'r mut usize,
 }
 
@@ -140,14 +141,14 @@ impl Reader<'_> {
         match self.seen.get(&identity) {
             Some(first) => {
                 let cause = Cause::Duplicate {
-                    first: first.clone(),
+                    first: first.to_string(),
                 };
                 let problem = Problem::new(subject, cause).at(self.origin(path));
                 self.read.problems.push(problem);
             }
             None => {
-                let origin = self.origin("");
-                self.seen.insert(identity, origin.clone());
+                let origin: Arc<str> = self.origin("").into();
+                self.seen.insert(identity, Arc::clone(&origin));
                 self.read.objects.push(Found { object, origin });
             }
         }

@@ -39,7 +39,7 @@ struct Delivered {
     object: Object,
     file: Arc<str>,
     /// Its place in the file.
-    origin: String,
+    origin: Arc<str>,
 }
 
 /// What was delivered of a folder, and what is about to be removed. A step looks at the objects of files that changed and at those
@@ -54,7 +54,7 @@ pub struct Settle {
     twice: BTreeMap<Identity, Vec<Problem>>,
     problems: Vec<Problem>,
     /// New positions to deliver with the next batch.
-    moved: Vec<(Identity, String)>,
+    moved: Vec<(Identity, Arc<str>)>,
     /// The last scan that found the folder.
     last: Scan,
     /// The folder itself was missing after that.
@@ -287,9 +287,9 @@ fn upsert(delivered: &mut Option<Delivered>, found: &Found, file: &Arc<str>) -> 
         && !config.broken.is_empty()
         && let Some(Object::LegacyConfig(earlier)) = delivered.as_ref().map(|d| &d.object)
     {
-        let mut config = config.clone();
-        config.inherit(earlier);
-        object = std::borrow::Cow::Owned(Object::LegacyConfig(config));
+        let mut config = Arc::clone(config);
+        Arc::make_mut(&mut config).inherit(earlier);
+        object = std::borrow::Cow::Owned(Object::LegacyConfig(config.into()));
     }
     if let Some(delivered) = delivered.as_mut().filter(|d| d.object == *object) {
         delivered.file = Arc::clone(file);

@@ -173,8 +173,8 @@ fn only_services_of_the_class_have_addresses_to_announce() {
 fn an_advertised_pool_is_announced_on_the_subnet() {
     let objects = vec![
         web(),
-        Object::IpAddressPool(pool("p")),
-        Object::L2Advertisement(advertisement("a")),
+        Object::IpAddressPool(pool("p").into()),
+        Object::L2Advertisement(advertisement("a").into()),
     ];
     assert_eq!(one(objects, None), ok(2));
 }
@@ -182,7 +182,7 @@ fn an_advertised_pool_is_announced_on_the_subnet() {
 #[test]
 fn a_pool_without_advertisement_says_so() {
     assert_eq!(
-        one(vec![web(), Object::IpAddressPool(pool("p"))], None),
+        one(vec![web(), Object::IpAddressPool(pool("p").into())], None),
         Err(Reason::NoAdvertisement)
     );
     let other = L2Advertisement {
@@ -191,8 +191,8 @@ fn a_pool_without_advertisement_says_so() {
     };
     let objects = vec![
         web(),
-        Object::IpAddressPool(pool("p")),
-        Object::L2Advertisement(other),
+        Object::IpAddressPool(pool("p").into()),
+        Object::L2Advertisement(other.into()),
     ];
     assert_eq!(one(objects, None), Err(Reason::NoAdvertisement));
 }
@@ -205,7 +205,10 @@ fn the_legacy_configuration_announces_all_its_pools() {
         advertisement: advertisement("config"),
         broken: Default::default(),
     };
-    assert_eq!(one(vec![web(), Object::LegacyConfig(legacy)], None), ok(2));
+    assert_eq!(
+        one(vec![web(), Object::LegacyConfig(legacy.into())], None),
+        ok(2)
+    );
 }
 
 /// The name of a case, the change to the advertisement, the expected answer.
@@ -258,12 +261,12 @@ fn selectors_choose_pools_nodes_services_and_interfaces() {
     for (what, change, expected) in table {
         let mut a = advertisement("a");
         change(&mut a);
-        for nodes in [vec![], vec![Object::Node(node("n1"))]] {
+        for nodes in [vec![], vec![Object::Node(node("n1").into())]] {
             let objects = [
                 vec![
                     web(),
-                    Object::IpAddressPool(pool("p")),
-                    Object::L2Advertisement(a.clone()),
+                    Object::IpAddressPool(pool("p").into()),
+                    Object::L2Advertisement(a.clone().into()),
                 ],
                 nodes,
             ]
@@ -303,9 +306,9 @@ fn the_condition_of_the_node_decides() {
     for (node, expected) in table {
         let objects = vec![
             web(),
-            Object::IpAddressPool(pool("p")),
-            Object::L2Advertisement(advertisement("a")),
-            Object::Node(node.clone()),
+            Object::IpAddressPool(pool("p").into()),
+            Object::L2Advertisement(advertisement("a").into()),
+            Object::Node(node.clone().into()),
         ];
         assert_eq!(one(objects, None), expected, "{node:?}");
     }
@@ -315,8 +318,8 @@ fn the_condition_of_the_node_decides() {
 fn local_needs_a_serving_endpoint_here_and_cluster_none_at_all() {
     let base = || {
         vec![
-            Object::IpAddressPool(pool("p")),
-            Object::L2Advertisement(advertisement("a")),
+            Object::IpAddressPool(pool("p").into()),
+            Object::L2Advertisement(advertisement("a").into()),
         ]
     };
     let local = || Object::Service(Arc::new(service("web", 1, TrafficPolicy::Local)));
@@ -361,8 +364,8 @@ fn local_needs_a_serving_endpoint_here_and_cluster_none_at_all() {
 #[test]
 fn a_shared_address_is_announced_where_one_of_its_services_is_served() {
     let far = vec![
-        Object::IpAddressPool(pool("p")),
-        Object::L2Advertisement(advertisement("a")),
+        Object::IpAddressPool(pool("p").into()),
+        Object::L2Advertisement(advertisement("a").into()),
         Object::Service(Arc::new(service("far", 1, TrafficPolicy::Local))),
         Object::EndpointSlice(Arc::new(slice("far", "n2", true, true))),
     ];
@@ -379,8 +382,8 @@ fn an_interface_without_a_socket_announces_nothing() {
     let (links, patterns) = (links(), Patterns::default());
     let state = state(vec![
         web(),
-        Object::IpAddressPool(pool("p")),
-        Object::L2Advertisement(advertisement("a")),
+        Object::IpAddressPool(pool("p").into()),
+        Object::L2Advertisement(advertisement("a").into()),
     ]);
     for (open, expected) in [(vec![2, 3], ok(2)), (vec![3], Err(Reason::NoInterface))] {
         let around = Surroundings {
@@ -399,8 +402,8 @@ fn what_is_not_programmed_is_not_announced() {
     let objects = || {
         vec![
             web(),
-            Object::IpAddressPool(pool("p")),
-            Object::L2Advertisement(advertisement("a")),
+            Object::IpAddressPool(pool("p").into()),
+            Object::L2Advertisement(advertisement("a").into()),
         ]
     };
     assert_eq!(one(objects(), Some(&[])), Err(Reason::NotProgrammed));
@@ -428,9 +431,9 @@ fn change() -> impl Strategy<Value = Change> {
         }),
         4 => (name(), prop_oneof![Just("n1"), Just("n2")], any::<bool>())
             .prop_map(|(s, n, ready)| Change::Upsert(Object::EndpointSlice(Arc::new(slice(s, n, ready, ready))))),
-        1 => any::<bool>().prop_map(|excluded| Change::Upsert(Object::Node(Node { excluded, ..node("n1") }))),
-        1 => name().prop_map(|n| Change::Upsert(Object::IpAddressPool(pool(n)))),
-        1 => name().prop_map(|n| Change::Upsert(Object::L2Advertisement(advertisement(n)))),
+        1 => any::<bool>().prop_map(|excluded| Change::Upsert(Object::Node(Node { excluded, ..node("n1") }.into()))),
+        1 => name().prop_map(|n| Change::Upsert(Object::IpAddressPool(pool(n).into()))),
+        1 => name().prop_map(|n| Change::Upsert(Object::L2Advertisement(advertisement(n).into()))),
         3 => (kind, name(), any::<bool>()).prop_map(|(kind, n, suffix)| Change::Remove(kind, match kind {
             Kind::Node => ObjectKey::new("", "n1"),
             Kind::IpAddressPool | Kind::L2Advertisement => ObjectKey::new("metallb-system", n),

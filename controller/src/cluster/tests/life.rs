@@ -99,7 +99,7 @@ async fn where_the_kind_of_pools_is_not_known_a_configmap_alone_moves_services()
     let legacy = |range: &str| {
         let key = key("metallb-system/config");
         let config = LegacyConfig::new(key, vec![pool("default", range)], vec![]);
-        Change::Upsert(Object::LegacyConfig(config))
+        Change::Upsert(Object::LegacyConfig(config.into()))
     };
     let pools = vec![legacy("172.17.255.1-172.17.255.3")];
     let mut world = World::new(pools, vec![service("a/1")]).start().await;

@@ -167,7 +167,7 @@ fn an_external_address_of_a_node_is_served_by_that_node_alone_and_never_bound() 
     // The node moves to another address, so the old one is now an ordinary external address.
     let mut moved = node("B", 1);
     moved.internal_ips = vec![ip("192.0.2.9")];
-    a.change(vec![Change::Upsert(Object::Node(moved))]);
+    a.change(vec![Change::Upsert(Object::Node(moved.into()))]);
     assert!(a.kernel.held.addresses.contains(&ip("B")));
 }
 

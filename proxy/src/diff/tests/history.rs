@@ -201,7 +201,7 @@ fn changes(step: &Step) -> Vec<Change> {
                 2 => n.pod_cidrs = vec!["198.51.100.0/30".parse().unwrap()],
                 _ => {}
             }
-            vec![Change::Upsert(Object::Node(n))]
+            vec![Change::Upsert(Object::Node(n.into()))]
         }
         Step::Proxy(all, sh, cidr) => {
             let mut proxy = proxy_config();

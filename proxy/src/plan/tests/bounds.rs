@@ -34,7 +34,11 @@ fn world(set: impl FnOnce(&mut crate::config::Config)) -> World {
     set(&mut world.config);
     world.state = State::new(&world.config);
     let nodes = [node("A", 0), node("B", 1)];
-    world.change(nodes.map(|n| Change::Upsert(Object::Node(n))).to_vec());
+    world.change(
+        nodes
+            .map(|n| Change::Upsert(Object::Node(n.into())))
+            .to_vec(),
+    );
     world
 }
 
@@ -83,7 +87,7 @@ fn owners() -> Vec<(&'static str, Vec<Change>, &'static str)> {
         ("pod", pods.to_vec(), "a pod"),
         (
             "pods of a node",
-            vec![Change::Upsert(Object::Node(range))],
+            vec![Change::Upsert(Object::Node(range.into()))],
             "the range of pods",
         ),
         (
@@ -323,11 +327,14 @@ fn the_setting_limits_external_addresses_to_pools_or_to_none() {
     let refused = refusals(&pools, "tenant");
     assert!(refused.iter().all(|(_, r)| *r == Reason::OutsidePools) && refused.len() == 2);
     let pool = |range: &str| {
-        Change::Upsert(Object::IpAddressPool(IpAddressPool {
-            key: ObjectKey::new("metallb-system", "one"),
-            ranges: vec![range.parse().unwrap()],
-            ..IpAddressPool::default()
-        }))
+        Change::Upsert(Object::IpAddressPool(
+            IpAddressPool {
+                key: ObjectKey::new("metallb-system", "one"),
+                ranges: vec![range.parse().unwrap()],
+                ..IpAddressPool::default()
+            }
+            .into(),
+        ))
     };
     pools.change(vec![pool("203.0.113.4-203.0.113.9")]);
     assert_eq!(
@@ -348,11 +355,14 @@ fn the_setting_limits_external_addresses_to_pools_or_to_none() {
 #[test]
 fn a_pool_does_not_make_an_owned_address_free() {
     let mut world = world(|c| c.external_ips = ExternalIps::Pools);
-    world.change(vec![Change::Upsert(Object::IpAddressPool(IpAddressPool {
-        key: ObjectKey::new("metallb-system", "one"),
-        ranges: vec!["203.0.113.0/24".parse().unwrap()],
-        ..IpAddressPool::default()
-    }))]);
+    world.change(vec![Change::Upsert(Object::IpAddressPool(
+        IpAddressPool {
+            key: ObjectKey::new("metallb-system", "one"),
+            ranges: vec!["203.0.113.0/24".parse().unwrap()],
+            ..IpAddressPool::default()
+        }
+        .into(),
+    ))]);
     let link = LinkAddress(vec![2, 0, 0, 0, 0, 9]);
     let neighbours = &mut world.kernel.around.as_mut().unwrap().neighbours;
     neighbours.insert(ip(ADDR), link);
