@@ -8,6 +8,13 @@ use std::net::IpAddr;
 pub const PREFIXES: [&str; 2] = ["metallb.io/", "metallb.universe.tf/"];
 /// The annotation, without its prefix, in which a controller records the pool that the Service's addresses come from.
 pub const ALLOCATED_FROM: &str = "ip-allocated-from-pool";
+/// All annotations of a Service, without their prefix.
+pub const NAMES: [&str; 4] = [
+    "address-pool",
+    "allow-shared-ip",
+    "loadBalancerIPs",
+    ALLOCATED_FROM,
+];
 
 /// What a Service requests in its annotations, and what a controller recorded there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

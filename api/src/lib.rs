@@ -3,6 +3,7 @@
 //!
 //! Nothing here chooses an address or a node, or programs the kernel.
 
+pub mod address;
 pub mod annotations;
 pub mod backoff;
 pub mod change;

@@ -175,6 +175,8 @@ pub enum Consequence {
     Nothing,
     /// The previous state of the subject stays in force.
     Kept,
+    /// The previous configuration stays in force, or the defaults if there was none.
+    KeptOrDefaults,
     /// The whole input keeps its previous state.
     Frozen,
     /// It is not used.
@@ -300,6 +302,9 @@ impl Consequence {
             Self::UnknownAnnouncers => Some("so it is not known who announces what"),
             Self::UnknownReasons => Some("so it is not known why an address is not announced"),
             Self::Kept => Some("its previous version stays in force"),
+            Self::KeptOrDefaults => {
+                Some("the previous configuration stays in force; at the start that is the defaults")
+            }
             Self::Frozen => Some("everything stays as it is until that changes"),
             Self::Unused => Some("it is not used"),
         }

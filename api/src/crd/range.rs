@@ -3,11 +3,9 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
-
 use super::AddressRange;
-use crate::Family;
 use crate::quote::quoted;
+use crate::{Family, address};
 
 /// Why a text is not a range of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,8 +86,7 @@ impl AddressRange {
         let trimmed = text.trim();
         let form = || RangeError::Form(quoted(text));
         let range = if let Some((first, last)) = trimmed.split_once('-') {
-            let address = |part: &str| part.trim().parse::<IpAddr>().map(|a| a.to_canonical());
-            let (Ok(first), Ok(last)) = (address(first), address(last)) else {
+            let (Some(first), Some(last)) = (address::parse(first), address::parse(last)) else {
                 return Err(form());
             };
             if first.is_ipv4() != last.is_ipv4() {
@@ -104,18 +101,17 @@ impl AddressRange {
             }
             Self { first, last }
         } else if let Some((address, _)) = trimmed.split_once('/') {
-            if address.parse::<IpAddr>().is_err() {
+            if address::parse(address).is_none() {
                 return Err(form());
             }
-            let net: IpNet = trimmed
-                .parse()
-                .map_err(|_| RangeError::Prefix(quoted(text)))?;
+            let net =
+                address::parse_net(trimmed).ok_or_else(|| RangeError::Prefix(quoted(text)))?;
             // In both families, ipnet's `network` and `broadcast` are the lowest and the highest address.
             Self {
                 first: net.network(),
                 last: net.broadcast(),
             }
-        } else if let Ok(address) = trimmed.parse::<IpAddr>() {
+        } else if let Some(address) = address::parse(trimmed) {
             return Err(RangeError::Single {
                 text: quoted(text),
                 cidr: format!("{address}/{}", Family::of(address).bits()),

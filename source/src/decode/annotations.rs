@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ferrolb_api::annotations::{ALLOCATED_FROM, PREFIXES, ServiceAnnotations};
+use ferrolb_api::annotations::{ALLOCATED_FROM, NAMES, PREFIXES, ServiceAnnotations};
+use ferrolb_api::problem::shown;
 use ferrolb_api::quote::quoted;
 
 use super::FieldError;
+use super::near::nearest;
 use super::raw::ip;
 
 /// Two addresses in their longest form, a comma and some spaces.
@@ -17,6 +19,8 @@ const LONGEST_LIST: usize = 200;
 const LONGEST_NAME: usize = 253;
 /// A sharing key is compared verbatim and sent to the other nodes.
 const LONGEST_KEY: usize = 1024;
+/// The most unknown annotations of one Service that are reported.
+const MOST_UNKNOWN: usize = 4;
 
 /// The request of a Service.
 pub(super) struct Request {
@@ -66,7 +70,27 @@ pub(super) fn decode(map: &BTreeMap<String, String>, load_balancer_ip: Option<&s
             Err(error) => request.refuse(error),
         }
     }
+    request.notes.extend(unknown(map));
     request
+}
+
+/// Annotations with one of the prefixes that mean nothing.
+fn unknown(map: &BTreeMap<String, String>) -> impl Iterator<Item = FieldError> + '_ {
+    let names = map.keys().filter_map(|key| {
+        let mut prefixes = PREFIXES.iter();
+        let (prefix, name) = prefixes.find_map(|p| Some((p, key.strip_prefix(p)?)))?;
+        (!NAMES.contains(&name)).then_some((key, prefix, name))
+    });
+    names.take(MOST_UNKNOWN).map(|(key, prefix, name)| {
+        let message = match nearest(name, &NAMES) {
+            Some(near) => format!("there is no such annotation: did you mean {prefix}{near}?"),
+            None => format!(
+                "there is no such annotation: those that exist are {prefix}{}",
+                NAMES.join(&format!(", {prefix}"))
+            ),
+        };
+        FieldError::new(format!("metadata.annotations[{}]", shown(key)), message)
+    })
 }
 
 impl Request {

@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::crd::IpAddressPool;
 use ferrolb_api::legacy::LegacyConfig;
+use ferrolb_api::problem::shown;
 use ferrolb_api::quote::quoted;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::raw::{check_name, one_of, typed};
+use super::raw::{one_of, typed};
 use super::{FieldError, pool};
 use crate::yaml;
 
 /// Name of the ConfigMap, and the key in it.
 const NAME: &str = "config";
 const FIELD: &str = "data.config";
+/// Any text names a pool, not only what may name an object.
+const LONGEST_NAME: usize = 253;
 
 #[derive(Deserialize)]
 struct Raw {
@@ -56,6 +59,22 @@ pub(super) fn decode(
         Some(text) => parse(&text.unwrap_or_default(), key).map(Some),
         None => Ok(None),
     }
+}
+
+/// A note for a ConfigMap that holds a configuration of MetalLB but has another name or key than the one that is read.
+pub(super) fn elsewhere(value: &Value, key: &ObjectKey, namespace: &str) -> Option<FieldError> {
+    let data = value.get("data")?.as_object()?;
+    let holds = |text: &str| text.lines().any(|line| line.trim_end() == "address-pools:");
+    let (field, _) = data.iter().find(|(field, text)| {
+        let here = key.namespace == namespace && key.name == NAME && *field == NAME;
+        !here && text.as_str().is_some_and(holds)
+    })?;
+    Some(FieldError::new(
+        format!("data.{}", shown(field)),
+        format!(
+            "holds address-pools, but is not read: the configuration is read from the ConfigMap {namespace}/{NAME}, key {NAME}, so move it there"
+        ),
+    ))
 }
 
 /// Parses the text under the `config` key.
@@ -127,7 +146,15 @@ fn read_pool(
     let Some(name) = raw.name.filter(|n| !n.is_empty()) else {
         return Err(FieldError::new(field("name"), "is missing: name the pool"));
     };
-    check_name(&field("name"), &name, 253)?;
+    if name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+        return Err(FieldError::new(
+            field("name"),
+            format!(
+                "{} is too long or not plain text: use at most {LONGEST_NAME} bytes",
+                quoted(&name)
+            ),
+        ));
+    }
     if twice {
         return Err(FieldError::new(
             field("name"),

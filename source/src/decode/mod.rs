@@ -10,12 +10,14 @@ use std::sync::Arc;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::problem::{Cause, Consequence, Problem, Subject, shown};
+use ferrolb_api::quote::quoted;
 use serde_json::Value;
 
 pub(crate) mod annotations;
 pub(crate) mod duration;
 pub(crate) mod endpoints;
 pub(crate) mod legacy;
+pub(crate) mod near;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod pool;
@@ -24,7 +26,10 @@ pub(crate) mod raw;
 pub(crate) mod selector;
 pub(crate) mod service;
 pub(crate) mod timestamp;
+mod unknown;
 
+#[cfg(test)]
+mod slips;
 #[cfg(test)]
 mod tests;
 
@@ -151,7 +156,9 @@ pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &s
             .map(|a| (Object::L2Advertisement(a.into()), Vec::new())),
         Kind::LegacyConfig => match legacy::decode(value, key.clone(), metallb_namespace) {
             Ok(Some((config, notes))) => Ok((Object::LegacyConfig(config.into()), notes)),
-            Ok(None) => return Decoded::Ignored(None),
+            Ok(None) => {
+                return Decoded::Ignored(legacy::elsewhere(value, &key, metallb_namespace));
+            }
             Err(error) => Err(error),
         },
         Kind::ProxyConfig => proxy_config::decode(value)
@@ -160,6 +167,15 @@ pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &s
     match decoded {
         Ok((object, notes)) => Decoded::Good(Box::new(object), notes),
         Err(error) => Decoded::Broken(Some((kind, key)), error),
+    }
+}
+
+/// The fields of an object that its kind does not have. Other kinds than those that are read have none.
+pub(crate) fn unknown_fields(value: &Value) -> Vec<FieldError> {
+    let api_version = text(value, "/apiVersion").unwrap_or_default();
+    match text(value, "/kind").map(|name| kind(name, api_version)) {
+        Some(Ok(Some(kind))) => unknown::fields(value, kind),
+        _ => Vec::new(),
     }
 }
 
@@ -203,10 +219,20 @@ fn kind(name: &str, api_version: &str) -> Result<Option<Kind>, FieldError> {
         "IPAddressPool" => (Kind::IpAddressPool, "metallb.io", "v1beta1"),
         "L2Advertisement" => (Kind::L2Advertisement, "metallb.io", "v1beta1"),
         "KubeProxyConfiguration" => (Kind::ProxyConfig, "kubeproxy.config.k8s.io", "v1alpha1"),
-        _ => return Ok(None),
+        _ => return absent_kind(name, api_version),
     };
     let (given_group, given_version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     if given_group != group {
+        // Knative's Service is not Kubernetes', but Kubernetes' own groups have each of these kinds once.
+        if !given_group.contains('.') || given_group.ends_with(".k8s.io") {
+            let wanted = [group, version].join("/");
+            let message = format!(
+                "{name} is a kind of {}, not of {}: change apiVersion",
+                wanted.trim_start_matches('/'),
+                quoted(api_version)
+            );
+            return Err(FieldError::new("apiVersion", message));
+        }
         return Ok(None);
     }
     if given_version != version {
@@ -219,11 +245,78 @@ fn kind(name: &str, api_version: &str) -> Result<Option<Kind>, FieldError> {
             "apiVersion",
             format!(
                 "{name} is read as {wanted}, not as {}: change the version",
-                ferrolb_api::quote::quoted(api_version)
+                quoted(api_version)
             ),
         ));
     }
     Ok(Some(kind))
+}
+
+/// The kinds in the groups whose kinds are all known: Kubernetes' own ones and MetalLB's.
+const KINDS: [(&str, &[&str]); 4] = [
+    (
+        "",
+        &[
+            "Binding",
+            "ComponentStatus",
+            "ConfigMap",
+            "Endpoints",
+            "Event",
+            "LimitRange",
+            "List",
+            "Namespace",
+            "Node",
+            "PersistentVolume",
+            "PersistentVolumeClaim",
+            "Pod",
+            "PodTemplate",
+            "ReplicationController",
+            "ResourceQuota",
+            "Secret",
+            "Service",
+            "ServiceAccount",
+        ],
+    ),
+    ("discovery.k8s.io", &["EndpointSlice"]),
+    ("kubeproxy.config.k8s.io", &["KubeProxyConfiguration"]),
+    (
+        "metallb.io",
+        &[
+            "AddressPool",
+            "BFDProfile",
+            "BGPAdvertisement",
+            "BGPPeer",
+            "Community",
+            "ConfigurationState",
+            "IPAddressPool",
+            "L2Advertisement",
+            "ServiceBGPStatus",
+            "ServiceL2Status",
+        ],
+    ),
+];
+
+/// A kind that is not read. One that its group does not have is a slip: it may be any object that was there before.
+fn absent_kind(name: &str, api_version: &str) -> Result<Option<Kind>, FieldError> {
+    let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    let Some((_, kinds)) = KINDS.iter().find(|(of, _)| *of == group) else {
+        return Ok(None);
+    };
+    let single = name.strip_suffix("List").filter(|kind| !kind.is_empty());
+    if kinds.contains(&single.unwrap_or(name)) || kinds.contains(&name) {
+        return Ok(None);
+    }
+    let message = match near::nearest(name, kinds) {
+        Some(near) => format!(
+            "{} is not a kind of {api_version}: did you mean {near}?",
+            quoted(name)
+        ),
+        None => format!(
+            "{} is not a kind of {api_version}: correct it",
+            quoted(name)
+        ),
+    };
+    Err(FieldError::new("kind", message))
 }
 
 /// A note for kinds that an owner may expect to have an effect.

@@ -22,7 +22,7 @@ struct Raw<S> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct PoolSpec {
+pub(super) struct PoolSpec {
     addresses: Option<Vec<String>>,
     auto_assign: Option<bool>,
     #[serde(rename = "avoidBuggyIPs")]
@@ -41,7 +41,7 @@ struct Allocation {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct AdvertisementSpec {
+pub(super) struct AdvertisementSpec {
     #[serde(rename = "ipAddressPools")]
     pools: Option<Vec<String>>,
     #[serde(rename = "ipAddressPoolSelectors")]

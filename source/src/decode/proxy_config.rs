@@ -8,6 +8,7 @@ use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_api::quote::quoted;
 use ipnet::IpNet;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::raw::{ip, net, one_of, typed};
@@ -20,7 +21,11 @@ const SCHEDULERS: [&str; 14] = [
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Raw {
+pub(super) struct Raw {
+    #[serde(rename = "apiVersion")]
+    _api_version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
     bind_address: Option<String>,
     hostname_override: Option<String>,
     #[serde(rename = "clusterCIDR")]
@@ -30,14 +35,15 @@ struct Raw {
     iptables: Option<IpTables>,
     ipvs: Option<Ipvs>,
     conntrack: Option<Conntrack>,
+    detect_local: DetectLocal,
     #[serde(rename = "featureGates")]
     _feature_gates: Option<BTreeMap<String, bool>>,
     #[serde(rename = "healthzBindAddress")]
-    _healthz: Option<String>,
+    healthz: Option<String>,
     #[serde(rename = "metricsBindAddress")]
-    _metrics: Option<String>,
+    metrics: Option<String>,
     #[serde(rename = "nodePortAddresses")]
-    _node_port_addresses: Option<Vec<String>>,
+    node_port_addresses: Option<Vec<String>>,
     #[serde(rename = "oomScoreAdj")]
     _oom_score_adj: Option<i32>,
     #[serde(rename = "portRange")]
@@ -45,9 +51,32 @@ struct Raw {
     #[serde(rename = "configSyncPeriod")]
     config_sync_period: Option<String>,
     #[serde(rename = "detectLocalMode")]
-    _detect_local_mode: Option<String>,
+    detect_local_mode: Option<String>,
     #[serde(rename = "enableProfiling")]
     _enable_profiling: Option<bool>,
+    #[serde(rename = "bindAddressHardFail")]
+    _bind_address_hard_fail: Option<bool>,
+    #[serde(rename = "showHiddenMetricsForVersion")]
+    _show_hidden_metrics: Option<String>,
+    #[serde(rename = "windowsRunAsService")]
+    _windows_run_as_service: Option<bool>,
+    #[serde(rename = "udpIdleTimeout")]
+    _udp_idle_timeout: Option<String>,
+    #[serde(rename = "resourceContainer")]
+    _resource_container: Option<String>,
+    #[serde(rename = "logging")]
+    _logging: IgnoredAny,
+    #[serde(rename = "nftables")]
+    _nftables: IgnoredAny,
+    #[serde(rename = "winkernel")]
+    _winkernel: IgnoredAny,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct DetectLocal {
+    bridge_interface: Option<String>,
+    interface_name_prefix: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -70,6 +99,8 @@ struct IpTables {
     masquerade_all: Option<bool>,
     #[serde(rename = "masqueradeBit")]
     _masquerade_bit: Option<i32>,
+    #[serde(rename = "localhostNodePorts")]
+    _localhost_node_ports: Option<bool>,
     sync_period: Option<String>,
     min_sync_period: Option<String>,
 }
@@ -81,7 +112,7 @@ struct Ipvs {
     #[serde(rename = "excludeCIDRs")]
     exclude_cidrs: Option<Vec<String>>,
     #[serde(rename = "strictARP")]
-    _strict_arp: Option<bool>,
+    strict_arp: Option<bool>,
     sync_period: Option<String>,
     min_sync_period: Option<String>,
     tcp_timeout: Option<String>,
@@ -96,8 +127,7 @@ struct Conntrack {
     min: Option<i64>,
     tcp_established_timeout: Option<String>,
     tcp_close_wait_timeout: Option<String>,
-    #[serde(rename = "tcpBeLiberal")]
-    _tcp_be_liberal: Option<bool>,
+    tcp_be_liberal: Option<bool>,
     udp_timeout: Option<String>,
     udp_stream_timeout: Option<String>,
 }
@@ -106,7 +136,7 @@ struct Conntrack {
 pub(super) fn decode(value: &Value) -> Result<(ProxyConfig, Vec<FieldError>), FieldError> {
     let raw: Raw = typed(value)?;
     let mut config = ProxyConfig::default();
-    let mut notes = Vec::new();
+    let mut notes = not_followed(&raw);
     let some = |text: Option<String>| text.filter(|t| !t.is_empty());
     if let Some(text) = some(raw.bind_address) {
         config.bind_address = ip("bindAddress", &text)?;
@@ -143,6 +173,75 @@ pub(super) fn decode(value: &Value) -> Result<(ProxyConfig, Vec<FieldError>), Fi
         read_conntrack(conntrack, &mut config)?;
     }
     Ok((config, notes))
+}
+
+/// A note for each setting that asks for something else than what is done. A value that says what is done anyway, or kube-proxy's
+/// default, needs none.
+fn not_followed(raw: &Raw) -> Vec<FieldError> {
+    let some = |text: &Option<String>| text.as_deref().is_some_and(|t| !t.is_empty());
+    let time = |text: &Option<String>| {
+        let parsed = text.as_deref().map(|t| duration::parse("", t));
+        matches!(parsed, Some(Ok(time)) if !time.is_zero())
+    };
+    let ipvs = raw.ipvs.as_ref();
+    let conntrack = raw.conntrack.as_ref();
+    let mode = raw.detect_local_mode.as_deref();
+    [
+        (
+            ipvs.is_some_and(|i| i.strict_arp == Some(false)),
+            "ipvs.strictARP",
+            "false is not followed: the addresses of Services are never answered for on a LAN by the kernel alone, so arp_ignore is 1 and arp_announce is 2",
+        ),
+        (
+            conntrack.is_some_and(|c| c.tcp_be_liberal == Some(true)),
+            "conntrack.tcpBeLiberal",
+            "true is not followed: net.netfilter.nf_conntrack_tcp_be_liberal stays as it is, set it with sysctl",
+        ),
+        (
+            conntrack.is_some_and(|c| time(&c.udp_timeout)),
+            "conntrack.udpTimeout",
+            "is not followed: net.netfilter.nf_conntrack_udp_timeout stays as it is, set it with sysctl",
+        ),
+        (
+            conntrack.is_some_and(|c| time(&c.udp_stream_timeout)),
+            "conntrack.udpStreamTimeout",
+            "is not followed: net.netfilter.nf_conntrack_udp_timeout_stream stays as it is, set it with sysctl",
+        ),
+        (
+            mode.is_some_and(|mode| !matches!(mode, "" | "ClusterCIDR")),
+            "detectLocalMode",
+            "is not followed: what comes from pods is recognised by clusterCIDR, so set that",
+        ),
+        (
+            some(&raw.detect_local.bridge_interface),
+            "detectLocal.bridgeInterface",
+            "is not followed: what comes from pods is recognised by clusterCIDR, so set that",
+        ),
+        (
+            some(&raw.detect_local.interface_name_prefix),
+            "detectLocal.interfaceNamePrefix",
+            "is not followed: what comes from pods is recognised by clusterCIDR, so set that",
+        ),
+        (
+            raw.node_port_addresses.as_ref().is_some_and(|a| !a.is_empty()),
+            "nodePortAddresses",
+            "is not followed: node ports are served on the node's own addresses (its InternalIPs, or --node-ip) and on no others",
+        ),
+        (
+            some(&raw.healthz),
+            "healthzBindAddress",
+            "is not followed: nothing listens there, ask `ferrolb status` instead",
+        ),
+        (
+            some(&raw.metrics),
+            "metricsBindAddress",
+            "is not followed: nothing listens there, there are no metrics yet",
+        ),
+    ]
+    .into_iter()
+    .filter(|(asked, ..)| *asked)
+    .map(|(_, field, message)| FieldError::new(field, message))
+    .collect()
 }
 
 fn cluster_cidrs(list: &str) -> Result<Vec<IpNet>, FieldError> {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ferrolb_api::Labels;
 use ferrolb_api::quote::quoted;
 use ferrolb_api::view::Protocol;
+use ferrolb_api::{Labels, address};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
@@ -102,23 +102,16 @@ pub(crate) fn check_name(field: &str, name: &str, longest: usize) -> Result<(), 
 
 /// Parses an address. An IPv4-mapped IPv6 address becomes the IPv4 address, as in Go.
 pub(crate) fn ip(field: impl Into<String>, text: &str) -> Result<IpAddr, FieldError> {
-    match text.trim().parse::<IpAddr>() {
-        Ok(ip) => Ok(ip.to_canonical()),
-        Err(_) => Err(FieldError::new(
-            field,
-            format!("{} is not an IP address", quoted(text)),
-        )),
-    }
+    address::parse(text)
+        .ok_or_else(|| FieldError::new(field, format!("{} is not an IP address", quoted(text))))
 }
 
 /// Parses a network; bits beyond the prefix are cleared, as in Go's ParseCIDR.
 pub(crate) fn net(field: impl Into<String>, text: &str) -> Result<IpNet, FieldError> {
-    match text.trim().parse::<IpNet>() {
-        Ok(net) => Ok(net.trunc()),
-        Err(_) => Err(FieldError::new(
-            field,
-            format!("{} is not a CIDR like 192.0.2.0/24", quoted(text)),
-        )),
+    let error = || format!("{} is not a CIDR like 192.0.2.0/24", quoted(text));
+    match address::parse_net(text) {
+        Some(net) => Ok(net.trunc()),
+        None => Err(FieldError::new(field, error())),
     }
 }
 

@@ -4,11 +4,13 @@ mod addresses;
 mod ports;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use addresses::{Status, cluster_ips, external_ips, ingress};
 use ferrolb_api::ObjectKey;
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{Service, ServiceType, TrafficPolicy};
+use ipnet::{IpNet, Ipv4Net};
 use ports::{Port, optional_port, ports};
 use serde::Deserialize;
 use serde_json::Value;
@@ -24,6 +26,8 @@ const FOREIGN: [&str; 2] = [
 /// Kubernetes' default affinity timeout, in seconds.
 const AFFINITY_SECONDS: i64 = 10_800;
 const AFFINITY_MAX: i64 = 86_400;
+/// A range that no packet comes from.
+const NOBODY: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 32));
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,6 +79,7 @@ pub(super) fn decode(
     let (headless, cluster_ips) = cluster_ips(&spec)?;
     let labels = metadata.labels();
     let request = annotations::decode(&metadata.annotations(), spec.load_balancer_ip.as_deref());
+    let mut notes = Vec::new();
     let (ingress, ingress_is_mixed) = ingress(raw.status.unwrap_or_default())?;
     let service = Service {
         uid: metadata.uid(),
@@ -82,18 +87,15 @@ pub(super) fn decode(
         service_type,
         headless,
         cluster_ips,
-        external_ips: external_ips(spec.external_ips.unwrap_or_default())?,
+        external_ips: external_ips(spec.external_ips.unwrap_or_default(), &mut notes),
         ingress,
         ingress_is_mixed,
         load_balancer_ip: request.load_balancer_ip,
         load_balancer_class: spec.load_balancer_class.filter(|c| !c.is_empty()),
-        source_ranges: spec
-            .load_balancer_source_ranges
-            .unwrap_or_default()
-            .iter()
-            .enumerate()
-            .map(|(i, text)| net(format!("spec.loadBalancerSourceRanges[{i}]"), text))
-            .collect::<Result<_, _>>()?,
+        source_ranges: source_ranges(
+            &spec.load_balancer_source_ranges.unwrap_or_default(),
+            &mut notes,
+        ),
         ports: ports(
             spec.ports.unwrap_or_default(),
             headless || service_type == ServiceType::ExternalName,
@@ -127,7 +129,29 @@ pub(super) fn decode(
         annotations: request.annotations,
         key,
     };
-    Ok((service, request.notes))
+    notes.extend(request.notes);
+    Ok((service, notes))
+}
+
+/// `spec.loadBalancerSourceRanges`. A bad one lets nobody in; without it the others would be all there is, or none and with that
+/// everybody.
+fn source_ranges(list: &[String], notes: &mut Vec<FieldError>) -> Vec<IpNet> {
+    let mut ranges = Vec::with_capacity(list.len());
+    for (i, text) in list.iter().enumerate() {
+        match net(format!("spec.loadBalancerSourceRanges[{i}]"), text) {
+            Ok(range) => ranges.push(range),
+            Err(error) => notes.push(error),
+        }
+    }
+    if let (true, Some(note)) = (
+        ranges.is_empty(),
+        notes.last_mut().filter(|_| !list.is_empty()),
+    ) {
+        note.message
+            .push_str("; no range is left, so nobody is let in until it is corrected");
+        ranges.push(NOBODY);
+    }
+    ranges
 }
 
 fn service_type(text: Option<&str>) -> Result<ServiceType, FieldError> {

@@ -153,14 +153,6 @@ fn what_is_wrong_in_a_service_is_told_with_its_field() {
             "spec.clusterIP: \"10.0.0.300\" is not an IP address",
         ),
         (
-            "{loadBalancerSourceRanges: [10.0.0.1], ports: [{port: 1}]}",
-            "spec.loadBalancerSourceRanges[0]: \"10.0.0.1\" is not a CIDR like 192.0.2.0/24",
-        ),
-        (
-            "{externalIPs: [127.0.0.1], ports: [{port: 1}]}",
-            "spec.externalIPs[0]: 127.0.0.1 cannot be an external address: use one that clients can route to",
-        ),
-        (
             "{externalTrafficPolicy: local, ports: [{port: 1}]}",
             "spec.externalTrafficPolicy: \"local\" is unknown: use Cluster or Local",
         ),

@@ -118,10 +118,14 @@ impl Reader<'_> {
                 for note in notes {
                     self.problem(&subject, path, note, Consequence::Partial);
                 }
-                self.good(*object, subject, path);
+                self.good(*object, &subject, path);
             }
             Decoded::Broken(identity, error) => {
-                self.problem(&subject, path, error, Consequence::Kept);
+                let kept = match subject.kind() {
+                    Some(Kind::ProxyConfig) => Consequence::KeptOrDefaults,
+                    _ => Consequence::Kept,
+                };
+                self.problem(&subject, path, error, kept);
                 match identity {
                     Some(identity) => self.read.broken.push(identity),
                     None => self.read.unknown = true,
@@ -134,16 +138,19 @@ impl Reader<'_> {
                 }
             }
         }
+        for unknown in decode::unknown_fields(&value) {
+            self.problem(&subject, path, unknown, Consequence::Partial);
+        }
     }
 
-    fn good(&mut self, object: Object, subject: Subject, path: &str) {
+    fn good(&mut self, object: Object, subject: &Subject, path: &str) {
         let identity = (object.kind(), object.key());
         match self.seen.get(&identity) {
             Some(first) => {
                 let cause = Cause::Duplicate {
                     first: first.to_string(),
                 };
-                let problem = Problem::new(subject, cause).at(self.origin(path));
+                let problem = Problem::new(subject.clone(), cause).at(self.origin(path));
                 self.read.problems.push(problem);
             }
             None => {

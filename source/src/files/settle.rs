@@ -289,7 +289,7 @@ fn upsert(delivered: &mut Option<Delivered>, found: &Found, file: &Arc<str>) -> 
     {
         let mut config = Arc::clone(config);
         Arc::make_mut(&mut config).inherit(earlier);
-        object = std::borrow::Cow::Owned(Object::LegacyConfig(config.into()));
+        object = std::borrow::Cow::Owned(Object::LegacyConfig(config));
     }
     if let Some(delivered) = delivered.as_mut().filter(|d| d.object == *object) {
         delivered.file = Arc::clone(file);

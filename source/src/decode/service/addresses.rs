@@ -60,27 +60,32 @@ pub(super) fn cluster_ips(spec: &Spec) -> Result<(bool, Vec<IpAddr>), FieldError
     Ok((false, ips))
 }
 
-/// `spec.externalIPs` without duplicates. Each must be an address that clients can route to.
-pub(super) fn external_ips(list: Vec<String>) -> Result<Vec<IpAddr>, FieldError> {
+/// `spec.externalIPs` without duplicates. Each must be an address that clients can route to; one that is not costs only itself.
+pub(super) fn external_ips(list: Vec<String>, notes: &mut Vec<FieldError>) -> Vec<IpAddr> {
     let mut ips = Vec::new();
     for (i, text) in list.iter().enumerate() {
-        let field = format!("spec.externalIPs[{i}]");
-        let ip = ip(field.clone(), text)?;
-        let link_local = match ip {
-            IpAddr::V4(v4) => v4.is_link_local(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        };
-        if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || link_local {
-            return Err(FieldError::new(
-                field,
-                format!("{ip} cannot be an external address: use one that clients can route to"),
-            ));
-        }
-        if !ips.contains(&ip) {
-            ips.push(ip);
+        match external_ip(format!("spec.externalIPs[{i}]"), text) {
+            Ok(ip) if ips.contains(&ip) => {}
+            Ok(ip) => ips.push(ip),
+            Err(error) => notes.push(error),
         }
     }
-    Ok(ips)
+    ips
+}
+
+fn external_ip(field: String, text: &str) -> Result<IpAddr, FieldError> {
+    let ip = ip(field.clone(), text)?;
+    let link_local = match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || link_local {
+        return Err(FieldError::new(
+            field,
+            format!("{ip} cannot be an external address: use one that clients can route to"),
+        ));
+    }
+    Ok(ip)
 }
 
 /// The addresses in the status, and whether it has other entries.
