@@ -150,3 +150,43 @@ fn a_request_that_cannot_be_met_leaves_the_service_with_what_it_has() {
         ("10.0.0.2".into(), Reason::Allocated)
     );
 }
+
+#[test]
+fn requests_that_can_be_met_together_are_met() {
+    // A circle of any length: each asks for the address of the next.
+    for length in 2..=3 {
+        let names = ["a/1", "a/2", "a/3"].into_iter().take(length);
+        let names: Vec<&str> = names.collect();
+        let put_all = names.iter().map(|n| put(service(n)));
+        let mut s = state("", put_all.chain([small()]));
+        let mut d = first(&s);
+        let had: Vec<String> = names.iter().map(|n| has(&d, n)).collect();
+        for (i, name) in names.iter().enumerate() {
+            let next = &had[(i + 1) % length];
+            d = then(&mut s, &d, &[put(service(name).asks(next))]);
+        }
+        for (i, name) in names.iter().enumerate() {
+            assert_eq!(has(&d, name), had[(i + 1) % length], "{length}");
+            assert_eq!(why(&d, name), Reason::Allocated);
+        }
+    }
+}
+
+#[test]
+fn an_exchange_leaves_out_who_would_lack_an_address() {
+    let mut s = state(
+        "",
+        ["a/1", "a/2", "a/3"]
+            .map(|n| put(service(n)))
+            .into_iter()
+            .chain([small()]),
+    );
+    let d = first(&s);
+    let (one, two) = (has(&d, "a/1"), has(&d, "a/2"));
+    let mut d = then(&mut s, &d, &[put(service("a/1").asks(&two))]);
+    // Both want what the first one has; one of them gets it.
+    d = then(&mut s, &d, &[put(service("a/3").asks(&one))]);
+    d = then(&mut s, &d, &[put(service("a/2").asks(&one))]);
+    assert_eq!((has(&d, "a/1"), has(&d, "a/2")), (two, one));
+    assert_eq!(why(&d, "a/3"), Reason::AddressInUse);
+}
