@@ -17,10 +17,14 @@ type Grant = (String, String, String, String, String, String);
 const SYSTEM: &str = "ferrolb-system";
 const FERROLB: &str = env!("CARGO_BIN_EXE_ferrolb");
 
-fn base() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "../deploy/kustomize/base"]
+fn kustomize(folder: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../deploy/kustomize", folder]
         .iter()
         .collect()
+}
+
+fn base() -> PathBuf {
+    kustomize("base")
 }
 
 fn read(file: &str) -> String {
@@ -115,13 +119,26 @@ fn allowed(role: &Value) -> BTreeSet<[String; 4]> {
 fn the_definitions_are_those_that_the_program_prints() {
     let printed = Command::new(FERROLB).arg("crds").output().unwrap();
     assert!(printed.status.success());
-    let file = read("crds.yaml");
+    let file = std::fs::read_to_string(kustomize("crds").join("crds.yaml")).unwrap();
     let (header, rest) = file.split_once('\n').unwrap();
     assert!(header.starts_with('#'), "{header}");
     assert!(
         rest.as_bytes() == printed.stdout,
         "crds.yaml is not what `ferrolb crds` prints: print it anew, below the first line"
     );
+}
+
+#[test]
+fn the_workloads_hold_nothing_that_the_users_pools_need() {
+    let held: BTreeSet<(String, String)> = objects()
+        .iter()
+        .map(|o| (text(&o["kind"]), text(&o["metadata"]["name"])))
+        .collect();
+    let kinds: Vec<&str> = held.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert!(!kinds.contains(&"CustomResourceDefinition"), "{held:?}");
+    let namespaces = held.iter().filter(|(kind, _)| kind == "Namespace");
+    let namespaces: Vec<&str> = namespaces.map(|(_, name)| name.as_str()).collect();
+    assert_eq!(namespaces, [SYSTEM]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The CustomResourceDefinitions, for clusters without a MetalLB installation.
 //!
-//! Names, versions and columns are MetalLB's, so its objects apply unmodified and both programs can read them. The schema covers
-//! the fields that ferrolb reads and writes; MetalLB's other fields are preserved.
+//! Names, versions and columns are MetalLB's, so its objects apply unmodified and both programs can read them. The schema of
+//! a specification is complete: the API server reports any other field, and `kubectl apply` refuses it. What others write into a
+//! status is preserved.
 
 use serde_json::{Value, json};
 
@@ -14,7 +15,6 @@ fn pool() -> Value {
     let allocation = json!({
         "type": "object",
         "description": "Which Services may use the pool: those in one of the namespaces that match one of the selectors.",
-        "x-kubernetes-preserve-unknown-fields": true,
         "properties": {
             "priority": {"type": "integer", "description": "Lower goes first; 0 goes last."},
             "namespaces": texts("Namespaces by name."),
@@ -25,7 +25,6 @@ fn pool() -> Value {
     let spec = json!({
         "type": "object",
         "required": ["addresses"],
-        "x-kubernetes-preserve-unknown-fields": true,
         "properties": {
             "addresses": texts("Prefixes (192.0.2.0/28) and ranges (192.0.2.1-192.0.2.9), of either family."),
             "autoAssign": {
@@ -57,7 +56,6 @@ fn pool() -> Value {
 fn advertisement() -> Value {
     let spec = json!({
         "type": "object",
-        "x-kubernetes-preserve-unknown-fields": true,
         "properties": {
             "ipAddressPools": texts("Pools by name; no pools by name or label: all pools."),
             "ipAddressPoolSelectors": selectors("Pools by label."),

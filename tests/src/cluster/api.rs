@@ -69,8 +69,7 @@ impl Cluster {
         let client = lan.plug("client", 100);
         let host = lan.plug("controller", 50);
         let relay = Relay::start(&mut lan, plane.server());
-        let base = workspace().join("deploy/kustomize/base");
-        plane.kubectl(&["apply", "-k", &base.display().to_string()]);
+        plane.install();
         let web = Arc::default();
         let kubelet = Kubelet::start(&plane, &all, pods_servers(folder.path(), Arc::clone(&web)));
         let manifests = Manifests::examples(&folder.path().join("manifests"));

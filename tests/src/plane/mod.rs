@@ -30,7 +30,7 @@ pub use self::relay::Relay;
 use self::share::Remote;
 pub use self::share::{GUEST_VIEW, Shared};
 pub use self::users::{USERS, User};
-use crate::paths::TempDir;
+use crate::paths::{TempDir, workspace};
 
 /// The address at which the lab's nodes reach the API server, and to which the Service `kubernetes` leads.
 pub const API_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
@@ -193,6 +193,21 @@ impl Plane {
     #[track_caller]
     pub fn apply(&self, path: &Path) -> String {
         self.kubectl(&["apply", "-f", &path.display().to_string()])
+    }
+
+    /// Installs the definitions and the workloads, as the README says.
+    #[track_caller]
+    pub fn install(&self) {
+        for part in ["crds", "base"] {
+            self.kustomization("apply", part);
+        }
+    }
+
+    /// Runs a verb of kubectl on a part of the installation.
+    #[track_caller]
+    pub fn kustomization(&self, verb: &str, part: &str) -> String {
+        let path = workspace().join("deploy/kustomize").join(part);
+        self.kubectl(&[verb, "-k", &path.display().to_string()])
     }
 
     /// Gets an object or a list by its path in the API, as the admin.

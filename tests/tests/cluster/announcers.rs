@@ -181,6 +181,7 @@ fn a_cluster_that_cannot_be_asked_is_an_error_that_names_it() {
     let missing = ask(Path::new("/nonexistent"));
     assert!(missing.contains("/nonexistent"), "{missing}");
     // The controller's account may not list what the status needs.
+    plane.apply(&workspace().join("deploy/kustomize/crds/namespace.yaml"));
     plane.apply(&workspace().join("deploy/kustomize/base/namespace.yaml"));
     plane.apply(&workspace().join("deploy/kustomize/base/rbac.yaml"));
     let less = plane.service_account_kubeconfig("ferrolb-system", "controller", plane.server());

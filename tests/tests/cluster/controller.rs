@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ferrolb_tests::late::Lateness;
-use ferrolb_tests::paths::{ferrolb, workspace};
+use ferrolb_tests::paths::ferrolb;
 use ferrolb_tests::plane::{Plane, User};
 use ferrolb_tests::wait;
 
@@ -64,8 +64,7 @@ fn apply(plane: &Plane, name: &str, text: &str) {
 
 fn installed() -> Plane {
     let plane = Plane::start();
-    let base = workspace().join("deploy/kustomize/base");
-    plane.kubectl(&["apply", "-k", &base.display().to_string()]);
+    plane.install();
     // A definition is served only some time after it was created.
     let path = plane.folder().join("pools.yaml");
     std::fs::write(&path, POOLS).unwrap();
