@@ -20,7 +20,6 @@ kind: IPAddressPool
 metadata: {name: lan, namespace: metallb-system}
 spec:
   addresses: [192.0.2.10-192.0.2.19]
-  somethingNewer: {kept: true}
 ---
 apiVersion: metallb.io/v1beta1
 kind: L2Advertisement
@@ -125,7 +124,6 @@ fn an_assignment_is_one_write_with_the_rights_of_the_installation_and_one_event(
     let pool = plane
         .get("/apis/metallb.io/v1beta1/namespaces/metallb-system/ipaddresspools/lan")
         .unwrap();
-    assert_eq!(pool["spec"]["somethingNewer"]["kept"], true);
     assert_eq!(pool["spec"]["autoAssign"], true);
     let columns = plane.kubectl(&["-n", "metallb-system", "get", "ipaddresspools"]);
     assert!(
