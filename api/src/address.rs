@@ -17,6 +17,9 @@ pub fn parse(text: &str) -> Option<IpAddr> {
 /// Reads a network in CIDR notation; bits beyond the prefix are kept.
 pub fn parse_net(text: &str) -> Option<IpNet> {
     let (address, prefix) = text.trim().split_once('/')?;
+    // Rust's numbers may have a plus sign.
+    let digits = prefix.bytes().all(|b| b.is_ascii_digit());
+    let prefix = Some(prefix).filter(|_| digits)?;
     IpNet::new(without_zeros(address).parse().ok()?, prefix.parse().ok()?).ok()
 }
 
@@ -67,6 +70,8 @@ mod tests {
             ("192.0.002.1/24", Some("192.0.2.1/24")),
             ("2001:db8::/32", Some("2001:db8::/32")),
             ("10.0.0.0/33", None),
+            ("10.0.0.0/+8", None),
+            ("10.0.0.0/", None),
             ("10.0.0.0", None),
         ] {
             let read = parse_net(text).map(|net| net.to_string());

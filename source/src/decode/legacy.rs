@@ -64,7 +64,7 @@ pub(super) fn decode(
 /// A note for a ConfigMap that holds a configuration of MetalLB but has another name or key than the one that is read.
 pub(super) fn elsewhere(value: &Value, key: &ObjectKey, namespace: &str) -> Option<FieldError> {
     let data = value.get("data")?.as_object()?;
-    let holds = |text: &str| text.lines().any(|line| line.trim_end() == "address-pools:");
+    let holds = |text: &str| text.lines().any(|line| line.starts_with("address-pools:"));
     let (field, _) = data.iter().find(|(field, text)| {
         let here = key.namespace == namespace && key.name == NAME && *field == NAME;
         !here && text.as_str().is_some_and(holds)

@@ -4,13 +4,13 @@ mod addresses;
 mod ports;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use addresses::{Status, cluster_ips, external_ips, ingress};
-use ferrolb_api::ObjectKey;
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{Service, ServiceType, TrafficPolicy};
-use ipnet::{IpNet, Ipv4Net};
+use ferrolb_api::{Family, ObjectKey};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use ports::{Port, optional_port, ports};
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,8 +26,11 @@ const FOREIGN: [&str; 2] = [
 /// Kubernetes' default affinity timeout, in seconds.
 const AFFINITY_SECONDS: i64 = 10_800;
 const AFFINITY_MAX: i64 = 86_400;
-/// A range that no packet comes from.
-const NOBODY: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 32));
+/// Ranges that no packet comes from.
+const NOBODY: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 32)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128)),
+];
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,7 +70,7 @@ struct ClientIp {
     timeout_seconds: Option<i64>,
 }
 
-/// Decodes a Service. The notes are about its request for addresses.
+/// Decodes a Service. The notes are about addresses: those that it requests, its externalIPs and its source ranges.
 pub(super) fn decode(
     value: &Value,
     key: ObjectKey,
@@ -133,23 +136,28 @@ pub(super) fn decode(
     Ok((service, notes))
 }
 
-/// `spec.loadBalancerSourceRanges`. A bad one lets nobody in; without it the others would be all there is, or none and with that
-/// everybody.
+/// `spec.loadBalancerSourceRanges`. A family without a range has no limit, so where a range cannot be read, each family that has
+/// no other one is closed.
 fn source_ranges(list: &[String], notes: &mut Vec<FieldError>) -> Vec<IpNet> {
     let mut ranges = Vec::with_capacity(list.len());
+    let mut bad = false;
     for (i, text) in list.iter().enumerate() {
         match net(format!("spec.loadBalancerSourceRanges[{i}]"), text) {
             Ok(range) => ranges.push(range),
-            Err(error) => notes.push(error),
+            Err(mut error) => {
+                error.message.push_str(
+                    "; a family that has no other range lets nobody in until it is corrected",
+                );
+                notes.push(error);
+                bad = true;
+            }
         }
     }
-    if let (true, Some(note)) = (
-        ranges.is_empty(),
-        notes.last_mut().filter(|_| !list.is_empty()),
-    ) {
-        note.message
-            .push_str("; no range is left, so nobody is let in until it is corrected");
-        ranges.push(NOBODY);
+    for nobody in NOBODY.into_iter().filter(|_| bad) {
+        let family = Family::of(nobody.addr());
+        if !ranges.iter().any(|r| Family::of(r.addr()) == family) {
+            ranges.push(nobody);
+        }
     }
     ranges
 }

@@ -121,11 +121,20 @@ fn a_kind_that_its_group_does_not_have_may_be_any_object_and_is_reported() {
         "apiVersion: serving.knative.dev/v1\nkind: Service",
         "apiVersion: v1\nkind: Secret",
         "apiVersion: metallb.io/v1beta1\nkind: ServiceL2Status",
+        "apiVersion: metallb.io/v1beta1\nkind: MetalLB",
         "apiVersion: networking.k8s.io/v1\nkind: Ingress",
     ] {
         let read = read(&format!("{head}\nmetadata: {{name: web}}\n"));
         assert_eq!((said(&read), read.unknown), (Vec::new(), false), "{head}");
     }
+}
+
+#[test]
+fn a_version_that_is_no_plain_text_is_quoted() {
+    let read = read("{apiVersion: \"metallb.io/v1\\e[2J\", kind: Pools, metadata: {name: a}}");
+    assert_eq!(read.problems.len(), 1, "{read:?}");
+    let cause = read.problems[0].cause.to_string();
+    assert!(!cause.contains(char::is_control), "{cause:?}");
 }
 
 #[test]
@@ -182,7 +191,7 @@ fn one_bad_address_does_not_cost_a_service_the_rest() {
         &[
             "a.yaml:5: Service default/web: spec.externalIPs[0]: \"192.0.2.5O\" is not an IP address",
             "a.yaml:5: Service default/web: spec.externalIPs[2]: 127.0.0.1 cannot be an external address: use one that clients can route to",
-            "a.yaml:6: Service default/web: spec.loadBalancerSourceRanges[1]: \"office\" is not a CIDR like 192.0.2.0/24",
+            "a.yaml:6: Service default/web: spec.loadBalancerSourceRanges[1]: \"office\" is not a CIDR like 192.0.2.0/24; a family that has no other range lets nobody in until it is corrected",
         ],
     ) else {
         panic!("a Service");
@@ -191,7 +200,8 @@ fn one_bad_address_does_not_cost_a_service_the_rest() {
         service.external_ips,
         ["192.0.2.51".parse::<std::net::IpAddr>().unwrap()]
     );
-    assert_eq!(service.source_ranges, ["10.0.0.0/8".parse().unwrap()]);
+    let ranges = ["10.0.0.0/8", "::/128"].map(|net| net.parse().unwrap());
+    assert_eq!(service.source_ranges, ranges);
 }
 
 #[test]
@@ -201,12 +211,33 @@ fn a_service_whose_source_ranges_are_all_bad_lets_nobody_in() {
     let Object::Service(service) = &read.objects[0].object else {
         panic!("a Service");
     };
-    assert_eq!(service.source_ranges, ["0.0.0.0/32".parse().unwrap()]);
+    let nobody = ["0.0.0.0/32", "::/128"].map(|net| net.parse().unwrap());
+    assert_eq!(service.source_ranges, nobody);
     let problems = said(&read);
     assert!(
-        problems[0].ends_with("no range is left, so nobody is let in until it is corrected"),
+        problems[0]
+            .ends_with("; a family that has no other range lets nobody in until it is corrected"),
         "{problems:?}"
     );
+}
+
+#[test]
+fn a_bad_source_range_never_opens_a_family() {
+    // Without a range of its own, a family would have no limit.
+    for (ranges, closed) in [
+        ("10.0.0.0/8, '2001:db8::/x'", "::/128"),
+        ("'2001:db8::/32', 10.0.0.300/24", "0.0.0.0/32"),
+    ] {
+        let read = read(&format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{loadBalancerSourceRanges: [{ranges}], ports: [{{port: 80}}]}}\n"
+        ));
+        let Object::Service(service) = &read.objects[0].object else {
+            panic!("a Service");
+        };
+        let closed = closed.parse().unwrap();
+        assert!(service.source_ranges.contains(&closed), "{service:?}");
+        assert_eq!(service.source_ranges.len(), 2);
+    }
 }
 
 #[test]
@@ -226,6 +257,10 @@ fn a_configuration_in_another_configmap_is_reported() {
         ("config", "kube-metallb", "config"),
         ("config", "metallb-system", "config.yaml"),
     ] {
+        let inline = read(&format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata: {{{key}: 'address-pools: [{{name: a}}]'}}\n"
+        ));
+        assert_eq!(inline.problems.len(), 1, "{inline:?}");
         let read = read(&format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata:\n  {key}: |\n    address-pools:\n    - {{name: a}}\n"
         ));

@@ -17,8 +17,8 @@ use serde::de::{
 use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::{Error, Value};
 
+use super::near::nearest;
 use super::{FieldError, pool, proxy_config};
-use crate::decode::near::nearest;
 
 /// The most fields that are reported of one object.
 const MOST: usize = 10;
@@ -61,14 +61,14 @@ fn of<'v, T: Deserialize<'v>>(value: &'v Value) -> Vec<FieldError> {
 
 /// Where the walk is, and what it has found.
 #[derive(Default)]
-struct Found {
-    path: RefCell<Vec<String>>,
+struct Found<'v> {
+    path: RefCell<Vec<Step<'v>>>,
     unknown: RefCell<Vec<FieldError>>,
 }
 
-impl Found {
+impl<'v> Found<'v> {
     /// Does something one step deeper.
-    fn within<T>(&self, step: String, walk: impl FnOnce() -> T) -> T {
+    fn within<T>(&self, step: Step<'v>, walk: impl FnOnce() -> T) -> T {
         self.path.borrow_mut().push(step);
         let result = walk();
         self.path.borrow_mut().pop();
@@ -80,7 +80,8 @@ impl Found {
         if unknown.len() == MOST {
             return;
         }
-        let path = self.path.borrow().concat() + &step(name);
+        let path: String = self.path.borrow().iter().map(Step::text).collect();
+        let path = path + &Step::Field(name).text();
         let message = match nearest(name, known) {
             Some(near) => format!("there is no such field: did you mean {near}?"),
             None => format!(
@@ -92,20 +93,28 @@ impl Found {
     }
 }
 
-/// The name of a field as a step of a path, quoted if it is not a plain word.
-fn step(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_/.".contains(c);
-    if name.chars().all(plain) {
-        format!(".{name}")
-    } else {
-        format!(".{}", quoted(name))
+/// A step of a path. It becomes text only where something is reported.
+enum Step<'v> {
+    Field(&'v str),
+    Item(usize),
+}
+
+impl Step<'_> {
+    /// As part of a path; a name that is not a plain word is quoted.
+    fn text(&self) -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_/.".contains(c);
+        match self {
+            Self::Item(i) => format!("[{i}]"),
+            Self::Field(name) if name.chars().all(plain) => format!(".{name}"),
+            Self::Field(name) => format!(".{}", quoted(name)),
+        }
     }
 }
 
 #[derive(Clone, Copy)]
 struct Walk<'v, 'f> {
     value: &'v Value,
-    found: &'f Found,
+    found: &'f Found<'v>,
 }
 
 impl<'v> Deserializer<'v> for Walk<'v, '_> {
@@ -173,7 +182,7 @@ impl<'v> Deserializer<'v> for Walk<'v, '_> {
 
 struct Items<'v, 'f> {
     items: std::iter::Enumerate<std::slice::Iter<'v, Value>>,
-    found: &'f Found,
+    found: &'f Found<'v>,
 }
 
 impl<'v> SeqAccess<'v> for Items<'v, '_> {
@@ -188,14 +197,14 @@ impl<'v> SeqAccess<'v> for Items<'v, '_> {
         };
         let found = self.found;
         let deserialize = || seed.deserialize(Walk { value, found });
-        found.within(format!("[{i}]"), deserialize).map(Some)
+        found.within(Step::Item(i), deserialize).map(Some)
     }
 }
 
 struct Fields<'v, 'f> {
     fields: serde_json::map::Iter<'v>,
     value: Option<(&'v str, &'v Value)>,
-    found: &'f Found,
+    found: &'f Found<'v>,
 }
 
 impl<'v> MapAccess<'v> for Fields<'v, '_> {
@@ -220,6 +229,6 @@ impl<'v> MapAccess<'v> for Fields<'v, '_> {
         let (name, value) = self.value.take().unwrap_or(("", &Value::Null));
         let found = self.found;
         let deserialize = || seed.deserialize(Walk { value, found });
-        found.within(step(name), deserialize)
+        found.within(Step::Field(name), deserialize)
     }
 }
