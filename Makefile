@@ -71,7 +71,7 @@ kernel-tier: binary lab ## IPVS tests: here, or in a VM
 # building is mostly computation, so the first run does both at once.
 demo: ## Three nodes, a client, the users' manifests: shown end to end
 	@hack/setup build
-	@echo "== ferrolb and the lab (usually four minutes the first time, and then seconds)"
+	@echo "== ferrolb and the lab (usually six minutes the first time, and then seconds)"
 	@hack/setup demo & \
 	  built=0; cargo build --release --bins -p ferrolb -p ferrolb-tests || built=$$?; \
 	  wait $$! && exit $$built

@@ -19,6 +19,7 @@ impl Own {
         self.answering.contains(addr)
     }
 
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &IpAddr> {
         self.answering.iter()
     }

@@ -259,7 +259,8 @@ impl Machine {
     }
 
     /// The addresses this node answers for.
-    pub fn announced(&self) -> impl Iterator<Item = &IpAddr> {
+    #[cfg(test)]
+    fn announced(&self) -> impl Iterator<Item = &IpAddr> {
         self.own.iter()
     }
 

@@ -124,7 +124,13 @@ fn an_assignment_is_one_write_with_the_rights_of_the_installation_and_one_event(
     let pool = plane
         .get("/apis/metallb.io/v1beta1/namespaces/metallb-system/ipaddresspools/lan")
         .unwrap();
-    assert_eq!(pool["spec"]["autoAssign"], true);
+    // What was applied, with the defaults, and nothing lost.
+    let spec = serde_json::json!({
+        "addresses": ["192.0.2.10-192.0.2.19"],
+        "autoAssign": true,
+        "avoidBuggyIPs": false,
+    });
+    assert_eq!(pool["spec"], spec);
     let columns = plane.kubectl(&["-n", "metallb-system", "get", "ipaddresspools"]);
     assert!(
         columns.contains("AUTO ASSIGN") && columns.contains("192.0.2.10"),

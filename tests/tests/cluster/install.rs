@@ -54,8 +54,6 @@ const POOL: &str = "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadat
 
 /// Applies a text until it is accepted: a definition is served only some time after it was created.
 fn apply(plane: &Plane, text: &str) {
-    let path = plane.folder().join("applied.yaml");
-    std::fs::write(&path, text).unwrap();
     wait::expect("it applies", SOON, || try_apply(plane, text));
 }
 
