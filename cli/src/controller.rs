@@ -7,7 +7,7 @@ use ferrolb_controller::cluster::api::KubeWriter;
 use ferrolb_controller::cluster::{key, run};
 use ferrolb_controller::state::Settings;
 use ferrolb_source::cluster::access::{AccessError, Connection};
-use ferrolb_source::cluster::{ClusterSource, Resources, Settings as SourceSettings};
+use ferrolb_source::cluster::{ClusterSource, Resources, Settings as SourceSettings, api_server};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -95,7 +95,8 @@ async fn start(args: &ControllerArgs) -> Result<(), Error> {
     let writer = KubeWriter::new(connection.client, &host.to_string_lossy());
     let settings = Settings {
         class,
-        service_cidrs: Vec::new(),
+        api_servers: api_server::addresses(&connection.server).await,
+        ..Settings::default()
     };
     run(source, &writer, settings, stop).await;
     Ok(())

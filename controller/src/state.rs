@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::ownership::{Ownership, Place};
 use ferrolb_api::problem::Problem;
-use ferrolb_api::view::Service;
+use ferrolb_api::view::{Node, Service};
 use ipnet::IpNet;
 
 use crate::pool::{Offer, Pools};
@@ -21,6 +23,8 @@ pub struct Settings {
     pub class: Option<String>,
     /// Ranges for ClusterIPs; the family of the first one is the primary family. If empty, ClusterIPs are not managed here.
     pub service_cidrs: Vec<IpNet>,
+    /// Where API servers answer.
+    pub api_servers: Vec<SocketAddr>,
 }
 
 /// Which Services must be decided again.
@@ -30,6 +34,8 @@ pub struct Dirty {
     pub all: bool,
     /// These Services.
     pub services: BTreeSet<ObjectKey>,
+    /// Those that wait for any address: one of a pool has lost an owner.
+    pub waiting: bool,
 }
 
 impl Dirty {
@@ -37,13 +43,13 @@ impl Dirty {
     pub fn everything() -> Self {
         Self {
             all: true,
-            services: BTreeSet::new(),
+            ..Self::default()
         }
     }
 
     /// Whether there is nothing to decide.
     pub fn is_empty(&self) -> bool {
-        !self.all && self.services.is_empty()
+        !self.all && !self.waiting && self.services.is_empty()
     }
 }
 
@@ -54,7 +60,13 @@ pub struct State {
     services: BTreeMap<ObjectKey, Arc<Service>>,
     offers: BTreeMap<(Kind, ObjectKey), Vec<Offer>>,
     pools: Pools,
+    nodes: BTreeMap<String, Arc<Node>>,
+    /// Owners of addresses beside this load balancer. ClusterIPs are missing: who has which one is the allocator's decision.
+    ownership: Ownership,
+    /// Problems of refused pools, then warnings about the others.
     problems: Vec<Problem>,
+    /// How many pools are refused.
+    refused: usize,
     doubtful: bool,
     keep_absent: bool,
     /// Services whose removal was seen while absent ones are kept.
@@ -66,6 +78,7 @@ impl State {
     /// Starts with nothing known.
     pub fn new(settings: Settings) -> Self {
         Self {
+            ownership: Ownership::new(&settings.api_servers, &settings.service_cidrs),
             settings,
             ..Self::default()
         }
@@ -79,31 +92,44 @@ impl State {
     /// Applies changes that take effect together. Which pools are in force is decided once, so that of two new overlapping pools
     /// the same one is refused regardless of their order.
     pub fn apply_all<'a>(&mut self, changes: impl IntoIterator<Item = &'a Change>) {
-        let mut offers_changed = false;
+        let mut changed = false;
         for change in changes {
-            offers_changed |= self.note(change);
+            changed |= self.note(change);
         }
-        if offers_changed {
+        if changed {
             self.renew_pools();
         }
     }
 
-    /// Records a change; returns whether it affected the pools.
+    /// Records a change; returns whether it affected the pools, or owners of addresses that may be in them.
     fn note(&mut self, change: &Change) -> bool {
         match change {
             Change::Upsert(Object::Service(service)) => {
                 self.removed.remove(&service.key);
                 self.dirty.services.insert(service.key.clone());
-                self.services
+                let old = self
+                    .services
                     .insert(service.key.clone(), Arc::clone(service));
+                self.owns(&service.key, old.as_deref(), Some(service));
             }
             Change::Remove(Kind::Service, key) => {
-                if self.services.remove(key).is_some() {
+                if let Some(old) = self.services.remove(key) {
+                    self.owns(key, Some(&old), None);
                     self.dirty.services.insert(key.clone());
                     if self.keep_absent {
                         self.removed.insert(key.clone());
                     }
                 }
+            }
+            Change::Upsert(Object::Node(node)) => {
+                let old = self.nodes.insert(node.name.clone(), Arc::clone(node));
+                let places = self.ownership.set_node(old.as_deref(), Some(node));
+                return self.owners_moved(&places);
+            }
+            Change::Remove(Kind::Node, key) => {
+                let old = self.nodes.remove(&key.name);
+                let places = self.ownership.set_node(old.as_deref(), None);
+                return self.owners_moved(&places);
             }
             Change::Upsert(Object::IpAddressPool(pool)) => {
                 let offer = Offer {
@@ -141,9 +167,48 @@ impl State {
         false
     }
 
+    /// Records which external addresses a Service lists, and whether its ClusterIPs concern a pool.
+    fn owns(&mut self, key: &ObjectKey, old: Option<&Service>, new: Option<&Service>) {
+        fn external(service: Option<&Service>) -> &[IpAddr] {
+            service.map_or(&[], |s| &s.external_ips)
+        }
+        fn cluster(service: Option<&Service>) -> &[IpAddr] {
+            service.map_or(&[], |s| &s.cluster_ips)
+        }
+        let in_pool = |ip: &IpAddr| self.pools.containing(*ip).is_some();
+        let (before, after) = (external(old), external(new));
+        // It may list fewer addresses now, or share them on other terms.
+        self.dirty.waiting |= before.iter().any(in_pool);
+        if before != after {
+            self.ownership.set_externals(key, before, after);
+        }
+        let (before, after) = (cluster(old), cluster(new));
+        // Where ClusterIPs are given here, none of a pool is.
+        if before != after && self.settings.service_cidrs.is_empty() {
+            self.dirty.all |= before.iter().chain(after).any(in_pool);
+        }
+    }
+
+    /// Sets the addresses at which the members listen, by address.
+    pub fn set_members(&mut self, members: BTreeMap<IpAddr, String>) {
+        let places = self.ownership.set_members(members);
+        if self.owners_moved(&places) {
+            self.renew_pools();
+        }
+    }
+
+    /// Notes that owners changed there; returns whether that concerns a pool.
+    fn owners_moved(&mut self, places: &[Place]) -> bool {
+        let concerned = places.iter().any(|place| self.pools.touches(place));
+        self.dirty.all |= concerned;
+        concerned
+    }
+
     fn renew_pools(&mut self) {
         let offers: Vec<Offer> = self.offers.values().flatten().cloned().collect();
-        let (pools, problems) = self.pools.renew(&offers);
+        let (pools, mut problems) = self.pools.renew(&offers);
+        self.refused = problems.len();
+        problems.extend(pools.warnings(&self.ownership));
         // Problems count too: while there are any, addresses outside the pools are left alone.
         self.dirty.all |= pools != self.pools || problems != self.problems;
         self.pools = pools;
@@ -160,7 +225,7 @@ impl State {
 
     /// Whether a pool was refused or may be missing.
     pub(crate) fn has_doubtful_pools(&self) -> bool {
-        self.doubtful || !self.problems.is_empty()
+        self.doubtful || self.refused > 0
     }
 
     /// Chooses whether assignments of Services never seen here are kept (`true`), or freed like those of deleted Services.
@@ -195,7 +260,12 @@ impl State {
         &self.pools
     }
 
-    /// Problems of the pools that were refused.
+    /// Who owns addresses beside this load balancer, except for ClusterIPs.
+    pub fn ownership(&self) -> &Ownership {
+        &self.ownership
+    }
+
+    /// Problems of the pools that were refused, and warnings about addresses in pools that belong to somebody else.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }

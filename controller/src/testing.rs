@@ -10,7 +10,9 @@ use ferrolb_api::change::Change;
 use ferrolb_api::crd::{AddressRange, IpAddressPool, LabelSelector, ServiceAllocation};
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::view::service::DualStack;
-use ferrolb_api::view::{Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy};
+use ferrolb_api::view::{
+    Node, Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
+};
 
 use crate::state::{Settings, State};
 
@@ -71,6 +73,10 @@ impl Builder {
     }
     pub fn cluster_ip(mut self, text: &str) -> Self {
         self.0.cluster_ips = ips(text);
+        self
+    }
+    pub fn external(mut self, text: &str) -> Self {
+        self.0.external_ips = ips(text);
         self
     }
     pub fn asks(mut self, text: &str) -> Self {
@@ -166,6 +172,20 @@ pub fn drop_pool(name: &str) -> Change {
     Change::Remove(Kind::IpAddressPool, ObjectKey::new("metallb-system", name))
 }
 
+/// A Node with this InternalIP and range of pods; empty texts leave them out.
+pub fn put_node(name: &str, internal: &str, pods: &str) -> Change {
+    Change::Upsert(Object::Node(Arc::new(Node {
+        name: name.into(),
+        internal_ips: ips(internal),
+        pod_cidrs: pods.split(',').filter_map(|net| net.parse().ok()).collect(),
+        ..Node::default()
+    })))
+}
+
+pub fn drop_node(name: &str) -> Change {
+    Change::Remove(Kind::Node, ObjectKey::new("", name))
+}
+
 pub fn put(service: Builder) -> Change {
     Change::Upsert(Object::Service(Arc::new(service.build())))
 }
@@ -182,6 +202,7 @@ pub fn state(cidrs: &str, changes: impl IntoIterator<Item = Change>) -> State {
             .filter(|c| !c.is_empty())
             .map(|c| c.parse().unwrap())
             .collect(),
+        ..Settings::default()
     });
     state.apply_all(&changes.into_iter().collect::<Vec<_>>());
     state

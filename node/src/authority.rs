@@ -14,6 +14,7 @@ use ferrolb_api::view::Service;
 
 use crate::agreement::machine::View;
 use crate::agreement::table::Name;
+use crate::membership::Members;
 use crate::store::StoreError;
 
 /// The effects of a step.
@@ -44,6 +45,9 @@ pub struct Standing {
 pub trait Authority {
     /// Takes in a batch from the source.
     fn source(&mut self, batch: Batch, now: Instant) -> Effects;
+
+    /// Takes in who the members are. What follows from it takes effect with the next batch.
+    fn members(&mut self, _members: &Members) {}
 
     /// Takes in how this node sees the other members.
     fn view(&mut self, view: View, now: Instant) -> Effects;

@@ -6,7 +6,6 @@
 
 pub mod agreement;
 mod answers;
-mod api_server;
 pub mod authority;
 pub mod config;
 pub mod error;

@@ -58,6 +58,7 @@ pub(crate) async fn run<Src: Source, A: Authority>(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
+    node.authority.members(&node.identity.membership.members());
     node.book.source(&first.changes);
     let effects = node.authority.source(first, Instant::now());
     node.first(effects).await?;
@@ -162,9 +163,11 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         let membership = &mut self.identity.membership;
         changes.iter().for_each(|change| membership.apply(change));
         let members = membership.members();
+        let authority = &mut self.authority;
         self.parts.speaker.members.send_if_modified(|known| {
             let changed = *known != members;
             if changed {
+                authority.members(&members);
                 let names: Vec<&str> = members.keys().map(String::as_str).collect();
                 info!(members = names.join(" "), "the list of members changed");
                 *known = members;

@@ -28,6 +28,7 @@ use self::trouble::Trouble;
 use crate::agreement::machine::{Action, Event, Machine, View};
 use crate::agreement::table::{Ballot, Name, Table, Version};
 use crate::authority::{Authority, Effects, Standing};
+use crate::membership::Members;
 use crate::store::{Store, StoreError};
 
 /// How long a newly elected member keeps the addresses of Services that are not in its own copy of the manifests yet.
@@ -230,6 +231,16 @@ impl<S: Store> Standalone<S> {
         }
     }
 
+    /// Changes what is known, and logs what is newly wrong with it.
+    fn update(&mut self, change: impl FnOnce(&mut State)) {
+        let before = self.state.problems().to_vec();
+        change(&mut self.state);
+        let now_wrong = self.state.problems().iter().filter(|p| !before.contains(p));
+        for problem in now_wrong {
+            warn!("{}", self.placed(problem.clone()));
+        }
+    }
+
     /// Adds the changes in the view of one Service.
     fn show(&mut self, key: &ObjectKey, changes: &mut Vec<Change>) {
         self.touched.insert(key.clone());
@@ -283,12 +294,7 @@ impl<S: Store> Authority for Standalone<S> {
         }
         self.origins.extend(batch.origins);
         self.began = true;
-        let before = self.state.problems().to_vec();
-        self.state.apply_all(&batch.changes);
-        let now_wrong = self.state.problems().iter().filter(|p| !before.contains(p));
-        for problem in now_wrong {
-            warn!("{}", self.placed(problem.clone()));
-        }
+        self.update(|state| state.apply_all(&batch.changes));
         let mut changes = Vec::new();
         for change in batch.changes {
             if let Change::Remove(kind, key) = &change {
@@ -301,6 +307,14 @@ impl<S: Store> Authority for Standalone<S> {
             }
         }
         self.decide(now, changes)
+    }
+
+    fn members(&mut self, members: &Members) {
+        let listening = members
+            .iter()
+            .filter_map(|(name, ip)| Some(((*ip)?, name.clone())));
+        let listening = listening.collect();
+        self.update(|state| state.set_members(listening));
     }
 
     fn view(&mut self, view: View, now: Instant) -> Effects {

@@ -9,7 +9,7 @@ use ferrolb_api::object::Object;
 use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_controller::state::Settings;
 use ferrolb_source::Source;
-use ferrolb_source::cluster::{ClusterSource, Resources, Settings as ClusterSettings};
+use ferrolb_source::cluster::{ClusterSource, Resources, Settings as ClusterSettings, api_server};
 use ferrolb_source::files::{FilesSource, Settings as FilesSettings};
 use ipnet::{IpNet, Ipv4Net};
 use kube::Client;
@@ -28,7 +28,7 @@ use crate::publish::l2_status::write::Writer;
 use crate::report::book::Book;
 use crate::standalone::Standalone;
 use crate::store::{Background, DirStore};
-use crate::{api_server, identity, parts, run as node_loop, socket};
+use crate::{identity, parts, run as node_loop, socket};
 
 /// The range of ClusterIPs without an API server: kubeadm's default.
 const DEFAULT_SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
@@ -84,6 +84,7 @@ async fn from_files(args: &Config, folder: &Path, given: Option<ProxyConfig>) ->
     let settings = Settings {
         class: args.class.clone(),
         service_cidrs: service_cidrs(args),
+        api_servers: args.protected.clone(),
     };
     let disk = DirStore::open(&args.state).map_err(Error::failed)?;
     let store = Background::start(disk).map_err(Error::failed)?;
@@ -103,16 +104,17 @@ async fn from_cluster(args: &Config, given: Option<ProxyConfig>) -> Result<(), E
     let mut watched = ClusterSettings::new(Resources::Node);
     watched.namespace.clone_from(&args.namespace);
     let source = ClusterSource::new(&connection.client, &watched);
-    let settings = Settings {
-        class: args.class.clone(),
-        service_cidrs: Vec::new(),
-    };
     let client = Some(connection.client);
     let mut args = args.clone();
     let named = args.access.server.clone();
     for url in std::iter::once(connection.server).chain(named) {
         args.protected.extend(api_server::addresses(&url).await);
     }
+    let settings = Settings {
+        class: args.class.clone(),
+        api_servers: args.protected.clone(),
+        ..Settings::default()
+    };
     start_with(&args, GivenConfig::new(source, given), client, |me| {
         Ok(Observed::new(settings).on(me))
     })

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use crate::ObjectKey;
 use crate::view::{EndpointSlice, Node, Service};
 
+mod balancing;
 pub mod neighbour;
 mod owner;
 pub mod ranges;
@@ -39,12 +40,15 @@ pub struct Ownership {
     services: BTreeMap<IpAddr, BTreeSet<(Use, ObjectKey)>>,
     service_ranges: Ranges,
     nodes: BTreeMap<IpAddr, BTreeSet<String>>,
+    members: BTreeMap<IpAddr, String>,
     pods: BTreeMap<IpAddr, usize>,
     node_ranges: Ranges,
     cluster_ranges: Ranges,
     api_servers: BTreeMap<(IpAddr, u16), usize>,
     gateways: BTreeSet<IpAddr>,
     interfaces: BTreeSet<IpAddr>,
+    /// Subnets of this machine.
+    subnets: BTreeSet<IpNet>,
     hosts: BTreeMap<IpAddr, LinkAddress>,
     /// Addresses listed in any Service's `spec.externalIPs`.
     externals: BTreeSet<IpAddr>,
@@ -69,6 +73,8 @@ impl Ownership {
     /// The owners of an address, strongest first.
     pub fn owners(&self, addr: IpAddr) -> impl Iterator<Item = Owner> + '_ {
         let nodes = self.nodes.get(&addr).into_iter().flatten();
+        let member = self.members.get(&addr);
+        let member = member.filter(|name| nodes.clone().all(|node| node != *name));
         let api = self.api_ports(addr).next().map(|_| Owner::ApiServer);
         let range = self.service_ranges.containing(addr);
         let pod = self.pods.contains_key(&addr).then_some(Owner::Pod);
@@ -76,9 +82,11 @@ impl Ownership {
         let pod_range = pod_range.or_else(|| self.cluster_ranges.containing(addr));
         let gateway = self.gateways.contains(&addr).then_some(Owner::Gateway);
         let interface = self.interfaces.contains(&addr).then_some(Owner::Interface);
+        let subnet = self.edge(addr);
         let host = self.hosts.get(&addr).cloned().map(Owner::Host);
         let users = |what| self.users(addr, what).cloned();
         nodes
+            .chain(member)
             .cloned()
             .map(Owner::Node)
             .chain(api)
@@ -89,6 +97,7 @@ impl Ownership {
             .chain(pod_range.map(Owner::PodRange))
             .chain(gateway)
             .chain(interface)
+            .chain(subnet)
             .chain(host)
             .chain(users(Use::External).map(Owner::External))
     }
@@ -146,30 +155,40 @@ impl Ownership {
     /// Records that a Service was added, changed or deleted. The result does not include external addresses: listing one there
     /// displaces no owner.
     pub fn set_service(&mut self, old: Option<&Service>, new: Option<&Service>) -> Vec<Place> {
-        let (before, after) = (uses(old), uses(new));
-        let (gone, come) = (before.difference(&after), after.difference(&before));
-        let mut places = Vec::new();
-        if let Some(service) = old {
-            for (addr, what) in gone {
-                if let Some(users) = self.services.get_mut(addr) {
-                    users.remove(&(*what, service.key.clone()));
-                    if users.is_empty() {
-                        self.services.remove(addr);
-                    }
+        let Some(service) = old.or(new) else {
+            return Vec::new();
+        };
+        self.set_uses(&service.key, &uses(old), &uses(new))
+    }
+
+    /// Records only the external addresses of a Service. For an allocator, which itself decides on all others.
+    pub fn set_externals(&mut self, service: &ObjectKey, old: &[IpAddr], new: &[IpAddr]) {
+        let uses = |all: &[IpAddr]| all.iter().map(|a| (*a, Use::External)).collect();
+        self.set_uses(service, &uses(old), &uses(new));
+    }
+
+    fn set_uses(
+        &mut self,
+        service: &ObjectKey,
+        before: &BTreeSet<(IpAddr, Use)>,
+        after: &BTreeSet<(IpAddr, Use)>,
+    ) -> Vec<Place> {
+        for (addr, what) in before.difference(after) {
+            if let Some(users) = self.services.get_mut(addr) {
+                users.remove(&(*what, service.clone()));
+                if users.is_empty() {
+                    self.services.remove(addr);
                 }
-                self.note_external(*addr);
-                places.extend(heeded(*addr, *what));
             }
+            self.note_external(*addr);
         }
-        if let Some(service) = new {
-            for (addr, what) in come {
-                let users = self.services.entry(*addr).or_default();
-                users.insert((*what, service.key.clone()));
-                self.note_external(*addr);
-                places.extend(heeded(*addr, *what));
-            }
+        for (addr, what) in after.difference(before) {
+            let users = self.services.entry(*addr).or_default();
+            users.insert((*what, service.clone()));
+            self.note_external(*addr);
         }
-        places
+        let changed = before.symmetric_difference(after);
+        changed.filter_map(|(a, what)| heeded(*a, *what)).collect()
     }
 
     /// Records that a Node was added, changed or deleted.
@@ -267,6 +286,22 @@ impl Ownership {
         replace(&mut self.interfaces, addresses)
     }
 
+    /// Sets the subnets of this machine. A prefix that leaves no room for a network address (RFC 3021) has none.
+    pub fn set_subnets(&mut self, subnets: BTreeSet<IpNet>) -> Vec<Place> {
+        let old = std::mem::replace(&mut self.subnets, subnets);
+        let changed = old.symmetric_difference(&self.subnets);
+        changed.copied().map(Place::Range).collect()
+    }
+
+    /// Sets the addresses at which the members listen. They are nodes, with or without a Node object.
+    pub fn set_members(&mut self, members: BTreeMap<IpAddr, String>) -> Vec<Place> {
+        let old = std::mem::replace(&mut self.members, members);
+        let (old, new) = (&old, &self.members);
+        let both: BTreeSet<&IpAddr> = old.keys().chain(new.keys()).collect();
+        let changed = both.into_iter().filter(|a| old.get(*a) != new.get(*a));
+        changed.copied().map(Place::Address).collect()
+    }
+
     /// Records that a host has this address, or that none does.
     pub fn set_host(&mut self, addr: IpAddr, host: Option<LinkAddress>) -> Vec<Place> {
         let old = match host.clone() {
@@ -278,6 +313,16 @@ impl Ownership {
             .then_some(Place::Address(addr))
             .into_iter()
             .collect()
+    }
+
+    /// The subnet of this machine that has the address at one of its ends.
+    fn edge(&self, addr: IpAddr) -> Option<Owner> {
+        let roomy = |net: &&IpNet| net.prefix_len() + 1 < net.max_prefix_len();
+        self.subnets.iter().filter(roomy).find_map(|net| match net {
+            _ if addr == net.network() => Some(Owner::Network(net.trunc())),
+            IpNet::V4(v4) if addr == v4.broadcast() => Some(Owner::Broadcast(net.trunc())),
+            _ => None,
+        })
     }
 
     fn note_external(&mut self, addr: IpAddr) {

@@ -29,6 +29,10 @@ pub enum Owner {
     Gateway,
     /// An interface of this machine has it.
     Interface,
+    /// It is the first address of this subnet of this machine (RFC 1122 section 3.2.1.3, RFC 4291 section 2.6.1).
+    Network(IpNet),
+    /// It is the broadcast address of this subnet of this machine (RFC 919 section 7).
+    Broadcast(IpNet),
     /// A host on a network of this machine has it.
     Host(LinkAddress),
     /// This Service lists it in `spec.externalIPs`. Several Services may share an external address.
@@ -48,6 +52,8 @@ impl fmt::Display for Owner {
             Self::PodRange(net) => write!(f, "the range of pods {net}"),
             Self::Gateway => f.write_str("a gateway in the routes of this node"),
             Self::Interface => f.write_str("an interface of this node"),
+            Self::Network(net) => write!(f, "subnet {net} as its network address"),
+            Self::Broadcast(net) => write!(f, "subnet {net} as its broadcast address"),
             Self::Host(link) => write!(f, "the host {link} on the network of this node"),
             Self::External(key) => write!(f, "Service {key} as its external address"),
         }

@@ -200,7 +200,7 @@ fn compose(first: Batch, found: Found, class: Option<String>) -> ClusterStatus {
     }
     let mut observed = Observed::new(Settings {
         class,
-        service_cidrs: Vec::new(),
+        ..Settings::default()
     });
     let mut slices = EndpointIndex::default();
     for change in &first.changes {

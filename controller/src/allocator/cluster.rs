@@ -5,7 +5,7 @@
 //! assigns the lowest free address. It assigns the network address and the first address after it (the Service `kubernetes`) only
 //! on request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
@@ -49,6 +49,11 @@ impl ClusterIps {
         }
     }
 
+    /// The Service that has this ClusterIP.
+    pub(super) fn holder(&self, ip: IpAddr) -> Option<&ObjectKey> {
+        self.holders.get(&ip)
+    }
+
     fn other(&self, ip: IpAddr, key: &ObjectKey) -> Option<&ObjectKey> {
         self.holders.get(&ip).filter(|holder| *holder != key)
     }
@@ -71,11 +76,13 @@ impl ClusterIps {
         kept
     }
 
-    /// Grants the ClusterIPs that the Service names. `held` is what it has, and keeps if it cannot have those.
+    /// Grants the ClusterIPs that the Service names. `held` is what it has, and keeps if it cannot have those. `taken`: why an
+    /// address is left to load balancers.
     pub(super) fn grant(
         &mut self,
         service: &Service,
         held: &mut Vec<IpAddr>,
+        taken: impl Fn(IpAddr) -> Option<String>,
     ) -> Result<(), Outcome> {
         let key = &service.key;
         for ip in &service.cluster_ips {
@@ -87,18 +94,26 @@ impl ClusterIps {
                 ));
             }
         }
+        for ip in &service.cluster_ips {
+            if let Some(why) = taken(*ip) {
+                let text = format!("it names {ip}, {why}: name another one, or none");
+                return Err(Outcome::new(Reason::AddressOwned, FIELD, text));
+            }
+        }
         self.remove(held, key);
         held.clone_from(&service.cluster_ips);
         self.insert(held, key);
         Ok(())
     }
 
-    /// Adds the lowest free ClusterIP of each family that the Service still needs.
+    /// Adds the lowest free ClusterIP of each family that the Service still needs. `balanced`: load-balancer addresses within
+    /// `cidrs`.
     pub(super) fn fill(
         &mut self,
         service: &Service,
         held: &mut Vec<IpAddr>,
         cidrs: &[IpNet],
+        balanced: &BTreeSet<IpAddr>,
     ) -> Result<(), Outcome> {
         let single = service.dual_stack == DualStack::Single;
         if cidrs.is_empty() {
@@ -121,7 +136,7 @@ impl ClusterIps {
             if held.iter().any(|ip| Family::of(*ip) == family) {
                 continue;
             }
-            match self.lowest_free(cidr) {
+            match self.lowest_free(cidr, balanced) {
                 Some(ip) => {
                     self.insert(&[ip], &service.key);
                     held.push(ip);
@@ -149,12 +164,16 @@ impl ClusterIps {
         Ok(())
     }
 
-    fn lowest_free(&self, cidr: &IpNet) -> Option<IpAddr> {
+    fn lowest_free(&self, cidr: &IpNet, held: &BTreeSet<IpAddr>) -> Option<IpAddr> {
         let first = next(next(cidr.network())?)?;
         let last = match cidr {
             IpNet::V4(_) => previous(cidr.broadcast())?,
             IpNet::V6(_) => cidr.broadcast(),
         };
-        self.taken.first_free(first, last, |_| true)
+        let usable = |ip| match held.contains(&ip) {
+            true => Err(ip),
+            false => Ok(()),
+        };
+        self.taken.first_free(first, last, usable)
     }
 }

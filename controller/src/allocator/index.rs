@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::crd::IpAddressPool;
+use ferrolb_api::ownership::Owner;
 use ferrolb_api::reason::Reason;
 
 use super::request::Family;
@@ -67,6 +68,11 @@ impl Index {
         }
     }
 
+    /// Whether anybody holds the address.
+    pub(super) fn holds(&self, ip: IpAddr) -> bool {
+        self.holders.contains_key(&ip)
+    }
+
     /// Who holds these addresses beside the Service.
     pub(super) fn others(&self, ips: &[IpAddr], key: &ObjectKey) -> Vec<ObjectKey> {
         let holders = ips.iter().filter_map(|ip| self.holders.get(ip));
@@ -109,7 +115,7 @@ impl Index {
     }
 
     /// The lowest address of a family in the pool that is free or that the Service may share; ranges are searched in order.
-    /// `spare`: skip addresses that others request by name.
+    /// `spare`: skip addresses that others request by name. `bars`: the owner that keeps the Service from having an address.
     pub(super) fn find(
         &self,
         pool: &IpAddressPool,
@@ -117,11 +123,19 @@ impl Index {
         key: &ObjectKey,
         terms: &Terms,
         spare: bool,
+        bars: impl Fn(IpAddr) -> Option<Owner>,
     ) -> Option<IpAddr> {
         let usable = |ip: IpAddr| {
             let asked_for = |by: &BTreeSet<ObjectKey>| by.iter().any(|k| k != key);
             let buggy = pool.avoid_buggy_ips && is_buggy(ip);
-            !(buggy || spare && self.wanted.get(&ip).is_some_and(asked_for))
+            if buggy || spare && self.wanted.get(&ip).is_some_and(asked_for) {
+                return Err(ip);
+            }
+            match bars(ip) {
+                None => Ok(()),
+                Some(Owner::ServiceRange(net) | Owner::PodRange(net)) => Err(net.broadcast()),
+                Some(_) => Err(ip),
+            }
         };
         pool.ranges
             .iter()
@@ -136,7 +150,7 @@ impl Index {
                     .and_then(|a| {
                         a.range(r.first..=until)
                             .copied()
-                            .find(|ip| usable(*ip) && self.clash(*ip, key, terms).is_none())
+                            .find(|ip| usable(*ip).is_ok() && self.clash(*ip, key, terms).is_none())
                     });
                 shareable.or(free)
             })

@@ -14,6 +14,7 @@
 //! No search walks a pool, and unchanged Services are not visited. A change of pools triggers a full pass.
 
 mod cluster;
+mod ground;
 mod index;
 mod place;
 mod request;
@@ -21,11 +22,15 @@ mod seek;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use cluster::ClusterIps;
 use ferrolb_api::ObjectKey;
+use ferrolb_api::ownership::Place;
 use ferrolb_api::reason::Reason;
+use ground::Ground;
 use index::Index;
+use ipnet::IpNet;
 use place::keeps;
 use request::{Source, list};
 use work::{Stand, Work};
@@ -122,7 +127,9 @@ impl Allocator {
 
     /// Decides everything that is dirty. Returns the Services whose assignment or outcome changed.
     pub fn decide(&mut self, state: &State, dirty: &Dirty) -> BTreeSet<ObjectKey> {
-        let all = dirty.all || self.fresh;
+        let moving = dirty.services.union(&self.retry);
+        // The ClusterIP in a pool that one of these leaves concerns any Service.
+        let all = dirty.all || self.fresh || moving.clone().any(|key| self.crosses(key, state));
         let scope: BTreeSet<ObjectKey> = if all {
             self.index = Index::default();
             self.cluster = ClusterIps::default();
@@ -135,27 +142,65 @@ impl Allocator {
         } else if dirty.is_empty() && !self.freed {
             return BTreeSet::new();
         } else {
-            dirty.services.union(&self.retry).cloned().collect()
+            moving.cloned().collect()
         };
         self.fresh = false;
 
         let mut changed = BTreeSet::new();
         let (mut work, mut freed) = self.open(state, scope, all, &mut changed);
-        self.cluster_ips(state, &mut work);
-        freed |= self.adopt(state, &mut work) | std::mem::take(&mut self.freed);
+        let balanced = self.cluster_ips(state, &mut work);
+        freed |= self.adopt(state, &mut work) | std::mem::take(&mut self.freed) | dirty.waiting;
         let may_free = work
             .values()
             .any(|w| matches!(w.stand, Stand::Seeking(..)) && !w.addresses.is_empty());
         if freed || may_free {
             self.reopen_waiting(state, &mut work);
         }
-        self.place_all(state.pools(), &mut work);
+        self.place_all(state, &mut work);
+        let left = |w: &Work| {
+            let owned = w
+                .cluster_problem
+                .as_ref()
+                .is_some_and(|o| o.reason == Reason::AddressOwned);
+            let mut had = w
+                .service
+                .cluster_ips
+                .iter()
+                .filter(|ip| balanced.contains(ip));
+            owned && had.any(|ip| !self.index.holds(*ip))
+        };
+        let again = work.values().any(left);
         for (key, w) in work {
             if self.close(&key, w) {
                 changed.insert(key);
             }
         }
+        if again {
+            let waiting = true;
+            changed.extend(self.decide(
+                state,
+                &Dirty {
+                    waiting,
+                    ..Dirty::default()
+                },
+            ));
+        }
         changed
+    }
+
+    /// Whether the Service has a ClusterIP in a pool.
+    fn crosses(&self, key: &ObjectKey, state: &State) -> bool {
+        let given = self.assignments.get(key);
+        let mut cluster_ips = given.into_iter().flat_map(|a| &a.cluster_ips);
+        cluster_ips.any(|ip| state.pools().containing(*ip).is_some())
+    }
+
+    fn ground<'a>(&'a self, state: &'a State) -> Ground<'a> {
+        Ground {
+            index: &self.index,
+            cluster: &self.cluster,
+            state,
+        }
     }
 
     /// Takes the Services in scope out of the index and finishes those that are deleted. Returns whether this freed something.
@@ -195,11 +240,41 @@ impl Allocator {
         (work, freed)
     }
 
-    /// Assigns the ClusterIPs.
-    fn cluster_ips(&mut self, state: &State, work: &mut BTreeMap<ObjectKey, Work>) {
+    /// Assigns the ClusterIPs. Returns the load-balancer addresses that none of them may be, if that had to be asked.
+    fn cluster_ips(
+        &mut self,
+        state: &State,
+        work: &mut BTreeMap<ObjectKey, Work>,
+    ) -> BTreeSet<IpAddr> {
         for w in work.values_mut() {
             w.cluster_ips = self.cluster.adopt(&w.service, &w.old.cluster_ips);
         }
+        let (cidrs, pools) = (&state.settings().service_cidrs, state.pools());
+        let within = |cidr: &IpNet| pools.touches(&Place::Range(*cidr));
+        let asks = |w: &Work| {
+            let named = &w.service.cluster_ips;
+            cluster::has_any(&w.service) && !named.is_empty() && *named != w.cluster_ips
+        };
+        let matters = cidrs.iter().any(within) || work.values().any(asks);
+        let balanced: BTreeSet<IpAddr> = match matters && !cidrs.is_empty() {
+            true => {
+                let all = self.assignments.values();
+                all.flat_map(|a| &a.addresses).copied().collect()
+            }
+            false => BTreeSet::new(),
+        };
+        // An API server does not ask before it gives a ClusterIP.
+        let for_balancers = |ip: IpAddr| {
+            let within = cidrs.is_empty() || cidrs.iter().any(|cidr| cidr.contains(&ip));
+            if let Some(pool) = pools.containing(ip).filter(|_| !within) {
+                let name = &pool.key.name;
+                return Some(format!(
+                    "which is in pool {name}, whose addresses are for load balancers"
+                ));
+            }
+            let held = balanced.contains(&ip);
+            held.then(|| "which a load balancer has".to_owned())
+        };
         // Granting one requested address can free another that a different Service requests.
         let mut progress = true;
         while progress {
@@ -208,19 +283,22 @@ impl Allocator {
                 if w.service.cluster_ips.is_empty() || w.service.cluster_ips == w.cluster_ips {
                     continue;
                 }
-                w.cluster_problem = self.cluster.grant(&w.service, &mut w.cluster_ips).err();
+                w.cluster_problem = self
+                    .cluster
+                    .grant(&w.service, &mut w.cluster_ips, for_balancers)
+                    .err();
                 progress |= w.cluster_problem.is_none();
             }
         }
         for w in work.values_mut().filter(|w| cluster::has_any(&w.service)) {
             if w.service.cluster_ips.is_empty() {
-                let cidrs = &state.settings().service_cidrs;
                 w.cluster_problem = self
                     .cluster
-                    .fill(&w.service, &mut w.cluster_ips, cidrs)
+                    .fill(&w.service, &mut w.cluster_ips, cidrs, &balanced)
                     .err();
             }
         }
+        balanced
     }
 
     /// Adopts existing assignments and finds the Services that need other addresses. Returns whether this made room for others.
@@ -267,8 +345,9 @@ impl Allocator {
                 w.clash = clash.map(|(reason, holder)| (reason, holder.clone()));
             }
         }
+        let ground = self.ground(state);
         for w in work.values_mut() {
-            w.judge(state);
+            w.judge(ground);
         }
         freed
     }
@@ -290,7 +369,7 @@ impl Allocator {
                     w.pool.as_deref().unwrap_or_default()
                 ),
             ),
-            Stand::Refused(outcome) => keeps(outcome, &w.addresses),
+            Stand::Refused(outcome) => keeps(outcome, &w.addresses, w.evicted.as_ref()),
             Stand::Seeking(request, why) => {
                 if matches!(request.source, Source::Addresses(..)) {
                     self.retry.insert(key.clone());
@@ -300,7 +379,7 @@ impl Allocator {
                 let why = why.unwrap_or_else(|| {
                     Outcome::new(Reason::PoolExhausted, "", "no address was found")
                 });
-                keeps(why, &w.addresses)
+                keeps(why, &w.addresses, w.evicted.as_ref())
             }
         };
         let outcome = match w.cluster_problem {

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::crd::IpAddressPool;
+use ferrolb_api::ownership::Owner;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Service;
 
-use super::index::Index;
+use super::ground::Ground;
 use super::request::{FAMILY_FIELD, Families, Family, POOL_FIELD, Request, Source, V4, V6, list};
 use crate::desired::Outcome;
 use crate::pool::Pools;
@@ -28,11 +29,8 @@ pub(super) struct Seeker<'a> {
 
 impl Seeker<'_> {
     /// The chosen addresses and their pool, or why there are none.
-    pub(super) fn place(
-        &self,
-        index: &Index,
-        pools: &Pools,
-    ) -> Result<(Vec<IpAddr>, String), Outcome> {
+    pub(super) fn place(&self, ground: Ground<'_>) -> Result<(Vec<IpAddr>, String), Outcome> {
+        let pools = ground.state.pools();
         if pools.is_empty() {
             return Err(Outcome::new(
                 Reason::NoPool,
@@ -41,10 +39,10 @@ impl Seeker<'_> {
             ));
         }
         match &self.request.source {
-            Source::Addresses(asked, pool) => self.exactly(asked, pool.as_deref(), index, pools),
+            Source::Addresses(asked, pool) => self.exactly(asked, pool.as_deref(), ground),
             Source::Pool(name) => {
                 let pool = self.named(name, pools)?;
-                self.any_of(&[pool], index).ok_or_else(|| {
+                self.any_of(&[pool], ground).ok_or_else(|| {
                     self.exhausted(format!(
                         "pool {name} has no address left for it: extend the pool"
                     ))
@@ -59,7 +57,7 @@ impl Seeker<'_> {
                         "every pool is reserved for other Services or has autoAssign: false: ask for a pool by the annotation metallb.io/address-pool, or add one",
                     ));
                 }
-                self.any_of(&open, index).ok_or_else(|| {
+                self.any_of(&open, ground).ok_or_else(|| {
                     let names: Vec<&str> = open.iter().map(|p| p.key.name.as_str()).collect();
                     self.exhausted(format!(
                         "no address is left for it in {}: extend a pool",
@@ -107,9 +105,9 @@ impl Seeker<'_> {
         &self,
         asked: &[IpAddr],
         from: Option<&str>,
-        index: &Index,
-        pools: &Pools,
+        ground: Ground<'_>,
     ) -> Result<(Vec<IpAddr>, String), Outcome> {
+        let pools = ground.state.pools();
         let from = from.map(|name| self.named(name, pools)).transpose()?;
         let mut home: Option<&IpAddressPool> = None;
         for ip in asked {
@@ -153,7 +151,13 @@ impl Seeker<'_> {
                     ),
                 );
             }
-            if let Some((reason, holder)) = index.clash(*ip, self.key, self.terms) {
+            if let Some(owner) = self.bars(*ip, ground) {
+                return refuse(
+                    Reason::AddressOwned,
+                    format!("which belongs to {owner}: ask for another address"),
+                );
+            }
+            if let Some((reason, holder)) = ground.index.clash(*ip, self.key, self.terms) {
                 return refuse(reason, why(reason, holder));
             }
             home = Some(pool);
@@ -162,16 +166,28 @@ impl Seeker<'_> {
         Ok((asked.to_vec(), pool))
     }
 
-    fn any_of(&self, pools: &[&IpAddressPool], index: &Index) -> Option<(Vec<IpAddr>, String)> {
+    /// The owner that keeps the Service from having the address.
+    fn bars(&self, ip: IpAddr, ground: Ground<'_>) -> Option<Owner> {
+        match self.old.contains(&ip) {
+            true => ground.evicts(ip),
+            false => ground.bars(ip, self.key, self.terms),
+        }
+    }
+
+    fn any_of(
+        &self,
+        pools: &[&IpAddressPool],
+        ground: Ground<'_>,
+    ) -> Option<(Vec<IpAddr>, String)> {
         [true, false]
             .into_iter()
-            .find_map(|spare| self.any_of_sparing(pools, index, spare))
+            .find_map(|spare| self.any_of_sparing(pools, ground, spare))
     }
 
     fn any_of_sparing(
         &self,
         pools: &[&IpAddressPool],
-        index: &Index,
+        ground: Ground<'_>,
         spare: bool,
     ) -> Option<(Vec<IpAddr>, String)> {
         let choices: &[&[Family]] = match self.request.families {
@@ -185,7 +201,7 @@ impl Seeker<'_> {
             pools.iter().find_map(|pool| {
                 let found: Option<Vec<IpAddr>> = families
                     .iter()
-                    .map(|f| self.one_of(pool, *f, index, spare))
+                    .map(|f| self.one_of(pool, *f, ground, spare))
                     .collect();
                 found.map(|ips| (ips, pool.key.name.clone()))
             })
@@ -196,16 +212,21 @@ impl Seeker<'_> {
         &self,
         pool: &IpAddressPool,
         family: Family,
-        index: &Index,
+        ground: Ground<'_>,
         spare: bool,
     ) -> Option<IpAddr> {
         let has = self.old.iter().copied().find(|ip| {
             Family::of(*ip) == family
                 && pool.ranges.iter().any(|r| r.first <= *ip && *ip <= r.last)
                 && !(pool.avoid_buggy_ips && is_buggy(*ip))
-                && index.clash(*ip, self.key, self.terms).is_none()
+                && ground.evicts(*ip).is_none()
+                && ground.index.clash(*ip, self.key, self.terms).is_none()
         });
-        has.or_else(|| index.find(pool, family, self.key, self.terms, spare))
+        has.or_else(|| {
+            let bars = |ip| self.bars(ip, ground);
+            let index = ground.index;
+            index.find(pool, family, self.key, self.terms, spare, bars)
+        })
     }
 }
 
@@ -248,13 +269,18 @@ pub(super) fn satisfied(
     one_home && asked_for && !buggy && request.families.fit(old) && may_use(home, service)
 }
 
-/// Adds to a message which addresses the Service keeps.
-pub(super) fn keeps(outcome: Outcome, old: &[IpAddr]) -> Outcome {
+/// Adds to a message which addresses the Service keeps, and which of them is of no use because it belongs to somebody else.
+pub(super) fn keeps(
+    outcome: Outcome,
+    old: &[IpAddr],
+    evicted: Option<&(IpAddr, Owner)>,
+) -> Outcome {
     if old.is_empty() {
         return outcome;
     }
-    Outcome {
-        message: format!("{}; until then it keeps {}", outcome.message, list(old)),
-        ..outcome
+    let mut message = format!("{}; until then it keeps {}", outcome.message, list(old));
+    if let Some((ip, owner)) = evicted {
+        message += &format!(", but {ip} belongs to {owner} and is not announced");
     }
+    Outcome { message, ..outcome }
 }

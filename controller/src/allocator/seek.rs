@@ -9,7 +9,6 @@ use ferrolb_api::ObjectKey;
 use super::Allocator;
 use super::request::Source;
 use super::work::{Stand, Work};
-use crate::pool::Pools;
 use crate::state::State;
 
 /// The Services of a batch.
@@ -30,13 +29,13 @@ impl Allocator {
             w.cluster_ips.clone_from(&w.old.cluster_ips);
             w.addresses.clone_from(&w.old.addresses);
             w.pool.clone_from(&w.old.pool);
-            w.judge(state);
+            w.judge(self.ground(state));
             work.entry(key).or_insert(w);
         }
     }
 
     /// Places the Services that need addresses until this frees nothing more.
-    pub(super) fn place_all(&mut self, pools: &Pools, work: &mut BTreeMap<ObjectKey, Work>) {
+    pub(super) fn place_all(&mut self, state: &State, work: &mut BTreeMap<ObjectKey, Work>) {
         let mut order = Vec::new();
         self.index.wanted.clear();
         for (key, w) in work.iter() {
@@ -55,27 +54,27 @@ impl Allocator {
             }
         }
         order.sort();
-        while self.place_each(pools, work, &order) || self.exchange(pools, work, &order) {}
+        while self.place_each(state, work, &order) || self.exchange(state, work, &order) {}
         // Since a message was written, further Services may have joined the holders that it names.
         for (_, key) in order.iter().filter(|(rank, _)| *rank == 0) {
             let Some(w) = work.get_mut(key) else { continue };
             let Some(seeker) = w.seeker(key) else {
                 continue;
             };
-            let why = seeker.place(&self.index, pools).err();
+            let why = seeker.place(self.ground(state)).err();
             w.still_seeks(why);
         }
     }
 
     /// Places the Services one by one. Returns whether that freed addresses that another may want.
-    fn place_each(&mut self, pools: &Pools, work: &mut Works, order: &[(u8, ObjectKey)]) -> bool {
+    fn place_each(&mut self, state: &State, work: &mut Works, order: &[(u8, ObjectKey)]) -> bool {
         let mut freed = false;
         for (_, key) in order {
             let Some(w) = work.get_mut(key) else { continue };
             let Some(seeker) = w.seeker(key) else {
                 continue;
             };
-            match seeker.place(&self.index, pools) {
+            match seeker.place(self.ground(state)) {
                 Err(outcome) => w.still_seeks(Some(outcome)),
                 Ok((addresses, pool)) => {
                     freed |= w.addresses.iter().any(|ip| !addresses.contains(ip));
@@ -89,7 +88,7 @@ impl Allocator {
 
     /// Lets Services exchange addresses: each asks by name for what another of them holds, so none of them can go first. Who would
     /// still lack an address keeps what it has, and with it stays whoever waits for that. Returns whether anything moved.
-    fn exchange(&mut self, pools: &Pools, work: &mut Works, order: &[(u8, ObjectKey)]) -> bool {
+    fn exchange(&mut self, state: &State, work: &mut Works, order: &[(u8, ObjectKey)]) -> bool {
         let holds = |key: &&ObjectKey| {
             let asks = |w: &Work| match &w.stand {
                 Stand::Seeking(request, _) => matches!(request.source, Source::Addresses(..)),
@@ -109,7 +108,7 @@ impl Allocator {
             let mut given = Vec::new();
             for key in &circle {
                 let Some(w) = work.get(*key) else { continue };
-                let place = w.seeker(key).map(|s| s.place(&self.index, pools));
+                let place = w.seeker(key).map(|s| s.place(self.ground(state)));
                 if let Some(Ok((addresses, pool))) = place {
                     self.index.insert(&addresses, key, Some(w.terms.clone()));
                     given.push((*key, addresses, pool));

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::ownership::Owner;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Service;
 use ferrolb_api::view::service::Balancer;
 
+use super::ground::Ground;
 use super::place::{Seeker, satisfied};
 use super::request::{Request, Source};
 use crate::assignment::Assignment;
@@ -27,6 +29,8 @@ pub(super) struct Work {
     pub(super) pool: Option<String>,
     /// Another Service that has one of its addresses, and why the two may not share it.
     pub(super) clash: Option<(Reason, ObjectKey)>,
+    /// One of its addresses that belongs to somebody else now.
+    pub(super) evicted: Option<(IpAddr, Owner)>,
     pub(super) stand: Stand,
 }
 
@@ -53,6 +57,7 @@ impl Work {
             addresses: Vec::new(),
             pool: None,
             clash: None,
+            evicted: None,
             stand: Stand::Good,
         }
     }
@@ -114,12 +119,19 @@ impl Work {
     }
 
     /// Compares what the Service has with what it requests.
-    pub(super) fn judge(&mut self, state: &State) {
+    pub(super) fn judge(&mut self, ground: Ground<'_>) {
+        let state = ground.state;
         if let Some(refusal) = self.refusal_of_type(state) {
             self.stand = Stand::None(refusal);
             return;
         }
         let pools = state.pools();
+        let evicted = |ip: &IpAddr| {
+            pools.containing(*ip)?;
+            Some((*ip, ground.evicts(*ip)?))
+        };
+        self.evicted = self.addresses.iter().find_map(evicted);
+        let good = self.evicted.is_none();
         self.stand = match Request::of(&self.service, &self.cluster_ips) {
             Err(refusal) => Stand::Refused(refusal),
             Ok(request) if self.pool_is_refused(&request, pools) => {
@@ -130,7 +142,7 @@ impl Work {
                     format!("its pool {pool} is refused: correct the pool"),
                 ))
             }
-            Ok(request) if satisfied(&request, &self.service, &self.addresses, pools) => {
+            Ok(request) if good && satisfied(&request, &self.service, &self.addresses, pools) => {
                 self.pool = self
                     .addresses
                     .first()

@@ -7,6 +7,7 @@
 pub mod eligible;
 pub mod range;
 pub mod sharing;
+mod warning;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::crd::IpAddressPool;
 use ferrolb_api::object::Kind;
+use ferrolb_api::ownership::Place;
 use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
 
 /// A pool as an object defines it, with what messages about it must name.
@@ -58,6 +60,16 @@ impl Pools {
     pub fn containing(&self, ip: IpAddr) -> Option<&IpAddressPool> {
         let (_, (last, name)) = self.by_start.range(..=ip).next_back()?;
         (ip <= *last).then(|| self.get(name)).flatten()
+    }
+
+    /// Whether a pool has an address there.
+    pub(crate) fn touches(&self, place: &Place) -> bool {
+        let (first, last) = match place {
+            Place::Address(ip) => (*ip, *ip),
+            Place::Range(net) => (net.network(), net.broadcast()),
+        };
+        let before = self.by_start.range(..=last).next_back();
+        before.is_some_and(|(start, (end, _))| start.is_ipv4() == last.is_ipv4() && *end >= first)
     }
 
     /// Whether a pool of that name that contains this address was refused, and no pool of that name in force contains it. Which

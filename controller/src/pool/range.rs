@@ -81,12 +81,12 @@ impl Runs {
     }
 
     /// The lowest address from `first` to `last` that is not in the set and that `usable` accepts. `usable` is called only for
-    /// addresses outside the set.
+    /// addresses outside the set. If it refuses one, it names the last address that it refuses for the same reason.
     pub fn first_free(
         &self,
         first: IpAddr,
         last: IpAddr,
-        usable: impl Fn(IpAddr) -> bool,
+        usable: impl Fn(IpAddr) -> Result<(), IpAddr>,
     ) -> Option<IpAddr> {
         let mut at = first;
         loop {
@@ -97,10 +97,10 @@ impl Runs {
                 return None;
             }
             if !self.contains(at) {
-                if usable(at) {
-                    return Some(at);
+                match usable(at) {
+                    Ok(()) => return Some(at),
+                    Err(until) => at = next(until.max(at))?,
                 }
-                at = next(at)?;
             }
         }
     }

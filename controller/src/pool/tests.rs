@@ -195,11 +195,11 @@ fn the_last_address_there_is_ends_the_search() {
     let mut runs = Runs::default();
     runs.insert(ip("255.255.255.255"));
     assert_eq!(
-        runs.first_free(ip("255.255.255.255"), ip("255.255.255.255"), |_| true),
+        runs.first_free(ip("255.255.255.255"), ip("255.255.255.255"), |_| Ok(())),
         None
     );
     assert_eq!(
-        runs.first_free(ip("1::"), ip("1:ffff::"), |_| true),
+        runs.first_free(ip("1::"), ip("1:ffff::"), |_| Ok(())),
         Some(ip("1::"))
     );
 }
@@ -215,7 +215,10 @@ proptest! {
         for n in 0..40 { prop_assert_eq!(runs.contains(at(n)), model.contains(&n)); }
         let usable = |n: &u32| !odd || n % 2 == 1;
         let expected = (from..40).filter(|n| !model.contains(n)).find(usable).map(at);
-        let found = runs.first_free(at(from), at(39), |ip| (0..40).any(|n| at(n) == ip && usable(&n)));
+        let found = runs.first_free(at(from), at(39), |ip| {
+            let fits = (0..40).any(|n| at(n) == ip && usable(&n));
+            if fits { Ok(()) } else { Err(ip) }
+        });
         prop_assert_eq!(found, expected);
     }
 }

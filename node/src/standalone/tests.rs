@@ -54,6 +54,7 @@ fn settings() -> Settings {
     Settings {
         class: None,
         service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
+        ..Settings::default()
     }
 }
 

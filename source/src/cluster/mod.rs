@@ -5,6 +5,7 @@
 //! after 410 Gone (Kubernetes API concepts, "Efficient detection of changes").
 
 pub mod access;
+pub mod api_server;
 mod deadline;
 mod l2_status;
 mod merge;

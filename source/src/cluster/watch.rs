@@ -21,9 +21,9 @@ use crate::decode::{self, METALLB_NAMESPACE};
 /// Which set of kinds to watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resources {
-    /// What determines the assignment of addresses: Services, pools.
+    /// What determines the assignment of addresses: Services, pools, and Nodes, whose addresses no Service gets.
     Controller,
-    /// What a node needs in addition: EndpointSlices, Nodes, advertisements.
+    /// What a node needs in addition: EndpointSlices, advertisements.
     Node,
 }
 
@@ -85,6 +85,7 @@ pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
     let metallb = "metallb.io";
     let mut all = vec![
         one(Kind::Service, "", "v1", "Service", "services", false),
+        one(Kind::Node, "", "v1", "Node", "nodes", false),
         one(
             Kind::IpAddressPool,
             metallb,
@@ -120,7 +121,6 @@ pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
         // A proxy does nothing for headless Services (this is kube-proxy's selector).
         slices.config = slices.config.labels("!service.kubernetes.io/headless");
         all.push(slices);
-        all.push(one(Kind::Node, "", "v1", "Node", "nodes", false));
         all.push(one(
             Kind::L2Advertisement,
             metallb,

@@ -22,7 +22,7 @@ fn name(i: u8) -> String {
 fn one_service() -> impl Strategy<Value = Change> {
     (
         0u8..10,
-        0u8..12,
+        0u8..14,
         1u8..9,
         0u8..3,
         0u16..3,
@@ -39,6 +39,11 @@ fn one_service() -> impl Strategy<Value = Change> {
                 5 => b.cluster_only(),
                 6 => b.cluster_ip(&format!("10.96.0.{ip}")),
                 7 => b.asks("1::1"),
+                8 => b.external(&format!("10.0.0.{ip}")),
+                9 => b
+                    .external("10.0.0.2,10.0.0.3")
+                    .asks(&format!("10.0.0.{ip}")),
+                10 => b.cluster_ip(&format!("10.0.0.{ip}")),
                 _ => b,
             };
             if share < 2 {
@@ -67,17 +72,70 @@ fn one_pool() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// Nodes with addresses or pods in the pools.
+fn one_node() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (0u8..3, 1u8..9).prop_map(|(n, ip)| put_node(
+            &format!("n{n}"),
+            &format!("10.0.0.{ip}"),
+            ""
+        )),
+        (0u8..3, 0u8..4).prop_map(|(n, quarter)| {
+            let pods = format!("10.0.0.{}/30", 4 * quarter);
+            put_node(&format!("n{n}"), "10.7.0.1", &pods)
+        }),
+        (0u8..3).prop_map(|n| drop_node(&format!("n{n}"))),
+    ]
+}
+
 fn batches() -> impl Strategy<Value = Vec<Vec<Change>>> {
     let change = prop_oneof![
         8 => one_service(),
         3 => (0u8..10).prop_map(|i| drop_service(&name(i))),
         1 => one_pool(),
+        1 => one_node(),
     ];
     prop::collection::vec(prop::collection::vec(change, 1..5), 1..12)
 }
 
 fn begin() -> State {
     state("10.96.0.0/28", [put_pool(pool("a", "10.0.0.1-10.0.0.4"))])
+}
+
+/// With ClusterIPs that are given here, or by an API server.
+fn begins() -> impl Strategy<Value = State> {
+    let pools = || [put_pool(pool("a", "10.0.0.1-10.0.0.4"))];
+    prop_oneof![
+        Just(state("10.96.0.0/28", pools())),
+        Just(state("10.0.0.0/29", pools())),
+        Just(state("", pools())),
+    ]
+}
+
+/// Nobody gets an address that belongs to somebody else, and nobody keeps one that its owner uses if it can have another one.
+fn owned(state: &State, before: &Assignments, after: &Assignments) -> Result<(), TestCaseError> {
+    let given: BTreeMap<IpAddr, &ObjectKey> = after
+        .iter()
+        .flat_map(|(key, a)| a.cluster_ips.iter().map(move |ip| (*ip, key)))
+        .collect();
+    for (key, a) in after {
+        let had = before.get(key);
+        let mine = Terms::of(&state.services()[key]);
+        for ip in &a.addresses {
+            if had.is_some_and(|had| had.addresses.contains(ip)) {
+                continue;
+            }
+            prop_assert_eq!(given.get(ip), None, "{} got the ClusterIP {}", key, ip);
+            let node = state.ownership().evicts(*ip);
+            prop_assert_eq!(node, None, "{} got {}", key, ip);
+            for other in state.services().values().filter(|s| s.key != *key) {
+                let shares = mine.clash(&Terms::of(other)).is_none();
+                let lists = other.external_ips.contains(ip);
+                prop_assert!(shares || !lists, "{} got {} of {}", key, ip, other.key);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// No address is assigned twice, unless both Services may share it.
@@ -104,8 +162,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn step_by_step_and_all_at_once_end_the_same(batches in batches()) {
-        let mut state = begin();
+    fn step_by_step_and_all_at_once_end_the_same(mut state in begins(), batches in batches()) {
         let mut allocator = Allocator::new(Assignments::new());
         for batch in batches {
             let before = allocator.assignments().clone();
@@ -116,6 +173,7 @@ proptest! {
             let full = desired(&state, &before);
             prop_assert_eq!(&allocator.desired(&state), &full);
             legal(&state, &full.assignments)?;
+            owned(&state, &before, &full.assignments)?;
             // The result is stable: deciding again changes nothing.
             prop_assert_eq!(&desired(&state, &full.assignments), &full);
             for key in state.services().keys().filter(|k| !changed.contains(*k)) {
@@ -137,7 +195,8 @@ proptest! {
                 // A Service whose pool was removed moves once there is room.
                 let inside = a.addresses.iter().all(|ip| state.pools().containing(*ip).is_some());
                 let unchanged = old.services().get(key) == state.services().get(key);
-                if unchanged && old.pools() == state.pools() && inside && !a.addresses.is_empty() {
+                let evicted = a.addresses.iter().any(|ip| state.ownership().evicts(*ip).is_some());
+                if unchanged && !evicted && old.pools() == state.pools() && inside && !a.addresses.is_empty() {
                     let now = next.get(key).map(|n| &n.addresses);
                     let service = &state.services()[key];
                     let asks = service.load_balancer_ip.is_some_and(|ip| now == Some(&vec![ip]));

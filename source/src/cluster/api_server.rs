@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The addresses and the port of a URL like `https://api.example:6443`. For a name, these are all addresses that it has now. If
 /// the name is unknown, there are none, and this is logged.
-pub(crate) async fn addresses(url: &str) -> Vec<SocketAddr> {
+pub async fn addresses(url: &str) -> Vec<SocketAddr> {
     let Some(place) = place(url) else {
         return Vec::new();
     };
