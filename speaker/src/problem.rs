@@ -58,6 +58,17 @@ pub enum Problem {
         /// How long its addresses may stay unanswered if it fails, in milliseconds.
         failover_ms: u64,
     },
+    /// An interface of this node has the address of a Service, so the kernel answers for it.
+    Carried {
+        /// The address.
+        address: IpAddr,
+        /// The length of its prefix there.
+        prefix: u8,
+        /// The interface.
+        interface: String,
+        /// The node that announces the address, if any does.
+        announcer: Option<String>,
+    },
     /// A member sent a number that was refused.
     Leap {
         /// The sender.
@@ -81,6 +92,7 @@ impl Problem {
             Self::NoMemberPort { address, port } => format!("UDP {address} port {port}"),
             Self::Dropped { from, .. } => from.to_string(),
             Self::Leap { member, .. } => format!("member {member}"),
+            Self::Carried { address, .. } => address.to_string(),
         }
     }
 }
@@ -112,6 +124,16 @@ impl fmt::Display for Problem {
                 f,
                 "this node is late so often that the others wait {multiplier} times longer before they take its addresses over, up to {failover_ms} ms: give it more processor time"
             ),
+            Self::Carried { address, prefix, interface, announcer } => {
+                write!(f, "interface {interface} of this node has this address of a Service, so its kernel answers for it")?;
+                if let Some(node) = announcer {
+                    write!(f, " beside node {node}, which announces it")?;
+                }
+                write!(
+                    f,
+                    ". Another load balancer (kube-vip, keepalived) may have left it there: remove it with `ip address del {address}/{prefix} dev {interface}`"
+                )
+            }
             Self::Leap { field, said, bound, .. } => write!(
                 f,
                 "it said {said} for {field}, which is more than any clock accounts for ({bound}), so that was ignored: restart its agent, and look for what else has the members' key"

@@ -70,6 +70,9 @@ pub struct Address {
     pub interfaces: Vec<String>,
     /// `Announced`; where nobody announces it, why this node does not.
     pub reason: Reason,
+    /// To whom the address belongs, if that is why this node does not announce it: `Node n2`.
+    #[serde(default)]
+    pub owned: Option<Box<str>>,
     /// Who else claims the address by ARP.
     pub conflict: Option<Conflict>,
 }

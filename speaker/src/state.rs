@@ -13,8 +13,10 @@ use ferrolb_api::crd::{IpAddressPool, L2Advertisement};
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::legacy::LegacyConfig;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::ownership::{Owner, Ownership};
 use ferrolb_api::view::service::Balancer;
 use ferrolb_api::view::{Node, Service};
+use ipnet::IpNet;
 
 use crate::machine::Moved;
 
@@ -59,6 +61,8 @@ pub(crate) struct State {
     /// Endpoints by Service.
     pub(crate) endpoints: EndpointIndex,
     nodes: BTreeMap<String, Arc<Node>>,
+    /// Nodes, members and subnets. Everything else is the allocator's to ask.
+    ownership: Ownership,
     pools: BTreeMap<ObjectKey, Arc<IpAddressPool>>,
     advertisements: BTreeMap<ObjectKey, Arc<L2Advertisement>>,
     legacy: BTreeMap<ObjectKey, Arc<LegacyConfig>>,
@@ -108,6 +112,8 @@ impl State {
             }
             Object::Node(node) => {
                 if self.nodes.get(&node.name) != Some(&node) {
+                    let old = self.nodes.get(&node.name);
+                    self.ownership.set_node(old.map(AsRef::as_ref), Some(&node));
                     self.nodes.insert(node.name.clone(), node);
                     *dirty = Dirty::All;
                 }
@@ -142,7 +148,11 @@ impl State {
                 }
                 false
             }
-            Kind::Node => self.nodes.remove(&key.name).is_some(),
+            Kind::Node => {
+                let gone = self.nodes.remove(&key.name);
+                self.ownership.set_node(gone.as_deref(), None);
+                gone.is_some()
+            }
             Kind::IpAddressPool => self.pools.remove(key).is_some(),
             Kind::L2Advertisement => self.advertisements.remove(key).is_some(),
             Kind::LegacyConfig => self.legacy.remove(key).is_some(),
@@ -198,6 +208,25 @@ impl State {
             .flatten()
             .filter_map(|key| self.services.get(key))
             .map(AsRef::as_ref)
+    }
+
+    /// Sets the addresses at which the members listen, by address.
+    pub(crate) fn set_members(&mut self, members: BTreeMap<IpAddr, String>, dirty: &mut Dirty) {
+        if !self.ownership.set_members(members).is_empty() {
+            *dirty = Dirty::All;
+        }
+    }
+
+    /// Sets the subnets of this node's interfaces.
+    pub(crate) fn set_subnets(&mut self, subnets: BTreeSet<IpNet>, dirty: &mut Dirty) {
+        if !self.ownership.set_subnets(subnets).is_empty() {
+            *dirty = Dirty::All;
+        }
+    }
+
+    /// To whom the address belongs, if nobody may announce it.
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<Owner> {
+        self.ownership.evicts(address)
     }
 
     /// The Node objects, by name.

@@ -1,6 +1,8 @@
 //! The lab tier: announcers alone (`--proxy none`) in network namespaces. It runs on any Linux with root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "lab/addresses.rs"]
+mod addresses;
 #[path = "lab/announce.rs"]
 mod announce;
 #[path = "lab/bad_input.rs"]

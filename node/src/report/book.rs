@@ -255,11 +255,16 @@ impl Book {
             true => Programmed::No,
         };
         let orphan = |orphan: &AddressStatus| {
+            let owned = self
+                .addresses
+                .get(&orphan.ip)
+                .and_then(|a| a.owned.as_deref());
             let about = Unannounced {
                 ip: orphan.ip,
                 pool: standing.pool.as_deref(),
                 node: &self.me,
                 reason: orphan.reason,
+                owned,
             };
             (orphan.reason, about.sentence())
         };

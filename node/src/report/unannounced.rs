@@ -15,6 +15,8 @@ pub(crate) struct Unannounced<'a> {
     pub(crate) node: &'a str,
     /// Why this node does not announce the address.
     pub(crate) reason: Reason,
+    /// To whom the address belongs, if that is why.
+    pub(crate) owned: Option<&'a str>,
 }
 
 impl Unannounced<'_> {
@@ -33,6 +35,10 @@ impl Unannounced<'_> {
             None => "its pool".to_owned(),
         };
         match reason {
+            Reason::AddressOwned => format!(
+                "{ip} belongs to {}, so no node announces it. Take it out of {pool}",
+                self.owned.unwrap_or("somebody else")
+            ),
             Reason::NoAdvertisement => format!(
                 "no L2Advertisement selects {pool}. Add one, or select the pool in spec.ipAddressPools or spec.ipAddressPoolSelectors of one"
             ),
@@ -77,6 +83,7 @@ mod tests {
     #[test]
     fn every_reason_that_the_speaker_gives_has_a_sentence_with_something_to_do() {
         for reason in [
+            Reason::AddressOwned,
             Reason::NoAdvertisement,
             Reason::NodeNotSelected,
             Reason::NodeExcluded,
@@ -93,6 +100,7 @@ mod tests {
                 pool: Some("lan"),
                 node: "a",
                 reason,
+                owned: Some("Node b"),
             };
             let sentence = about.sentence();
             assert!(sentence.starts_with("no node announces 192.0.2.7. Node a: "));

@@ -96,6 +96,11 @@ impl Sockets {
         self.open.keys().copied().collect()
     }
 
+    /// The Ethernet address of each of them.
+    pub(crate) fn macs(&self) -> BTreeMap<u32, Mac> {
+        self.open.iter().map(|(i, open)| (*i, open.mac)).collect()
+    }
+
     /// Forgets a socket that broke. The next [`Sockets::sync`] opens it again if its interface is up.
     pub(crate) fn closed(&mut self, interface: u32) {
         self.open.remove(&interface);

@@ -88,6 +88,9 @@ pub(crate) fn refresh(
 
 /// The answer for one address.
 pub(crate) fn eligible(state: &State, around: Surroundings<'_>, address: IpAddr) -> Answer {
+    if state.owner(address).is_some() {
+        return Err(Reason::AddressOwned);
+    }
     let services: Vec<&Service> = state.services(address).collect();
     let (pool, advertisements) = state.pool(address).ok_or(Reason::NoAdvertisement)?;
     let covering: Vec<_> = advertisements

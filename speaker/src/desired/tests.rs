@@ -492,3 +492,52 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_address_of_a_node_of_a_member_or_of_a_subnet_is_announced_by_nobody() {
+    let mut dirty = Dirty::default();
+    let mut state = state(vec![
+        Object::Service(Arc::new(service("web", 7, TrafficPolicy::Cluster))),
+        Object::IpAddressPool(pool("p").into()),
+        Object::L2Advertisement(advertisement("a").into()),
+    ]);
+    let answer = |state: &State, address| {
+        let (links, patterns) = (links(), Patterns::default());
+        let around = Surroundings {
+            me: "n1",
+            programmed: None,
+            links: &links,
+            patterns: &patterns,
+            open: &BTreeSet::from([2, 3]),
+        };
+        eligible(state, around, address)
+    };
+    let other = Node {
+        name: "z".into(),
+        internal_ips: vec![ip(7)],
+        ..Node::default()
+    };
+    let good = answer(&state, ip(7));
+    assert!(good.is_ok(), "{good:?}");
+    state.apply(Change::Upsert(Object::Node(Arc::new(other))), &mut dirty);
+    let refused = Err(Reason::AddressOwned);
+    assert_eq!(answer(&state, ip(7)), refused);
+    assert_eq!(dirty, Dirty::All);
+    state.apply(
+        Change::Remove(Kind::Node, ObjectKey::new("", "z")),
+        &mut dirty,
+    );
+    assert!(answer(&state, ip(7)).is_ok());
+    state.set_members([(ip(7), "z".to_owned())].into(), &mut dirty);
+    assert_eq!(answer(&state, ip(7)), refused);
+    state.set_members(BTreeMap::new(), &mut dirty);
+    for (subnet, free) in [
+        ("172.17.255.7/32", true),
+        ("172.17.255.6/31", true),
+        ("172.17.255.4/30", false),
+        ("172.17.255.0/24", true),
+    ] {
+        state.set_subnets([subnet.parse().unwrap()].into(), &mut dirty);
+        assert_eq!(answer(&state, ip(7)).is_ok(), free, "{subnet}");
+    }
+}

@@ -87,6 +87,20 @@ impl Node {
         self.announced.extend(now);
     }
 
+    /// Announces everything on these interfaces as if it were new: their Ethernet addresses changed, and neighbours still send to
+    /// the old ones.
+    pub(super) fn announce_again(&mut self, interfaces: &BTreeSet<u32>) {
+        if interfaces.is_empty() {
+            return;
+        }
+        let now = super::clock().now;
+        for place in self.places() {
+            if interfaces.contains(&place.1) {
+                self.schedule.start(place, now);
+            }
+        }
+    }
+
     /// Sends the gratuitous ARP that is due.
     pub(super) fn say(&mut self, now: Duration) {
         let announced = &self.announced;

@@ -1,5 +1,6 @@
 //! The node's sockets: those on the LAN and the one between the members. Also handles what the members send.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::node::Node;
@@ -15,11 +16,15 @@ use crate::wire::transport::{Heard, Transport};
 impl Node {
     /// Opens the sockets that are not open. Failures become problems that `status` shows.
     pub(super) fn open_sockets(&mut self) {
-        let before = self.sockets.interfaces();
+        let before = self.sockets.macs();
         let mut problems = self.sockets.sync(&self.links, &self.config.exclude);
-        if self.sockets.interfaces() != before {
+        let after = self.sockets.macs();
+        if !before.keys().eq(after.keys()) {
             self.dirty = Dirty::All;
         }
+        let another = |i: &u32| before.get(i).is_some_and(|mac| after.get(i) != Some(mac));
+        let renamed: BTreeSet<u32> = after.keys().copied().filter(another).collect();
+        self.announce_again(&renamed);
         self.open_transport();
         if let Some(at) = self.bound
             && self.ping.is_none()

@@ -16,7 +16,7 @@ use crate::apply::schedule::Schedule;
 use crate::desired::{Answer, Surroundings, refresh};
 use crate::diff::Announced;
 use crate::kernel_ping::KernelPing;
-use crate::link::choose::is_candidate;
+use crate::link::choose::{candidates, is_candidate};
 use crate::link::{LinkChange, Links};
 use crate::machine::{Action, Clock, Event, Machine};
 use crate::message::NodeName;
@@ -34,6 +34,9 @@ pub(super) struct Node {
     pub(super) machine: Machine,
     pub(super) state: State,
     pub(super) links: Links,
+    /// Lasting addresses of the interfaces that lead to the LAN, with the name of the interface and the
+    /// length of the prefix.
+    pub(super) carried: BTreeMap<IpAddr, (String, u8)>,
     pub(super) members: BTreeMap<NodeName, Option<IpAddr>>,
     /// What this node may announce.
     pub(super) desired: BTreeMap<IpAddr, Answer>,
@@ -80,12 +83,13 @@ impl Node {
             seed,
             clock,
         );
-        Ok(Self {
+        let mut node = Self {
             state: State::new(config.class.clone()),
             config,
             me,
             machine,
             links,
+            carried: BTreeMap::new(),
             members: BTreeMap::new(),
             desired: BTreeMap::new(),
             announced: Announced::new(),
@@ -107,7 +111,9 @@ impl Node {
             programmed: None,
             permitted_given: false,
             actions: Vec::new(),
-        })
+        };
+        node.surroundings();
+        Ok(node)
     }
 
     /// Handles changed objects.
@@ -132,6 +138,10 @@ impl Node {
         if members != self.members {
             self.event(Event::Known(members.keys().cloned().collect()));
             self.neighbours.set_members(&members);
+            let listening = members
+                .iter()
+                .filter_map(|(n, ip)| Some(((*ip)?, n.to_string())));
+            self.state.set_members(listening.collect(), &mut self.dirty);
             self.members = members;
             self.open_transport();
         }
@@ -163,8 +173,25 @@ impl Node {
         };
         if self.links.apply(change) && matters {
             self.dirty = Dirty::All;
+            self.surroundings();
             self.open_sockets();
         }
+    }
+
+    /// Reads from the interfaces what belongs to this machine and its subnets.
+    fn surroundings(&mut self) {
+        let (mut carried, mut subnets) = (BTreeMap::new(), BTreeSet::new());
+        for link in candidates(&self.links, &self.config.exclude) {
+            for address in self.links.addresses(link.index) {
+                subnets.insert(address.net.trunc());
+                if !address.expires {
+                    let place = (link.name.clone(), address.net.prefix_len());
+                    carried.insert(address.net.addr(), place);
+                }
+            }
+        }
+        self.carried = carried;
+        self.state.set_subnets(subnets, &mut self.dirty);
     }
 
     /// Passes an event to the machine and carries out its actions.
@@ -348,5 +375,54 @@ mod tests {
                 assert_eq!(node.dirty, dirty, "{change:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_address_of_a_service_on_an_interface_of_this_node_is_reported() {
+        let (heard, _arp) = tokio::sync::mpsc::channel(1);
+        let config = Config::new("a", Key::derive(b"a secret for a test"));
+        let clock = Clock {
+            now: Duration::from_secs(1),
+            wall: 1,
+        };
+        let mut node = Node::new(config, Links::default(), Sockets::new(heard), clock).unwrap();
+        let service = ferrolb_api::view::Service {
+            service_type: ferrolb_api::view::ServiceType::LoadBalancer,
+            ingress: vec![ferrolb_api::view::IngressAddress {
+                ip: IpAddr::from([172, 17, 255, 1]),
+                vip: true,
+            }],
+            ..Default::default()
+        };
+        let object = ferrolb_api::object::Object::Service(service.into());
+        node.batch(Batch {
+            changes: vec![ferrolb_api::change::Change::Upsert(object)],
+            ..Batch::default()
+        });
+        node.link(interface(NONE, "eth0"));
+        node.link(interface(NONE + 1, "kube-ipvs0"));
+        let carried = |node: &mut Node| {
+            let all = node.snapshot().problems.into_iter();
+            let mut all = all.filter(|p| matches!(p, Problem::Carried { .. }));
+            all.next().map(|p| format!("{}: {p}", p.object()))
+        };
+        let net = "172.17.255.1/32".parse().unwrap();
+        for (index, expires, reported) in [
+            (NONE + 1, false, false),
+            (NONE, true, false),
+            (NONE, false, true),
+        ] {
+            let address = LinkAddress { net, expires };
+            node.link(LinkChange::Address(index, address));
+            assert_eq!(carried(&mut node).is_some(), reported, "{index} {expires}");
+        }
+        let said = carried(&mut node).unwrap();
+        assert!(
+            said.starts_with("172.17.255.1: interface eth0 of this node has this address")
+                && said.ends_with("`ip address del 172.17.255.1/32 dev eth0`"),
+            "{said}"
+        );
+        node.link(LinkChange::AddressGone(NONE, net));
+        assert_eq!(carried(&mut node), None);
     }
 }

@@ -23,6 +23,9 @@ impl From<message::Status> for Status {
     }
 }
 
+/// The most problems of one kind with single addresses.
+const MOST: usize = 8;
+
 /// How long a complaint about datagrams stays in the status. It is made at most once a minute.
 const STANDS: Duration = Duration::from_secs(120);
 
@@ -53,7 +56,8 @@ impl Node {
             bound: leap.bound,
         });
         let problems = self.problems.iter().chain(deaf_to).cloned();
-        let problems = problems.chain(self.slow()).chain(leaps).collect();
+        let problems = problems.chain(self.slow()).chain(leaps);
+        let problems = problems.chain(self.carried()).collect();
         Snapshot {
             node: self.me.to_string(),
             settled: self.machine.is_settled(),
@@ -63,6 +67,21 @@ impl Node {
             problems,
             counters: self.counters,
         }
+    }
+
+    /// The addresses of Services that an interface of this node has.
+    fn carried(&self) -> impl Iterator<Item = Problem> {
+        let carried = self.carried.iter();
+        let carried =
+            carried.filter(|(a, _)| self.state.has(**a) && self.state.owner(**a).is_none());
+        carried
+            .take(MOST)
+            .map(|(address, (interface, prefix))| Problem::Carried {
+                address: *address,
+                prefix: *prefix,
+                interface: interface.clone(),
+                announcer: self.machine.owner(address).map(|c| c.node.to_string()),
+            })
     }
 
     /// The addresses that may be other ones than at the last call of this.
@@ -96,6 +115,10 @@ impl Node {
             owner: claim.map(|c| c.node.to_string()),
             interfaces: names.collect(),
             reason,
+            owned: match reason {
+                Reason::AddressOwned => self.state.owner(address).map(|o| o.to_string().into()),
+                _ => None,
+            },
             conflict: self
                 .conflicts
                 .iter()

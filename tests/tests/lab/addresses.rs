@@ -1,0 +1,145 @@
+//! Whose address it is: addresses of nodes are given to nobody, and one that is left on an interface is reported. A changed
+//! Ethernet address is announced at once.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ferrolb_tests::cluster::Cluster;
+use ferrolb_tests::need;
+use ferrolb_tests::need::Need;
+use ferrolb_tests::node::PodLinks;
+use ferrolb_tests::rows::{ADDRESSES, WEB};
+use ferrolb_tests::wait;
+use serde_json::Value;
+
+const WHILE: Duration = Duration::from_secs(15);
+
+macro_rules! needs {
+    ($test:expr) => {
+        need!(
+            $test,
+            Need::Root,
+            Need::Ferrolb,
+            Need::CoreDns,
+            Need::Tool("nginx"),
+            Need::Tool("arping")
+        )
+    };
+}
+
+fn announcing() -> Cluster {
+    let mut cluster = Cluster::new("none", PodLinks::Routed);
+    cluster.start();
+    cluster
+        .settle(&ADDRESSES)
+        .expect("every address is announced");
+    cluster
+}
+
+/// The messages of the problems that a node has with an object whose name contains this text.
+fn problems(cluster: &Cluster, node: &str, about: &str) -> Result<Vec<String>, String> {
+    let status = cluster.node(node).status(&cluster.setup)?;
+    let all = status["problems"].as_array().cloned().unwrap_or_default();
+    let concerns = |p: &&Value| p["object"].as_str().is_some_and(|o| o.contains(about));
+    let found = all.iter().filter(concerns);
+    Ok(found
+        .map(|p| p["message"].as_str().unwrap_or_default().to_owned())
+        .collect())
+}
+
+/// The Ethernet address that the client has for an address.
+fn neighbour(cluster: &Cluster, address: Ipv4Addr) -> Result<String, String> {
+    let shown = cluster
+        .client
+        .netns
+        .sh("ip", &["-o", "neigh", "show", &address.to_string()]);
+    let mut words = shown.split(' ').skip_while(|word| *word != "lladdr");
+    words.nth(1).map(str::to_owned).ok_or(shown.clone())
+}
+
+#[test]
+fn a_changed_ethernet_address_is_announced_at_once() {
+    needs!("a_changed_ethernet_address_is_announced_at_once");
+    let cluster = announcing();
+    let owner = cluster.announcer(WEB.into()).unwrap();
+    // The entry of a neighbour outlives the burst of a new announcement, and the next round is a minute away.
+    wait::expect("the client knows the address", WHILE, || {
+        cluster
+            .client
+            .netns
+            .output("ping", &["-c1", "-W1", &WEB.to_string()]);
+        neighbour(&cluster, WEB)
+    });
+    std::thread::sleep(Duration::from_secs(6));
+    let new = "02:00:00:00:99:01";
+    cluster
+        .node(&owner)
+        .netns()
+        .ip(&format!("link set eth0 address {new}"));
+    wait::expect("the client has the new Ethernet address", WHILE, || {
+        let known = neighbour(&cluster, WEB)?;
+        if known == new { Ok(()) } else { Err(known) }
+    });
+}
+
+#[test]
+fn an_address_that_is_left_on_an_interface_is_reported_with_what_to_do() {
+    needs!("an_address_that_is_left_on_an_interface_is_reported_with_what_to_do");
+    let cluster = announcing();
+    let owner = cluster.announcer(WEB.into()).unwrap();
+    let names = ["node-1", "node-2", "node-3"];
+    let other = names.into_iter().find(|name| *name != owner).unwrap();
+    let wrong = cluster.node(other).netns();
+    wrong.ip(&format!("addr add {WEB}/32 dev eth0"));
+    wait::expect("the node reports it", WHILE, || {
+        let said = problems(&cluster, other, &WEB.to_string())?;
+        let right = format!("beside node {owner}, which announces it");
+        let remedy = format!("`ip address del {WEB}/32 dev eth0`");
+        let fits = |p: &String| p.contains(&right) && p.contains(&remedy);
+        if said.iter().any(fits) {
+            Ok(())
+        } else {
+            Err(format!("{said:?}"))
+        }
+    });
+    wrong.ip(&format!("addr del {WEB}/32 dev eth0"));
+    wait::expect("nothing is reported any more", WHILE, || {
+        let said = problems(&cluster, other, &WEB.to_string())?;
+        if said.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{said:?}"))
+        }
+    });
+}
+
+#[test]
+fn a_pool_with_the_address_of_a_node_gives_it_to_nobody() {
+    needs!("a_pool_with_the_address_of_a_node_gives_it_to_nobody");
+    let cluster = announcing();
+    let node = cluster.nodes[1].host.v4;
+    let pool = format!(
+        "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {{name: nodes, namespace: metallb-system}}\nspec: {{addresses: [{node}/32]}}\n"
+    );
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: asks, namespace: default, annotations: {metallb.io/address-pool: nodes}}\nspec: {type: LoadBalancer, ports: [{port: 80}]}\n";
+    cluster
+        .manifests
+        .write("nodes.yaml", &format!("{pool}---\n{service}"));
+    wait::expect("the pool and the Service say why", WHILE, || {
+        let of_pool = problems(&cluster, "node-1", "metallb-system/nodes")?;
+        let of_service = problems(&cluster, "node-1", "default/asks")?;
+        let named = format!("{node} belongs to Node node-2. No Service gets these addresses");
+        if of_pool.iter().any(|p| p.contains(&named)) && of_service.len() == 1 {
+            Ok(())
+        } else {
+            Err(format!("{of_pool:?} {of_service:?}"))
+        }
+    });
+    assert!(
+        cluster
+            .external_ips(&cluster.nodes[0], "default", "asks")
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(cluster.announcer(WEB.into()).map(|_| ()), Ok(()));
+}
