@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::ownership::neighbour::LinkAddress;
 use ferrolb_api::ownership::{Ownership, Place};
 use ferrolb_api::problem::Problem;
 use ferrolb_api::view::{Node, Service};
@@ -192,6 +193,14 @@ impl State {
     /// Sets the addresses at which the members listen, by address.
     pub fn set_members(&mut self, members: BTreeMap<IpAddr, String>) {
         let places = self.ownership.set_members(members);
+        if self.owners_moved(&places) {
+            self.renew_pools();
+        }
+    }
+
+    /// Records that a host on the LAN has an address, or that none has it.
+    pub fn set_host(&mut self, ip: IpAddr, host: Option<LinkAddress>) {
+        let places = self.ownership.set_host(ip, host);
         if self.owners_moved(&places) {
             self.renew_pools();
         }

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
+use ferrolb_api::delta::Delta;
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Service;
+use ferrolb_speaker::snapshot::Address;
 
 use crate::agreement::machine::View;
 use crate::agreement::table::Name;
@@ -48,6 +51,11 @@ pub trait Authority {
 
     /// Takes in who the members are. What follows from it takes effect with the next batch.
     fn members(&mut self, _members: &Members) {}
+
+    /// Takes in the speaker's news of addresses.
+    fn addresses(&mut self, _changes: &Delta<IpAddr, Arc<Address>>, _now: Instant) -> Effects {
+        Effects::default()
+    }
 
     /// Takes in how this node sees the other members.
     fn view(&mut self, view: View, now: Instant) -> Effects;

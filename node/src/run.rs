@@ -94,8 +94,10 @@ pub(crate) async fn run<Src: Source, A: Authority>(
             }
             () = node.parts.speaker.addresses.changed() => {
                 node.touch();
-                node.book.addresses(node.parts.speaker.addresses.take());
-                continue;
+                let news = node.parts.speaker.addresses.take();
+                let effects = node.authority.addresses(&news, Instant::now());
+                node.book.addresses(news);
+                effects
             }
             () = proxied(node.parts.proxy.as_ref()) => {
                 node.touch();

@@ -4,17 +4,20 @@
 //! This module drives the allocator and the agreement. The network and the clock stay outside; the disk is the [`Store`].
 
 mod explain;
+mod hosts;
 mod trouble;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
+use ferrolb_api::delta::Delta;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
@@ -22,8 +25,10 @@ use ferrolb_api::view::Service;
 use ferrolb_controller::allocator::Allocator;
 use ferrolb_controller::assignment::overlay;
 use ferrolb_controller::state::{Settings, State};
+use ferrolb_speaker::snapshot::Address;
 use tracing::{debug, info, warn};
 
+use self::hosts::{Hosts, News};
 use self::trouble::Trouble;
 use crate::agreement::machine::{Action, Event, Machine, View};
 use crate::agreement::table::{Ballot, Name, Table, Version};
@@ -59,6 +64,7 @@ pub(crate) struct Standalone<S> {
     /// Problems with Services, as last logged.
     told: BTreeMap<ObjectKey, Problem>,
     trouble: Trouble,
+    hosts: Hosts,
 }
 
 impl<S: Store> Standalone<S> {
@@ -89,6 +95,7 @@ impl<S: Store> Standalone<S> {
             origins: BTreeMap::new(),
             told: BTreeMap::new(),
             trouble: Trouble::default(),
+            hosts: Hosts::default(),
         })
     }
 
@@ -121,6 +128,19 @@ impl<S: Store> Standalone<S> {
             }
         }
         any
+    }
+
+    /// Decides again after hosts came or went.
+    fn moved(&mut self, news: Vec<News>, now: Instant) -> Effects {
+        if news.is_empty() {
+            return Effects::default();
+        }
+        self.update(|state| {
+            for (ip, link) in news {
+                state.set_host(ip, link);
+            }
+        });
+        self.decide(now, Vec::new())
     }
 
     fn step(&mut self, event: Event, now: Instant) -> Effects {
@@ -317,6 +337,11 @@ impl<S: Store> Authority for Standalone<S> {
         self.update(|state| state.set_members(listening));
     }
 
+    fn addresses(&mut self, changes: &Delta<IpAddr, Arc<Address>>, now: Instant) -> Effects {
+        let news = self.hosts.hear(changes, now);
+        self.moved(news, now)
+    }
+
     fn view(&mut self, view: View, now: Instant) -> Effects {
         self.step(Event::View(view), now)
     }
@@ -336,6 +361,10 @@ impl<S: Store> Authority for Standalone<S> {
 
     fn tick(&mut self, now: Instant) -> Effects {
         self.trouble.refresh(self.agreement.yielding(), now);
+        let news = self.hosts.forget(now);
+        if !news.is_empty() {
+            return self.moved(news, now);
+        }
         if self.keep_until.is_some_and(|until| now >= until) {
             self.keep_until = None;
             self.state.keep_absent(false);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ferrolb_api::ownership::Owner;
 use ferrolb_api::reason::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +61,7 @@ pub enum Status {
 }
 
 /// An address of a Service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The address.
     pub address: IpAddr,
@@ -70,15 +71,14 @@ pub struct Address {
     pub interfaces: Vec<String>,
     /// `Announced`; where nobody announces it, why this node does not.
     pub reason: Reason,
-    /// To whom the address belongs, if that is why this node does not announce it: `Node n2`.
-    #[serde(default)]
-    pub owned: Option<Box<str>>,
+    /// To whom the address belongs, if that is why this node does not announce it.
+    pub owned: Option<Owner>,
     /// Who else claims the address by ARP.
     pub conflict: Option<Conflict>,
 }
 
 /// A station that claims one of our addresses by ARP.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// Its Ethernet address.
     pub mac: String,

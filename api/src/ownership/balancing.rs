@@ -1,8 +1,8 @@
 //! Which addresses a load balancer leaves to their owners, and which of them a pool names all the same.
 //!
 //! Some owners use the address now, and nobody can use it beside them: a Service that has such an address loses it. All other
-//! owners only keep newcomers away. A range may never use the address, an endpoint or an external address is what any tenant may
-//! write, and a host may be gone.
+//! owners only keep newcomers away. A range may never use the address, and an endpoint or an external address is what any tenant may
+//! write.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -57,6 +57,7 @@ impl Ownership {
             .map(|(addr, _)| *addr)
             .chain(self.members.range(span.clone()).map(|(addr, _)| *addr))
             .chain(cluster_ips.map(|(addr, _)| *addr))
+            .chain(self.hosts.range(span.clone()).map(|(addr, _)| *addr))
             .chain(self.api_servers.keys().map(|(addr, _)| *addr))
             .chain(self.gateways.iter().chain(&self.interfaces).copied())
             .chain(edges)
@@ -80,12 +81,12 @@ impl Owner {
             | Self::Gateway
             | Self::Interface
             | Self::Network(_)
-            | Self::Broadcast(_) => true,
+            | Self::Broadcast(_)
+            | Self::Host(_) => true,
             Self::ServiceRange(_)
             | Self::LoadBalancer(_)
             | Self::Pod
             | Self::PodRange(_)
-            | Self::Host(_)
             | Self::External(_) => false,
         }
     }

@@ -279,8 +279,11 @@ pub(super) fn keeps(
         return outcome;
     }
     let mut message = format!("{}; until then it keeps {}", outcome.message, list(old));
-    if let Some((ip, owner)) = evicted {
-        message += &format!(", but {ip} belongs to {owner} and is not announced");
-    }
+    message += &match evicted {
+        // A request for that address has said whose it is.
+        Some(_) if outcome.reason == Reason::AddressOwned => ", which is not announced".to_owned(),
+        Some((ip, owner)) => format!(", but {ip} belongs to {owner} and is not announced"),
+        None => String::new(),
+    };
     Outcome { message, ..outcome }
 }

@@ -258,7 +258,7 @@ impl Book {
             let owned = self
                 .addresses
                 .get(&orphan.ip)
-                .and_then(|a| a.owned.as_deref());
+                .and_then(|a| a.owned.as_ref());
             let about = Unannounced {
                 ip: orphan.ip,
                 pool: standing.pool.as_deref(),

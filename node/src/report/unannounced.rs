@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ferrolb_api::ownership::Owner;
 use ferrolb_api::reason::Reason;
 
 /// What the sentence is about.
@@ -16,7 +17,7 @@ pub(crate) struct Unannounced<'a> {
     /// Why this node does not announce the address.
     pub(crate) reason: Reason,
     /// To whom the address belongs, if that is why.
-    pub(crate) owned: Option<&'a str>,
+    pub(crate) owned: Option<&'a Owner>,
 }
 
 impl Unannounced<'_> {
@@ -36,9 +37,12 @@ impl Unannounced<'_> {
         };
         match reason {
             Reason::AddressOwned => format!(
-                "{ip} belongs to {}, so no node announces it. Take it out of {pool}",
-                self.owned.unwrap_or("somebody else")
+                "{ip} belongs to {}, so no node announces it. Take it out of {pool}, or away from its owner",
+                self.owned.map_or_else(|| "somebody else".to_owned(), ToString::to_string)
             ),
+            Reason::AddressUnchecked => {
+                "it asks the network whether a host has the address, which takes a fifth of a second".to_owned()
+            }
             Reason::NoAdvertisement => format!(
                 "no L2Advertisement selects {pool}. Add one, or select the pool in spec.ipAddressPools or spec.ipAddressPoolSelectors of one"
             ),
@@ -84,6 +88,7 @@ mod tests {
     fn every_reason_that_the_speaker_gives_has_a_sentence_with_something_to_do() {
         for reason in [
             Reason::AddressOwned,
+            Reason::AddressUnchecked,
             Reason::NoAdvertisement,
             Reason::NodeNotSelected,
             Reason::NodeExcluded,
@@ -100,7 +105,7 @@ mod tests {
                 pool: Some("lan"),
                 node: "a",
                 reason,
-                owned: Some("Node b"),
+                owned: Some(&Owner::Gateway),
             };
             let sentence = about.sentence();
             assert!(sentence.starts_with("no node announces 192.0.2.7. Node a: "));

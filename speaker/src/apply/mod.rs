@@ -1,11 +1,12 @@
 //! Sends on the LAN: gratuitous ARP whenever it is due, ARP replies, and the defence of an address.
 //!
-//! `schedule` and `conflict` are pure and take the clock as an argument. [`Announcer`] is the edge; `real` (packet sockets) and
+//! `schedule`, `probe` and `conflict` are pure and take the clock as an argument. [`Announcer`] is the edge; `real` (packet sockets) and
 //! `Memory` implement it. `linger` leaves addresses to the kernel when the agent stops.
 
 pub(crate) mod conflict;
 pub(crate) mod linger;
 pub(crate) mod neighbour;
+pub(crate) mod probe;
 pub(crate) mod real;
 pub(crate) mod schedule;
 
@@ -61,6 +62,18 @@ pub(crate) fn announce(
         announcer.send(interface, &Arp::gratuitous(operation, address, mac))?;
     }
     Ok(())
+}
+
+/// Asks on `interface` who has `address` (RFC 5227 section 2.1.1).
+pub(crate) fn probe(
+    announcer: &mut impl Announcer,
+    interface: u32,
+    address: std::net::Ipv4Addr,
+) -> io::Result<()> {
+    let mac = announcer
+        .mac(interface)
+        .ok_or(io::ErrorKind::NotConnected)?;
+    announcer.send(interface, &Arp::probe(address, mac))
 }
 
 /// Answers an ARP request for an address that this node announces on `interface`. Returns false if the frame was not such a

@@ -1,7 +1,7 @@
 //! Maps Ethernet addresses to members, learned from the ARP frames that the members' kernels send. Pure.
 //!
-//! Used only for messages. When a station claims one of our addresses and that station is a member, the message names it: a
-//! member that this node cannot talk to is a different fault from a stranger on the LAN.
+//! When a station claims one of our addresses and that station is a member, the message names it: a member that this node cannot
+//! talk to is a different fault from a stranger on the LAN. A member is also no host that an address has to be left to.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -27,11 +27,15 @@ impl Neighbours {
         self.macs.retain(|ip, _| self.members.contains_key(ip));
     }
 
-    /// A frame says that `mac` has this address.
-    pub(crate) fn heard(&mut self, ip: Ipv4Addr, mac: Mac) {
-        if self.members.contains_key(&ip) {
-            self.macs.insert(ip, mac);
-        }
+    /// A frame says that `mac` has this address. Returns whether that is news of a member.
+    pub(crate) fn heard(&mut self, ip: Ipv4Addr, mac: Mac) -> bool {
+        self.members.contains_key(&ip) && self.macs.insert(ip, mac) != Some(mac)
+    }
+
+    /// The addresses of members whose Ethernet address is not known.
+    pub(crate) fn unheard(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let all = self.members.keys().copied();
+        all.filter(|ip| !self.macs.contains_key(ip))
     }
 
     /// The member with this Ethernet address, if a frame of it was heard.

@@ -11,6 +11,7 @@ use ferrolb_api::crd::{IpAddressPool, L2Advertisement};
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::{Service, TrafficPolicy};
 
+use crate::apply::probe::{Probes, Verdict};
 use crate::link::{Links, Patterns, choose};
 use crate::machine::Moved;
 use crate::state::{Dirty, State};
@@ -32,6 +33,8 @@ pub(crate) struct Surroundings<'a> {
     pub links: &'a Links,
     /// Which interfaces lead to containers only.
     pub patterns: &'a Patterns,
+    /// Which addresses hosts on the LAN have.
+    pub probes: &'a Probes,
     /// Interfaces with an open socket. Without one (no permission to open it, or it just broke) nothing can be announced there.
     pub open: &'a BTreeSet<u32>,
 }
@@ -88,6 +91,16 @@ pub(crate) fn refresh(
 
 /// The answer for one address.
 pub(crate) fn eligible(state: &State, around: Surroundings<'_>, address: IpAddr) -> Answer {
+    let interfaces = permitted(state, around, address)?;
+    match around.probes.verdict(address) {
+        Verdict::Free => Ok(interfaces),
+        Verdict::Unknown => Err(Reason::AddressUnchecked),
+        Verdict::Taken(_) => Err(Reason::AddressOwned),
+    }
+}
+
+/// The answer for one address, if no host on the LAN has it.
+pub(crate) fn permitted(state: &State, around: Surroundings<'_>, address: IpAddr) -> Answer {
     if state.owner(address).is_some() {
         return Err(Reason::AddressOwned);
     }

@@ -16,6 +16,7 @@ use ferrolb_api::view::{
 use proptest::prelude::*;
 
 use super::{Answer, Surroundings, desired, eligible, refresh};
+use crate::apply::probe::Probes;
 use crate::link::{Link, LinkAddress, LinkChange, Links, Patterns};
 use crate::machine::Moved;
 use crate::state::{Dirty, State};
@@ -125,6 +126,13 @@ fn links() -> Links {
     links
 }
 
+/// No host has any of the addresses.
+fn free() -> Probes {
+    let mut probes = Probes::default();
+    (0..=255).for_each(|last| probes.settle(ip(last)));
+    probes
+}
+
 fn state(objects: Vec<Object>) -> State {
     let mut state = State::default();
     for object in objects {
@@ -141,6 +149,7 @@ fn one(objects: Vec<Object>, programmed: Option<&[u8]>) -> Answer {
         programmed: programmed.as_ref(),
         links: &links,
         patterns: &patterns,
+        probes: &free(),
         open: &BTreeSet::from([2, 3]),
     };
     eligible(&state(objects), around, ip(1))
@@ -391,6 +400,7 @@ fn an_interface_without_a_socket_announces_nothing() {
             programmed: None,
             links: &links,
             patterns: &patterns,
+            probes: &free(),
             open: &open.into_iter().collect(),
         };
         assert_eq!(eligible(&state, around, ip(1)), expected);
@@ -461,6 +471,7 @@ proptest! {
     #[test]
     fn what_is_marked_is_all_that_changes(steps in prop::collection::vec(step(), 1..40)) {
         let (links, patterns, open) = (links(), Patterns::default(), BTreeSet::from([2]));
+        let free = free();
         let mut programmed = BTreeSet::from([ip(1), ip(2)]);
         let mut state = State::default();
         let mut kept = BTreeMap::new();
@@ -477,7 +488,7 @@ proptest! {
                 }
             }
             let programmed = Some(&programmed);
-            let around = Surroundings { me: "n1", programmed, links: &links, patterns: &patterns, open: &open };
+            let around = Surroundings { me: "n1", programmed, links: &links, patterns: &patterns, probes: &free, open: &open };
             let then = kept.clone();
             let changed = refresh(&mut kept, &state, around, dirty);
             prop_assert_eq!(&kept, &desired(&state, around));
@@ -508,6 +519,7 @@ fn an_address_of_a_node_of_a_member_or_of_a_subnet_is_announced_by_nobody() {
             programmed: None,
             links: &links,
             patterns: &patterns,
+            probes: &free(),
             open: &BTreeSet::from([2, 3]),
         };
         eligible(state, around, address)

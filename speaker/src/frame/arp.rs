@@ -151,6 +151,19 @@ impl Arp {
         })
     }
 
+    /// Asks everybody who has `address`, without a sender's address (RFC 5227 section 2.1.1), so that no cache learns from it.
+    pub fn probe(address: Ipv4Addr, mac: Mac) -> Self {
+        Self {
+            source: mac,
+            destination: Mac::BROADCAST,
+            operation: Operation::Request,
+            sender_mac: mac,
+            sender: Ipv4Addr::UNSPECIFIED,
+            target_mac: Mac::default(),
+            target: address,
+        }
+    }
+
     /// Announces to everybody that `address` is at `mac`. Some stacks update their caches only on the request form and some only
     /// on the reply form, so both are sent.
     pub fn gratuitous(operation: Operation, address: Ipv4Addr, mac: Mac) -> Self {

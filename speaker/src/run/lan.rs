@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::node::Node;
+use crate::apply::probe::Verdict;
 use crate::apply::real::HeardArp;
-use crate::apply::{announce, answer};
+use crate::apply::{announce, answer, probe};
 use crate::diff::{Announced, diff};
 use crate::frame::arp::Arp;
 use crate::state::Dirty;
@@ -25,7 +26,15 @@ impl Node {
             }
         };
         let now = super::clock().now;
-        self.neighbours.heard(arp.sender, arp.sender_mac);
+        if self.neighbours.heard(arp.sender, arp.sender_mac) {
+            self.dirty.add(self.probes.excuse(arp.sender_mac));
+        }
+        if self.probes.asks(arp.sender.into())
+            && !self.links.owns(arp.sender_mac)
+            && self.neighbours.member(arp.sender_mac).is_none()
+        {
+            self.probes.heard(arp.sender, arp.sender_mac);
+        }
         let ours = |a: Ipv4Addr| {
             self.announced
                 .get(&IpAddr::V4(a))
@@ -99,6 +108,42 @@ impl Node {
                 self.schedule.start(place, now);
             }
         }
+    }
+
+    /// Begins to ask whether hosts have these addresses, each on its interfaces. The answers of members whose Ethernet addresses
+    /// are not known would look like those of hosts, so they are asked for as well.
+    pub(super) fn ask(&mut self, addresses: Vec<(IpAddr, BTreeSet<u32>)>) {
+        let now = super::clock().now;
+        let mut interfaces = BTreeSet::new();
+        for (address, on) in addresses {
+            interfaces.extend(&on);
+            self.probes.begin(address, on, now);
+        }
+        let own = self.members.get(&self.me).copied().flatten();
+        let unheard: Vec<Ipv4Addr> = self.neighbours.unheard().collect();
+        for member in unheard.into_iter().filter(|m| Some(IpAddr::V4(*m)) != own) {
+            for interface in &interfaces {
+                if let Err(e) = probe(&mut self.sockets, *interface, member) {
+                    self.failed(*interface, &e);
+                }
+            }
+        }
+    }
+
+    /// Sends the questions that are due, and takes in what was found out.
+    pub(super) fn probe(&mut self) {
+        let due = self.probes.due(super::clock().now);
+        for (address, interface) in due.ask {
+            if let Err(e) = probe(&mut self.sockets, interface, address) {
+                self.failed(interface, &e);
+            }
+        }
+        for address in &due.decided {
+            if let Verdict::Taken(mac) = self.probes.verdict(*address) {
+                tracing::warn!(%address, %mac, "a host on the LAN has this address, so it is not announced");
+            }
+        }
+        self.dirty.add(due.decided);
     }
 
     /// Sends the gratuitous ARP that is due.

@@ -6,14 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ferrolb_api::change::Batch;
+use ferrolb_api::reason::Reason;
 
 use super::complaint::Complaints;
 use super::config::Config;
 use crate::apply::conflict::Conflicts;
 use crate::apply::neighbour::Neighbours;
+use crate::apply::probe::{Probes, Verdict};
 use crate::apply::real::Sockets;
 use crate::apply::schedule::Schedule;
-use crate::desired::{Answer, Surroundings, refresh};
+use crate::desired::{Answer, Surroundings, permitted, refresh};
 use crate::diff::Announced;
 use crate::kernel_ping::KernelPing;
 use crate::link::choose::{candidates, is_candidate};
@@ -25,6 +27,9 @@ use crate::snapshot::Counters;
 use crate::state::{Dirty, State};
 use crate::wire::key::random;
 use crate::wire::transport::Transport;
+
+/// How long a node that starts asks the LAN for addresses before it takes part with those that it knows of.
+const ASKING: Duration = Duration::from_secs(2);
 
 /// The node.
 #[derive(Debug)]
@@ -44,6 +49,7 @@ pub(super) struct Node {
     pub(super) announced: Announced,
     pub(super) conflicts: Conflicts,
     pub(super) neighbours: Neighbours,
+    pub(super) probes: Probes,
     pub(super) complaints: Complaints,
     /// The last complaint about dropped datagrams, and its time.
     pub(super) deaf_to: Option<(Problem, Duration)>,
@@ -61,6 +67,8 @@ pub(super) struct Node {
     /// Addresses that a status may show differently now.
     pub(super) touched: BTreeSet<IpAddr>,
     programmed: Option<Option<BTreeSet<IpAddr>>>,
+    /// When the machine gets what this node may announce, although the LAN is still being asked for new addresses.
+    give_by: Option<Duration>,
     /// The machine has what this node may announce; from then on it gets what changes.
     permitted_given: bool,
     actions: Vec<Action>,
@@ -95,6 +103,7 @@ impl Node {
             announced: Announced::new(),
             conflicts: Conflicts::default(),
             neighbours: Neighbours::default(),
+            probes: Probes::default(),
             complaints: Complaints::default(),
             deaf_to: None,
             counters: Counters::default(),
@@ -109,6 +118,7 @@ impl Node {
             dirty: Dirty::All,
             touched: BTreeSet::new(),
             programmed: None,
+            give_by: None,
             permitted_given: false,
             actions: Vec::new(),
         };
@@ -124,6 +134,7 @@ impl Node {
         let moved = self.state.take_moved();
         if !moved.is_empty() {
             self.touched.extend(&moved.removed);
+            moved.removed.iter().for_each(|a| self.probes.forget(*a));
             self.event(Event::Addresses(moved));
         }
     }
@@ -202,7 +213,14 @@ impl Node {
         if self.machine.is_settled() != settled {
             self.touched.extend(self.state.addresses());
         }
-        self.touched.extend(self.machine.take_touched());
+        let touched = self.machine.take_touched();
+        for address in &touched {
+            if self.probes.asks(*address) && self.machine.owner(address).is_some() {
+                self.probes.settle(*address);
+                self.dirty.add([*address]);
+            }
+        }
+        self.touched.extend(touched);
         let mut moved = BTreeSet::new();
         for action in actions.drain(..) {
             match action {
@@ -263,6 +281,7 @@ impl Node {
 
     /// Recomputes what changed, and lets the machine decide if that is due.
     pub(super) fn decide(&mut self) {
+        self.probe();
         self.eligibility();
         let now = super::clock().now;
         if self.machine.next_wakeup() <= now {
@@ -275,6 +294,20 @@ impl Node {
         if self.dirty.is_empty() {
             return;
         }
+        let dirty = std::mem::take(&mut self.dirty);
+        let concerned: Vec<IpAddr> = match &dirty {
+            Dirty::Some(addresses) => addresses.iter().copied().collect(),
+            Dirty::All => self.state.addresses().collect(),
+        };
+        for address in &concerned {
+            // What a member announces was asked for by that member.
+            if self.probes.verdict(*address) == Verdict::Unknown
+                && self.machine.owner(address).is_some()
+            {
+                self.probes.settle(*address);
+            }
+        }
+        self.touched.extend(concerned);
         let (none, open) = (BTreeSet::new(), self.sockets.interfaces());
         let around = Surroundings {
             me: self.me.as_str(),
@@ -284,18 +317,23 @@ impl Node {
                 .map(|p| p.as_ref().unwrap_or(&none)),
             links: &self.links,
             patterns: &self.config.exclude,
+            probes: &self.probes,
             open: &open,
         };
-        let dirty = std::mem::take(&mut self.dirty);
-        match &dirty {
-            Dirty::Some(addresses) => self.touched.extend(addresses),
-            Dirty::All => self.touched.extend(self.state.addresses()),
-        }
         let changed = refresh(&mut self.desired, &self.state, around, dirty);
+        let unchecked = |a: &&IpAddr| self.desired.get(*a) == Some(&Err(Reason::AddressUnchecked));
+        let unchecked = changed.answers.iter().filter(unchecked);
+        let ask = unchecked.filter_map(|a| Some((*a, permitted(&self.state, around, *a).ok()?)));
+        let ask = ask.collect();
+        self.ask(ask);
         self.changed = true;
         self.announce(&changed.answers);
-        // The machine gets no eligibility before the proxy's first pass is over.
-        if self.programmed.as_ref().is_some_and(Option::is_none) {
+        // The machine gets no eligibility before the proxy's first pass is over and the LAN was asked for every address: a restarted
+        // node would seem to have lost the right to announce what it announced.
+        let unprogrammed = self.programmed.as_ref().is_some_and(Option::is_none);
+        let now = super::clock().now;
+        let patient = now < *self.give_by.get_or_insert(now + ASKING);
+        if unprogrammed || !self.permitted_given && patient && self.probes.is_pending() {
             self.permitted_given = false;
         } else if std::mem::replace(&mut self.permitted_given, true) {
             if !changed.permitted.is_empty() {
@@ -317,7 +355,11 @@ impl Node {
 
     /// When [`Node::decide`] has work to do.
     pub(super) fn next_wakeup(&self) -> Duration {
-        let others = [self.schedule.next(), self.conflicts.next()];
+        let others = [
+            self.schedule.next(),
+            self.conflicts.next(),
+            self.probes.next(),
+        ];
         others
             .into_iter()
             .flatten()

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_api::delta::Delta;
+use ferrolb_api::ownership::Owner;
+use ferrolb_api::ownership::neighbour::LinkAddress;
 use ferrolb_api::reason::Reason;
 
 use super::node::Node;
+use crate::apply::probe::Verdict;
 use crate::message;
 use crate::problem::Problem;
 use crate::snapshot::{Address, Conflict, Member, Snapshot, Status};
@@ -115,8 +118,11 @@ impl Node {
             owner: claim.map(|c| c.node.to_string()),
             interfaces: names.collect(),
             reason,
-            owned: match reason {
-                Reason::AddressOwned => self.state.owner(address).map(|o| o.to_string().into()),
+            owned: match (reason, self.probes.verdict(address)) {
+                (Reason::AddressOwned, Verdict::Taken(mac)) => {
+                    Some(Owner::Host(LinkAddress(mac.0.to_vec())))
+                }
+                (Reason::AddressOwned, _) => self.state.owner(address),
                 _ => None,
             },
             conflict: self

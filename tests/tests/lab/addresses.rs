@@ -143,3 +143,54 @@ fn a_pool_with_the_address_of_a_node_gives_it_to_nobody() {
     );
     assert_eq!(cluster.announcer(WEB.into()).map(|_| ()), Ok(()));
 }
+
+#[test]
+fn an_address_that_a_host_has_is_announced_by_nobody_and_another_one_is_given() {
+    needs!("an_address_that_a_host_has_is_announced_by_nobody_and_another_one_is_given");
+    let cluster = announcing();
+    let (free, asked, next) = ("172.17.255.4", "172.17.255.6", "172.17.255.5");
+    let client = &cluster.client.netns;
+    client.ip(&format!(
+        "addr add {free}/32 dev eth0\naddr add {asked}/32 dev eth0\n"
+    ));
+    let service = |name: &str, annotation: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default, annotations: {{{annotation}}}}}\nspec: {{type: LoadBalancer, ports: [{{port: 80}}]}}\n"
+        )
+    };
+    let asks = service("asks", &format!("metallb.io/loadBalancerIPs: {asked}"));
+    cluster
+        .manifests
+        .write("new.yaml", &format!("{asks}---\n{}", service("any", "")));
+    wait::expect("another address is announced", WHILE, || {
+        let given = cluster.external_ips(&cluster.nodes[0], "default", "any")?;
+        if given != [next.parse::<Ipv4Addr>().unwrap()] {
+            return Err(format!("{given:?}"));
+        }
+        cluster.announcer(next.parse().unwrap())
+    });
+    let link = client.sh("ip", &["-o", "link", "show", "eth0"]);
+    let mac = link
+        .split(' ')
+        .skip_while(|word| *word != "link/ether")
+        .nth(1)
+        .unwrap();
+    wait::expect(
+        "the Service that asks for it says whose it is",
+        WHILE,
+        || {
+            let said = problems(&cluster, "node-1", "default/asks")?;
+            let right = format!("{asked}, which belongs to the host {}", mac);
+            if said.iter().any(|p| p.contains(&right)) {
+                Ok(())
+            } else {
+                Err(format!("{said:?}"))
+            }
+        },
+    );
+    assert!(cluster.announcer(asked.parse().unwrap()).is_err());
+    client.ip(&format!("addr del {asked}/32 dev eth0\n"));
+    wait::expect("it is announced when the host is gone", 2 * WHILE, || {
+        cluster.announcer(asked.parse().unwrap())
+    });
+}

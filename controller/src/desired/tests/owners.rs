@@ -86,7 +86,7 @@ fn a_service_leaves_an_address_that_a_node_gets() {
     assert_eq!(why(&d, "a/2"), Reason::AddressOwned);
     assert!(
         said(&d, "a/2").ends_with(
-            "until then it keeps 10.0.0.2, but 10.0.0.2 belongs to Node m and is not announced"
+            "10.0.0.2, which belongs to Node m: ask for another address; until then it keeps 10.0.0.2, which is not announced"
         ),
         "{}",
         said(&d, "a/2")
@@ -156,4 +156,34 @@ fn a_service_that_waits_gets_an_address_when_its_owner_is_gone() {
         allocator.assignments()[&key("a/1")].addresses,
         ips("10.0.0.1")
     );
+}
+
+#[test]
+fn a_service_leaves_an_address_that_a_host_turns_out_to_have() {
+    use ferrolb_api::ownership::neighbour::LinkAddress;
+    let mut s = state(
+        "",
+        [
+            small(),
+            put(service("a/1")),
+            put(service("a/2").asks("10.0.0.3")),
+        ],
+    );
+    let d = first(&s);
+    assert_eq!(has(&d, "a/1"), "10.0.0.1");
+    for address in ["10.0.0.1", "10.0.0.3"] {
+        s.set_host(ip(address), Some(LinkAddress(vec![2, 0, 0, 0, 0, 9])));
+    }
+    assert!(s.take_dirty().all);
+    let d = then(&mut s, &d, &[]);
+    assert_eq!(
+        (has(&d, "a/1"), has(&d, "a/2")),
+        ("10.0.0.2".into(), "10.0.0.3".into())
+    );
+    assert_eq!(why(&d, "a/2"), Reason::AddressOwned);
+    let named = "10.0.0.1 belongs to the host 02:00:00:00:00:09 on the network of this node";
+    assert!(problem_of_pool(&d).contains(named), "{d:?}");
+    s.set_host(ip("10.0.0.3"), None);
+    let d = then(&mut s, &d, &[]);
+    assert_eq!(why(&d, "a/2"), Reason::Allocated);
 }
