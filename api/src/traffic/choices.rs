@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::{Selection, Target, choose, select};
+use super::{Selection, Target, choose, precedence, select};
 use crate::Family;
 use crate::view::{EndpointPort, EndpointSlice, Protocol, Service, ServicePort};
 
@@ -99,6 +99,12 @@ impl<'a> Choices<'a> {
         &self.shared
     }
 
+    /// Whether a port, by its index, has an endpoint for new connections.
+    pub fn serves(&self, port: usize) -> bool {
+        let choice = self.ports.get(port).and_then(|p| self.shared.get(p.choice));
+        choice.is_some_and(|selection| !selection.cluster.is_empty())
+    }
+
     /// What each port of the Service uses, in port order.
     pub fn ports(&self) -> &[Chosen] {
         &self.ports
@@ -184,8 +190,7 @@ impl<'a> Lists<'a> {
         let mine = self.targets.iter();
         let mine = mine.filter(|t| all || which.binary_search(&t.list).is_ok());
         let mut targets: Vec<Target<'a>> = mine.copied().collect();
-        // The first of equal addresses wins, unless a later one is local.
-        targets.sort_by_key(|t| (t.addr.ip(), !t.local));
+        targets.sort_by_key(|t| (t.addr.ip(), precedence(t)));
         let twice = targets
             .windows(2)
             .any(|pair| matches!(pair, [a, b] if a.addr == b.addr && a.list != b.list));

@@ -83,8 +83,8 @@ impl<'a> Selection<'a> {
 
 /// The endpoints that `node` (in `zone`) may use for one port of a Service in one family.
 ///
-/// `slices` are those of the Service, in any order; ports match by name and protocol. An address and port that appear in several
-/// slices count once: the first wins, unless a later one is local (as in endpointslicecache.go).
+/// `slices` are those of the Service, in any order; ports match by name and protocol. An address and port that appear several times,
+/// in one slice or in several, count once: the one that is used most readily wins (see [`precedence`]), then the first.
 pub fn select<'a>(
     slices: impl Iterator<Item = &'a EndpointSlice>,
     service: &Service,
@@ -115,7 +115,7 @@ pub fn select<'a>(
                     list: 0,
                 };
                 let known = all.entry(addr).or_insert(target);
-                if local && !known.local {
+                if precedence(&target) < precedence(known) {
                     *known = target;
                 }
             }
@@ -123,6 +123,19 @@ pub fn select<'a>(
     }
     let all: Vec<Target<'a>> = all.into_values().collect();
     choose(&all, service, node, zone)
+}
+
+/// Which of several entries for one address and port counts; the least one does. A pod that takes over the address of an old one
+/// counts before it, in whatever slices they are (Kubernetes API, EndpointSlice: consumers must expect duplicates; kube-proxy
+/// since 1.36). Of equally good ones, a local one counts.
+fn precedence(target: &Target<'_>) -> (u8, bool) {
+    let endpoint = target.endpoint;
+    let usable = match (endpoint.ready, endpoint.serving && endpoint.terminating) {
+        (true, _) => 0,
+        (false, true) => 1,
+        (false, false) => 2,
+    };
+    (usable, !target.local)
 }
 
 /// `all`: every target once, ordered by address and port.

@@ -372,6 +372,36 @@ fn an_endpoint_in_two_slices_counts_once_and_the_local_one_wins() {
 }
 
 #[test]
+fn of_the_same_endpoint_twice_the_one_that_can_be_used_counts_wherever_it_stands() {
+    let kinds = ["", "t", "st", "rs"];
+    for (worse, better) in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
+        let of = |kind: usize, node| endpoint(5, node, kinds[kind], &[], &[]);
+        // A local one that cannot be used does not count before one elsewhere that can.
+        for node in ["n1", "n2"] {
+            let (old, new) = (of(worse, "n1"), of(better, node));
+            let layouts = [
+                vec![slice(vec![old.clone(), new.clone()])],
+                vec![slice(vec![new.clone(), old.clone()])],
+                vec![slice(vec![old.clone()]), slice(vec![new.clone()])],
+                vec![slice(vec![new.clone()]), slice(vec![old])],
+            ];
+            for slices in layouts {
+                let got = select(
+                    slices.iter(),
+                    &service("c"),
+                    &http(),
+                    Family::V4,
+                    "n1",
+                    None,
+                );
+                let used: Vec<&Endpoint> = got.cluster.iter().map(|t| t.endpoint).collect();
+                assert_eq!(used, [&new], "{slices:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_virtual_server_keeps_what_the_other_policy_still_uses() {
     // n1's only endpoint is terminating: Local still uses it, and the server for pods must not cut its connections.
     let slices = [slice(vec![

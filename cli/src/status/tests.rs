@@ -43,6 +43,8 @@ fn status() -> NodeStatus {
                 used: 3,
                 local: Some(1),
                 total: 3,
+                ready: 3,
+                missing_port: None,
             },
             state: ServiceState::Pending,
             reason: Reason::NoOwner,

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::family::Family;
+use ferrolb_api::quote::quoted;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::traffic::choices::Choices;
-use ferrolb_api::view::{Service, ServiceType};
+use ferrolb_api::view::{Endpoint, Service, ServiceType, TargetPort};
 
 use super::view::{AddressStatus, EndpointCount, ServiceState, ServiceStatus};
 use crate::authority::Standing;
@@ -48,6 +49,27 @@ pub fn status(
         reason,
         message,
     }
+}
+
+/// Why clients of a port are refused although endpoints are ready.
+fn missing_port(view: &Service, ready: usize, index: usize) -> Option<String> {
+    let port = view.ports.get(index)?;
+    let number = format!("port {}/{}", port.port, port.protocol);
+    let have = match ready {
+        1 => "1 ready endpoint, but it has no port".to_owned(),
+        n => format!("{n} ready endpoints, but none has a port"),
+    };
+    Some(match &port.target_port {
+        TargetPort::Name(name) => format!(
+            "clients of {number} are refused: it has {have} for spec.ports[{index}].targetPort {}. Name a {} port of the containers",
+            quoted(name),
+            port.protocol
+        ),
+        TargetPort::Number(_) => format!(
+            "clients of {number} are refused: it has {have} named {} as spec.ports[{index}].name says. Give the ports of the endpoints and of the Service the same name",
+            quoted(&port.name)
+        ),
+    })
 }
 
 fn ports(view: &Service) -> Vec<String> {
@@ -99,17 +121,21 @@ fn state(
         let (reason, text) = orphan(alone);
         return (ServiceState::Pending, reason, text);
     }
+    let missing = || Some(missing_port(view, endpoints.ready, endpoints.missing_port?));
     if endpoints.used == 0 {
+        if let Some(text) = missing().flatten() {
+            return (ServiceState::Pending, Reason::PortNotFound, text);
+        }
         let text = "it has no ready endpoint: clients are refused".to_owned();
         return (ServiceState::Pending, Reason::NoEndpoints, text);
     }
     if let Some(vip) = vips.first() {
         let node = vip.node.as_deref().unwrap_or_default();
-        return (
-            ServiceState::Serving,
-            Reason::Announced,
-            format!("{} is announced by {node}", vip.ip),
-        );
+        let mut text = format!("{} is announced by {node}", vip.ip);
+        if let Some(missing) = missing().flatten() {
+            text = format!("{text}; {missing}");
+        }
+        return (ServiceState::Serving, Reason::Announced, text);
     }
     let (reason, text) = match programmed {
         Programmed::Unasked(text) => (standing.reason, text),
@@ -125,12 +151,14 @@ pub fn count(
     view: &Service,
     me: Option<&str>,
 ) -> EndpointCount {
-    let served = || Family::ALL.into_iter().filter(|f| view.has_family(*f));
+    let families = || Family::ALL.into_iter().filter(|f| view.has_family(*f));
     let mut used = BTreeSet::new();
     let mut local = BTreeSet::new();
-    for family in served() {
+    let mut served = BTreeSet::new();
+    for family in families() {
         // Ports that have the same endpoints share a choice, so that a thousand of them cost what one costs.
         let choices = Choices::new(slices.of(key), view, family, me.unwrap_or_default(), None);
+        served.extend((0..view.ports.len()).filter(|port| choices.serves(*port)));
         for target in choices.shared().iter().flat_map(|s| &s.cluster) {
             used.insert(target.addr.ip());
             if me.is_some() && target.endpoint.node.as_deref() == me {
@@ -138,6 +166,13 @@ pub fn count(
             }
         }
     }
+    let of_family = |e: &&Endpoint| view.has_family(Family::of(e.address));
+    let ready: BTreeSet<IpAddr> = slices
+        .of(key)
+        .flat_map(|s| &s.endpoints)
+        .filter(|e| e.ready && of_family(e))
+        .map(|e| e.address)
+        .collect();
     let total: BTreeSet<IpAddr> = slices
         .of(key)
         .flat_map(|s| s.endpoints.iter().map(|e| e.address))
@@ -147,5 +182,8 @@ pub fn count(
         used: used.len(),
         local: me.map(|_| local.len()),
         total: total.len(),
+        ready: ready.len(),
+        missing_port: (0..view.ports.len())
+            .find(|port| !ready.is_empty() && !served.contains(port)),
     }
 }

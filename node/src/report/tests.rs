@@ -184,7 +184,9 @@ fn endpoints_of_a_family_without_an_address_are_not_counted() {
         EndpointCount {
             used: 2,
             local: Some(2),
-            total: 2
+            total: 2,
+            ready: 2,
+            missing_port: None,
         }
     );
 }
@@ -224,6 +226,56 @@ fn without_endpoints_clients_are_refused_and_the_status_says_so() {
     let mut world = world(Reason::Allocated);
     world.slices.clear();
     assert_eq!(shown(&world).reason, Reason::NoEndpoints);
+}
+
+#[test]
+fn a_port_that_no_ready_endpoint_has_is_named_with_the_field_that_asks_for_it() {
+    let with = |ports: Vec<ServicePort>| {
+        let mut world = world(Reason::Allocated);
+        let mut service = (*world.standing.service).clone();
+        service.ports = ports;
+        world.standing.service = Arc::new(service);
+        shown(&world)
+    };
+    let good = world(Reason::Allocated).standing.service.ports[0].clone();
+    let number = ServicePort {
+        name: "pg".into(),
+        port: 5432,
+        ..good.clone()
+    };
+    let name = ServicePort {
+        target_port: TargetPort::Name("web".into()),
+        ..number.clone()
+    };
+    let status = with(vec![number]);
+    assert_eq!(
+        (status.state, status.reason),
+        (ServiceState::Pending, Reason::PortNotFound)
+    );
+    assert!(
+        status.message.starts_with(
+            "clients of port 5432/TCP are refused: it has 2 ready endpoints, but none has a port named \"pg\" as spec.ports[0].name says"
+        ),
+        "{}",
+        status.message
+    );
+    let status = with(vec![name.clone()]);
+    assert!(
+        status
+            .message
+            .contains("none has a port for spec.ports[0].targetPort \"web\""),
+        "{}",
+        status.message
+    );
+    let status = with(vec![good, name]);
+    assert_eq!(status.reason, Reason::Announced);
+    assert!(
+        status
+            .message
+            .contains("172.17.255.1 is announced by b; clients of port 5432/TCP are refused"),
+        "{}",
+        status.message
+    );
 }
 
 #[test]

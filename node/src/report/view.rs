@@ -140,4 +140,10 @@ pub struct EndpointCount {
     pub local: Option<usize>,
     /// All endpoints.
     pub total: usize,
+    /// Endpoints that are ready, whether or not they have a port for the Service.
+    #[serde(default)]
+    pub ready: usize,
+    /// The first port of the Service, by its index, that none of the ready endpoints has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_port: Option<usize>,
 }

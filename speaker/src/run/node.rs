@@ -6,16 +6,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ferrolb_api::change::Batch;
-use ferrolb_api::reason::Reason;
 
 use super::complaint::Complaints;
 use super::config::Config;
 use crate::apply::conflict::Conflicts;
 use crate::apply::neighbour::Neighbours;
-use crate::apply::probe::{Probes, Verdict};
+use crate::apply::probe::Probes;
 use crate::apply::real::Sockets;
 use crate::apply::schedule::Schedule;
-use crate::desired::{Answer, Surroundings, permitted, refresh};
+use crate::desired::Answer;
 use crate::diff::Announced;
 use crate::kernel_ping::KernelPing;
 use crate::link::choose::{candidates, is_candidate};
@@ -27,9 +26,6 @@ use crate::snapshot::Counters;
 use crate::state::{Dirty, State};
 use crate::wire::key::random;
 use crate::wire::transport::Transport;
-
-/// How long a node that starts asks the LAN for addresses before it takes part with those that it knows of.
-const ASKING: Duration = Duration::from_secs(2);
 
 /// The node.
 #[derive(Debug)]
@@ -66,11 +62,11 @@ pub(super) struct Node {
     pub(super) dirty: Dirty,
     /// Addresses that a status may show differently now.
     pub(super) touched: BTreeSet<IpAddr>,
-    programmed: Option<Option<BTreeSet<IpAddr>>>,
+    pub(super) programmed: Option<Option<BTreeSet<IpAddr>>>,
     /// When the machine gets what this node may announce, although the LAN is still being asked for new addresses.
-    give_by: Option<Duration>,
+    pub(super) give_by: Option<Duration>,
     /// The machine has what this node may announce; from then on it gets what changes.
-    permitted_given: bool,
+    pub(super) permitted_given: bool,
     actions: Vec<Action>,
 }
 
@@ -282,68 +278,12 @@ impl Node {
     /// Recomputes what changed, and lets the machine decide if that is due.
     pub(super) fn decide(&mut self) {
         self.probe();
-        self.eligibility();
+        self.renew_eligibility();
         let now = super::clock().now;
         if self.machine.next_wakeup() <= now {
             self.event(Event::Tick);
         }
         self.say(now);
-    }
-
-    fn eligibility(&mut self) {
-        if self.dirty.is_empty() {
-            return;
-        }
-        let dirty = std::mem::take(&mut self.dirty);
-        let concerned: Vec<IpAddr> = match &dirty {
-            Dirty::Some(addresses) => addresses.iter().copied().collect(),
-            Dirty::All => self.state.addresses().collect(),
-        };
-        for address in &concerned {
-            // What a member announces was asked for by that member.
-            if self.probes.verdict(*address) == Verdict::Unknown
-                && self.machine.owner(address).is_some()
-            {
-                self.probes.settle(*address);
-            }
-        }
-        self.touched.extend(concerned);
-        let (none, open) = (BTreeSet::new(), self.sockets.interfaces());
-        let around = Surroundings {
-            me: self.me.as_str(),
-            programmed: self
-                .programmed
-                .as_ref()
-                .map(|p| p.as_ref().unwrap_or(&none)),
-            links: &self.links,
-            patterns: &self.config.exclude,
-            probes: &self.probes,
-            open: &open,
-        };
-        let changed = refresh(&mut self.desired, &self.state, around, dirty);
-        let unchecked = |a: &&IpAddr| self.desired.get(*a) == Some(&Err(Reason::AddressUnchecked));
-        let unchecked = changed.answers.iter().filter(unchecked);
-        let ask = unchecked.filter_map(|a| Some((*a, permitted(&self.state, around, *a).ok()?)));
-        let ask = ask.collect();
-        self.ask(ask);
-        self.changed = true;
-        self.announce(&changed.answers);
-        // The machine gets no eligibility before the proxy's first pass is over and the LAN was asked for every address: a restarted
-        // node would seem to have lost the right to announce what it announced.
-        let unprogrammed = self.programmed.as_ref().is_some_and(Option::is_none);
-        let now = super::clock().now;
-        let patient = now < *self.give_by.get_or_insert(now + ASKING);
-        if unprogrammed || !self.permitted_given && patient && self.probes.is_pending() {
-            self.permitted_given = false;
-        } else if std::mem::replace(&mut self.permitted_given, true) {
-            if !changed.permitted.is_empty() {
-                self.event(Event::EligibleMoved(changed.permitted));
-            }
-        } else {
-            let may = self.desired.iter().filter(|(_, e)| e.is_ok());
-            let may = may.map(|(a, _)| *a).collect();
-            self.event(Event::Eligible(may));
-        }
     }
 
     /// Records how late the loop is, given the time at which it was due to wake.
@@ -368,103 +308,4 @@ impl Node {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-    use super::*;
-    use crate::frame::arp::Mac;
-    use crate::link::{Link, LinkAddress};
-    use crate::wire::key::Key;
-
-    /// Not an interface of this machine, so nothing can be opened on it.
-    const NONE: u32 = 1 << 30;
-
-    fn interface(index: u32, name: &str) -> LinkChange {
-        LinkChange::Link(Link {
-            index,
-            name: name.to_owned(),
-            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-            up: true,
-            loopback: false,
-            arp: true,
-            master: None,
-        })
-    }
-
-    #[test]
-    fn addresses_of_interfaces_that_are_not_announced_on_decide_nothing_again() {
-        let (heard, _arp) = tokio::sync::mpsc::channel(1);
-        let config = Config::new("a", Key::derive(b"a secret for a test"));
-        let clock = Clock {
-            now: Duration::from_secs(1),
-            wall: 1,
-        };
-        let mut node = Node::new(config, Links::default(), Sockets::new(heard), clock).unwrap();
-        node.link(interface(NONE, "eth0"));
-        node.link(interface(NONE + 1, "kube-ipvs0"));
-        for (index, dirty) in [(NONE + 1, Dirty::default()), (NONE, Dirty::All)] {
-            let net = "172.17.255.1/32".parse().unwrap();
-            let address = LinkAddress {
-                net,
-                expires: false,
-            };
-            for change in [
-                LinkChange::Address(index, address),
-                LinkChange::AddressGone(index, net),
-            ] {
-                node.dirty = Dirty::default();
-                node.link(change.clone());
-                assert_eq!(node.dirty, dirty, "{change:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_address_of_a_service_on_an_interface_of_this_node_is_reported() {
-        let (heard, _arp) = tokio::sync::mpsc::channel(1);
-        let config = Config::new("a", Key::derive(b"a secret for a test"));
-        let clock = Clock {
-            now: Duration::from_secs(1),
-            wall: 1,
-        };
-        let mut node = Node::new(config, Links::default(), Sockets::new(heard), clock).unwrap();
-        let service = ferrolb_api::view::Service {
-            service_type: ferrolb_api::view::ServiceType::LoadBalancer,
-            ingress: vec![ferrolb_api::view::IngressAddress {
-                ip: IpAddr::from([172, 17, 255, 1]),
-                vip: true,
-            }],
-            ..Default::default()
-        };
-        let object = ferrolb_api::object::Object::Service(service.into());
-        node.batch(Batch {
-            changes: vec![ferrolb_api::change::Change::Upsert(object)],
-            ..Batch::default()
-        });
-        node.link(interface(NONE, "eth0"));
-        node.link(interface(NONE + 1, "kube-ipvs0"));
-        let carried = |node: &mut Node| {
-            let all = node.snapshot().problems.into_iter();
-            let mut all = all.filter(|p| matches!(p, Problem::Carried { .. }));
-            all.next().map(|p| format!("{}: {p}", p.object()))
-        };
-        let net = "172.17.255.1/32".parse().unwrap();
-        for (index, expires, reported) in [
-            (NONE + 1, false, false),
-            (NONE, true, false),
-            (NONE, false, true),
-        ] {
-            let address = LinkAddress { net, expires };
-            node.link(LinkChange::Address(index, address));
-            assert_eq!(carried(&mut node).is_some(), reported, "{index} {expires}");
-        }
-        let said = carried(&mut node).unwrap();
-        assert!(
-            said.starts_with("172.17.255.1: interface eth0 of this node has this address")
-                && said.ends_with("`ip address del 172.17.255.1/32 dev eth0`"),
-            "{said}"
-        );
-        node.link(LinkChange::AddressGone(NONE, net));
-        assert_eq!(carried(&mut node), None);
-    }
-}
+mod tests;

@@ -1,0 +1,75 @@
+//! Keeps what this node may announce up to date, and gives it to the machine.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ferrolb_api::reason::Reason;
+
+use super::node::Node;
+use crate::apply::probe::Verdict;
+use crate::desired::{Surroundings, permitted, refresh};
+use crate::machine::Event;
+use crate::state::Dirty;
+
+/// How long a node that starts asks the LAN for addresses before it takes part with those that it knows of.
+const ASKING: Duration = Duration::from_secs(2);
+
+impl Node {
+    /// Recomputes the answers for what changed, and gives the machine what this node may announce.
+    pub(super) fn renew_eligibility(&mut self) {
+        if self.dirty.is_empty() {
+            return;
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        let concerned: Vec<IpAddr> = match &dirty {
+            Dirty::Some(addresses) => addresses.iter().copied().collect(),
+            Dirty::All => self.state.addresses().collect(),
+        };
+        for address in &concerned {
+            // What a member announces was asked for by that member.
+            if self.probes.verdict(*address) == Verdict::Unknown
+                && self.machine.owner(address).is_some()
+            {
+                self.probes.settle(*address);
+            }
+        }
+        self.touched.extend(concerned);
+        let (none, open) = (BTreeSet::new(), self.sockets.interfaces());
+        let around = Surroundings {
+            me: self.me.as_str(),
+            programmed: self
+                .programmed
+                .as_ref()
+                .map(|p| p.as_ref().unwrap_or(&none)),
+            links: &self.links,
+            patterns: &self.config.exclude,
+            probes: &self.probes,
+            open: &open,
+        };
+        let changed = refresh(&mut self.desired, &self.state, around, dirty);
+        let unchecked = |a: &&IpAddr| self.desired.get(*a) == Some(&Err(Reason::AddressUnchecked));
+        let unchecked = changed.answers.iter().filter(unchecked);
+        let ask = unchecked.filter_map(|a| Some((*a, permitted(&self.state, around, *a).ok()?)));
+        let ask = ask.collect();
+        self.ask(ask);
+        self.changed = true;
+        self.announce(&changed.answers);
+        // The machine gets no eligibility before the proxy's first pass is over and the LAN was asked for every address: a restarted
+        // node would seem to have lost the right to announce what it announced.
+        let unprogrammed = self.programmed.as_ref().is_some_and(Option::is_none);
+        let now = super::clock().now;
+        let patient = now < *self.give_by.get_or_insert(now + ASKING);
+        if unprogrammed || !self.permitted_given && patient && self.probes.is_pending() {
+            self.permitted_given = false;
+        } else if std::mem::replace(&mut self.permitted_given, true) {
+            if !changed.permitted.is_empty() {
+                self.event(Event::EligibleMoved(changed.permitted));
+            }
+        } else {
+            let may = self.desired.iter().filter(|(_, e)| e.is_ok());
+            let may = may.map(|(a, _)| *a).collect();
+            self.event(Event::Eligible(may));
+        }
+    }
+}
