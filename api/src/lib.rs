@@ -14,6 +14,7 @@ pub mod family;
 pub mod key;
 pub mod labels;
 pub mod legacy;
+pub mod near;
 pub mod object;
 pub mod ownership;
 pub mod problem;

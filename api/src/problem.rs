@@ -301,7 +301,7 @@ impl Consequence {
             Self::Nothing | Self::Partial => None,
             Self::UnknownAnnouncers => Some("so it is not known who announces what"),
             Self::UnknownReasons => Some("so it is not known why an address is not announced"),
-            Self::Kept => Some("its previous version stays in force"),
+            Self::Kept => Some("its previous version, if there was one, stays in force"),
             Self::KeptOrDefaults => {
                 Some("the previous configuration stays in force; at the start that is the defaults")
             }

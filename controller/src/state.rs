@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
+use ferrolb_api::crd::L2Advertisement;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::ownership::neighbour::LinkAddress;
 use ferrolb_api::ownership::{Ownership, Place};
-use ferrolb_api::problem::Problem;
+use ferrolb_api::problem::{Consequence, Problem};
 use ferrolb_api::view::{Node, Service};
 use ipnet::IpNet;
 
@@ -61,6 +62,8 @@ pub struct State {
     services: BTreeMap<ObjectKey, Arc<Service>>,
     offers: BTreeMap<(Kind, ObjectKey), Vec<Offer>>,
     pools: Pools,
+    /// Only for warnings: what is announced is the speaker's to decide.
+    advertisements: BTreeMap<ObjectKey, Arc<L2Advertisement>>,
     nodes: BTreeMap<String, Arc<Node>>,
     /// Owners of addresses beside this load balancer. ClusterIPs are missing: who has which one is the allocator's decision.
     ownership: Ownership,
@@ -68,7 +71,10 @@ pub struct State {
     problems: Vec<Problem>,
     /// How many pools are refused.
     refused: usize,
-    doubtful: bool,
+    /// Pools that the source could not read, by name, with what is wrong.
+    unreadable: BTreeMap<String, String>,
+    /// The pools in each ConfigMap that could not be read.
+    legacy: BTreeMap<ObjectKey, Vec<String>>,
     keep_absent: bool,
     /// Services whose removal was seen while absent ones are kept.
     removed: BTreeSet<ObjectKey>,
@@ -132,6 +138,14 @@ impl State {
                 let places = self.ownership.set_node(old.as_deref(), None);
                 return self.owners_moved(&places);
             }
+            Change::Upsert(Object::L2Advertisement(advertisement)) => {
+                let key = advertisement.key.clone();
+                let old = self.advertisements.insert(key, Arc::clone(advertisement));
+                return old.as_ref() != Some(advertisement);
+            }
+            Change::Remove(Kind::L2Advertisement, key) => {
+                return self.advertisements.remove(key).is_some();
+            }
             Change::Upsert(Object::IpAddressPool(pool)) => {
                 let offer = Offer {
                     object: (Kind::IpAddressPool, pool.key.clone()),
@@ -158,9 +172,20 @@ impl State {
                 };
                 offers.extend(before.filter(lost).cloned());
                 self.offers.insert(source, offers);
+                if self
+                    .legacy
+                    .insert(config.key.clone(), config.broken.clone())
+                    .as_ref()
+                    != Some(&config.broken)
+                {
+                    self.dirty.all = true;
+                }
                 return true;
             }
             Change::Remove(kind, key) => {
+                if *kind == Kind::LegacyConfig && self.legacy.remove(key).is_some() {
+                    self.dirty.all = true;
+                }
                 return self.offers.remove(&(*kind, key.clone())).is_some();
             }
             Change::Upsert(_) => {}
@@ -218,23 +243,82 @@ impl State {
         let (pools, mut problems) = self.pools.renew(&offers);
         self.refused = problems.len();
         problems.extend(pools.warnings(&self.ownership));
+        let advertisements = self.advertisements.values();
+        problems.extend(advertisements.flat_map(|a| pools.unknown(a)));
         // Problems count too: while there are any, addresses outside the pools are left alone.
         self.dirty.all |= pools != self.pools || problems != self.problems;
         self.pools = pools;
         self.problems = problems;
     }
 
-    /// Says whether a pool may exist that could not be read. Addresses outside the known pools are then left alone.
-    pub fn doubt_pools(&mut self, doubtful: bool) {
-        if self.doubtful != doubtful {
-            self.doubtful = doubtful;
+    /// Takes in the source's problems: which pools could not be read. Addresses outside the known pools are then left alone.
+    pub fn set_unreadable(&mut self, problems: &[Problem]) {
+        let of_pool = |p: &&Problem| {
+            let object = p.subject.object();
+            let kind = object.map(|(kind, _)| kind);
+            let pool = matches!(kind, Some(Kind::IpAddressPool | Kind::LegacyConfig));
+            // A warning about a part of an object does not keep the object from being used.
+            pool && p.consequence != Consequence::Partial
+        };
+        let unreadable = problems.iter().filter(of_pool).filter_map(|p| {
+            let (kind, key) = p.subject.object()?;
+            Some((
+                key.name.clone(),
+                format!("{kind} {key} cannot be read ({})", p.field),
+            ))
+        });
+        let unreadable = unreadable.collect();
+        if self.unreadable != unreadable {
+            self.unreadable = unreadable;
             self.dirty.all = true;
         }
     }
 
+    /// Why there is no pool at all, and what to do.
+    pub(crate) fn no_pool(&self) -> String {
+        if let Some(pool) = self.broken().next() {
+            return format!("{pool}: correct it");
+        }
+        match self
+            .problems
+            .get(..self.refused)
+            .and_then(<[Problem]>::first)
+        {
+            Some(refused) => format!("{} is refused: correct it", refused.subject),
+            None => "there is no address pool: add an IPAddressPool".to_owned(),
+        }
+    }
+
+    /// Why a pool of this name is not in force although an object defines it.
+    pub(crate) fn why_not(&self, pool: &str) -> Option<String> {
+        if let Some(why) = self.unreadable.get(pool) {
+            return Some(why.clone());
+        }
+        let legacy = self.broken_in_legacy().find(|(name, _)| *name == pool);
+        if let Some((name, key)) = legacy {
+            return Some(unreadable_in(name, key));
+        }
+        let of_name = |o: &&Offer| o.pool.key.name == pool;
+        let mut offers = self.offers.values().flatten();
+        let offer = offers.find(of_name)?;
+        Some(format!("{} {} is refused", offer.object.0, offer.object.1))
+    }
+
+    /// Every pool that could not be read and has no earlier form.
+    fn broken(&self) -> impl Iterator<Item = String> {
+        let legacy = self.broken_in_legacy();
+        let legacy = legacy.map(|(name, key)| unreadable_in(name, key));
+        self.unreadable.values().cloned().chain(legacy)
+    }
+
+    fn broken_in_legacy(&self) -> impl Iterator<Item = (&String, &ObjectKey)> {
+        let all = self.legacy.iter();
+        all.flat_map(|(key, names)| names.iter().map(move |name| (name, key)))
+    }
+
     /// Whether a pool was refused or may be missing.
     pub(crate) fn has_doubtful_pools(&self) -> bool {
-        self.doubtful || self.refused > 0
+        self.broken().next().is_some() || self.refused > 0
     }
 
     /// Chooses whether assignments of Services never seen here are kept (`true`), or freed like those of deleted Services.
@@ -283,4 +367,8 @@ impl State {
     pub fn take_dirty(&mut self) -> Dirty {
         mem::take(&mut self.dirty)
     }
+}
+
+fn unreadable_in(pool: &str, config: &ObjectKey) -> String {
+    format!("pool {pool} of ConfigMap {config} cannot be read")
 }

@@ -141,6 +141,7 @@ impl Observed {
 impl Authority for Observed {
     fn source(&mut self, batch: Batch, _now: Instant) -> Effects {
         if let Some(problems) = batch.problems {
+            self.state.set_unreadable(&problems);
             self.tell(problems);
         }
         let before = self.state.problems().to_vec();

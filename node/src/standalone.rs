@@ -310,6 +310,7 @@ impl<S: Store> Authority for Standalone<S> {
             for problem in problems.iter().filter(|p| !self.problems.contains(p)) {
                 warn!("{problem}");
             }
+            self.state.set_unreadable(&problems);
             self.problems = problems;
         }
         self.origins.extend(batch.origins);

@@ -16,6 +16,7 @@ use crate::pool::Pools;
 use crate::pool::eligible::{automatic, may_use};
 use crate::pool::range::is_buggy;
 use crate::pool::sharing::Terms;
+use crate::state::State;
 
 /// A Service that needs addresses.
 pub(super) struct Seeker<'a> {
@@ -32,16 +33,12 @@ impl Seeker<'_> {
     pub(super) fn place(&self, ground: Ground<'_>) -> Result<(Vec<IpAddr>, String), Outcome> {
         let pools = ground.state.pools();
         if pools.is_empty() {
-            return Err(Outcome::new(
-                Reason::NoPool,
-                "",
-                "there is no address pool: add an IPAddressPool",
-            ));
+            return Err(Outcome::new(Reason::NoPool, "", ground.state.no_pool()));
         }
         match &self.request.source {
             Source::Addresses(asked, pool) => self.exactly(asked, pool.as_deref(), ground),
             Source::Pool(name) => {
-                let pool = self.named(name, pools)?;
+                let pool = self.named(name, ground.state)?;
                 self.any_of(&[pool], ground).ok_or_else(|| {
                     self.exhausted(format!(
                         "pool {name} has no address left for it: extend the pool"
@@ -79,15 +76,15 @@ impl Seeker<'_> {
         }
     }
 
-    fn named<'p>(&self, name: &str, pools: &'p Pools) -> Result<&'p IpAddressPool, Outcome> {
-        let Some(pool) = pools.get(name) else {
-            return Err(Outcome::new(
-                Reason::UnknownPool,
-                POOL_FIELD,
-                format!(
+    fn named<'p>(&self, name: &str, state: &'p State) -> Result<&'p IpAddressPool, Outcome> {
+        let Some(pool) = state.pools().get(name) else {
+            let text = match state.why_not(name) {
+                Some(why) => format!("it asks for pool {name}, but {why}: correct it"),
+                None => format!(
                     "it asks for pool {name}, which does not exist: name one that does, or add it"
                 ),
-            ));
+            };
+            return Err(Outcome::new(Reason::UnknownPool, POOL_FIELD, text));
         };
         if !may_use(pool, self.service) {
             return Err(Outcome::new(
@@ -108,7 +105,9 @@ impl Seeker<'_> {
         ground: Ground<'_>,
     ) -> Result<(Vec<IpAddr>, String), Outcome> {
         let pools = ground.state.pools();
-        let from = from.map(|name| self.named(name, pools)).transpose()?;
+        let from = from
+            .map(|name| self.named(name, ground.state))
+            .transpose()?;
         let mut home: Option<&IpAddressPool> = None;
         for ip in asked {
             let refuse = |reason, why: String| {

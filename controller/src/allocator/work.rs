@@ -198,7 +198,10 @@ impl Work {
             return Some(Outcome::new(
                 Reason::NoPool,
                 "",
-                "there is no address pool any more, and nodes announce addresses of pools only: add an IPAddressPool",
+                format!(
+                    "{}, because nodes announce addresses of pools only",
+                    state.no_pool()
+                ),
             ));
         }
         state.has_doubtful_pools().then(|| {

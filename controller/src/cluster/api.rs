@@ -6,12 +6,14 @@
 
 pub mod events;
 
+use ferrolb_api::ObjectKey;
 use ferrolb_api::annotations::{ALLOCATED_FROM, PREFIXES};
+use ferrolb_api::object::Kind;
 use ferrolb_api::refusal::Refusal;
 use ferrolb_source::cluster::access::refusal;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{Patch, PatchParams};
-use kube::core::{ApiResource, DynamicObject};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Map, Value, json};
 
@@ -39,6 +41,20 @@ impl KubeWriter {
     }
 }
 
+impl KubeWriter {
+    /// The uid of an object, empty if it cannot be found. It is listed, because the controller has no right to get it.
+    async fn uid(&self, of: Kind, object: &ObjectKey) -> String {
+        let (group, version, kind) = events::regarded(of);
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &object.namespace, &resource);
+        let named = ListParams::default().fields(&format!("metadata.name={}", object.name));
+        let found = api.list_metadata(&named).await.ok();
+        let found = found.and_then(|list| list.items.into_iter().next());
+        found.and_then(|o| o.metadata.uid).unwrap_or_default()
+    }
+}
+
 impl Writer for KubeWriter {
     async fn assign(&self, write: &Write) -> Result<(), Refusal> {
         let services: Api<DynamicObject> = Api::namespaced_with(
@@ -57,9 +73,14 @@ impl Writer for KubeWriter {
     }
 
     async fn event(&self, event: &Event) -> Result<(), Refusal> {
+        let found = match event.uid.is_empty() && event.of != Kind::Service {
+            true => self.uid(event.of, &event.object).await,
+            false => event.uid.clone(),
+        };
         let telling = Telling {
-            service: &event.service,
-            uid: &event.uid,
+            of: event.of,
+            object: &event.object,
+            uid: &found,
             warning: event.kind.is_warning(),
             reason: event.kind.reason(),
             action: event.kind.action(),

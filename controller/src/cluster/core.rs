@@ -55,19 +55,15 @@ impl Core {
 
     /// Processes a batch. The first batch is complete; what its Services show is adopted.
     pub(super) fn batch(&mut self, batch: Batch, now: Instant) -> Vec<Event> {
+        let mut events = Vec::new();
         if let Some(problems) = batch.problems {
             for problem in problems.iter().filter(|p| !self.problems.contains(p)) {
                 warn!("{problem}");
+                events.extend(Event::of_pool(problem));
             }
             // Only problems with a single object count. If a whole kind cannot be listed, its known pools stay; if it was never
             // listed, there are none.
-            let of_pools = |p: &Problem| {
-                let object = p.subject.object();
-                object.is_some_and(|(kind, _)| {
-                    matches!(kind, Kind::IpAddressPool | Kind::LegacyConfig)
-                })
-            };
-            self.state.doubt_pools(problems.iter().any(of_pools));
+            self.state.set_unreadable(&problems);
             self.problems = problems;
         }
         let before = self.state.problems().to_vec();
@@ -75,6 +71,7 @@ impl Core {
         for problem in self.state.problems() {
             if !before.contains(problem) {
                 warn!("{problem}");
+                events.extend(Event::of_pool(problem));
             }
         }
         let first = !std::mem::replace(&mut self.began, true);
@@ -90,7 +87,7 @@ impl Core {
         }
         let dirty = self.state.take_dirty();
         let changed = self.allocator.decide(&self.state, &dirty);
-        let mut events = Vec::new();
+        events.retain(|event| self.limiter.allow(&event.object, now));
         for key in &changed {
             let event = self.outcome(key, dirty.services.contains(key));
             events.extend(event.filter(|_| self.limiter.allow(key, now)));

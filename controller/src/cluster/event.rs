@@ -1,9 +1,11 @@
-//! Events about Services, in MetalLB's wording, and their rate limit. Pure.
+//! Events about Services and pools, those about Services in MetalLB's wording, and their rate limit. Pure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::object::Kind;
+use ferrolb_api::problem::Problem;
 use ferrolb_api::view::Service;
 
 use super::diff::Write;
@@ -27,6 +29,8 @@ pub enum EventKind {
     Failed,
     /// Its addresses were removed.
     Cleared,
+    /// A pool is not used, or not all of it.
+    Pool,
 }
 
 impl EventKind {
@@ -36,6 +40,7 @@ impl EventKind {
             Self::Allocated => "IPAllocated",
             Self::Failed => "AllocationFailed",
             Self::Cleared => "ClearAssignment",
+            Self::Pool => "InvalidPool",
         }
     }
 
@@ -44,21 +49,24 @@ impl EventKind {
         match self {
             Self::Allocated | Self::Failed => "Allocate",
             Self::Cleared => "Clear",
+            Self::Pool => "Configure",
         }
     }
 
     /// The event's type: `Warning`, else `Normal`.
     pub fn is_warning(self) -> bool {
-        self == Self::Failed
+        matches!(self, Self::Failed | Self::Pool)
     }
 }
 
-/// One event about a Service.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Which Service.
-    pub service: ObjectKey,
-    /// Its `metadata.uid`, by which `kubectl describe` finds the event.
+    /// The kind of the object that it is about: a Service, an IPAddressPool, or the ConfigMap of MetalLB 0.9.
+    pub of: Kind,
+    /// Which object.
+    pub object: ObjectKey,
+    /// Its `metadata.uid`, by which `kubectl describe` finds the event; empty if it is not known.
     pub uid: String,
     /// What happened.
     pub kind: EventKind,
@@ -94,9 +102,24 @@ impl Event {
         Self::new(&service.key, &service.uid, EventKind::Failed, &note)
     }
 
+    /// The event for a problem with a pool; `None` for other problems.
+    pub(super) fn of_pool(problem: &Problem) -> Option<Self> {
+        let (of, object) = problem.subject.object()?;
+        let pool = matches!(of, Kind::IpAddressPool | Kind::LegacyConfig);
+        let note = match problem.field.as_str() {
+            "" => problem.message(),
+            field => format!("{field}: {}", problem.message()),
+        };
+        pool.then(|| Self {
+            of,
+            ..Self::new(object, "", EventKind::Pool, &note)
+        })
+    }
+
     fn new(service: &ObjectKey, uid: &str, kind: EventKind, note: &str) -> Self {
         Self {
-            service: service.clone(),
+            of: Kind::Service,
+            object: service.clone(),
             uid: uid.to_owned(),
             kind,
             note: clip(note).to_owned(),

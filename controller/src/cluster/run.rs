@@ -103,7 +103,7 @@ async fn tell_all<W: Writer>(writer: &W, mut events: mpsc::Receiver<Event>) {
             Ok(()) => failing = false,
             Err(refusal) => {
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(service = %event.service, "event {} not written: {refusal}", event.kind.reason());
+                    warn!(object = %event.object, "event {} not written: {refusal}", event.kind.reason());
                 }
             }
         }

@@ -76,7 +76,7 @@ fn a_pool_replaced_by_an_invalid_one_stays_as_it_was() {
     assert!(
         s.problems()[0]
             .message()
-            .ends_with("its previous version stays in force")
+            .ends_with("its previous version, if there was one, stays in force")
     );
     s.apply(&put_pool(pool("b", "10.2.0.0/28")));
     assert!(s.problems().is_empty());

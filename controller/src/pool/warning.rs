@@ -1,7 +1,12 @@
-//! Warns about pools with addresses that no Service gets, because they belong to somebody else.
+//! Warns about pools with addresses that no Service gets, because they belong to somebody else, and about advertisements of pools
+//! that are not there.
 
+use ferrolb_api::crd::L2Advertisement;
+use ferrolb_api::near::nearest;
+use ferrolb_api::object::Kind;
 use ferrolb_api::ownership::{Owner, Ownership};
 use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
+use ferrolb_api::quote::quoted;
 
 use super::{Offer, Pools};
 
@@ -13,6 +18,30 @@ impl Pools {
     pub(crate) fn warnings(&self, ownership: &Ownership) -> Vec<Problem> {
         let offers = self.by_name.values();
         offers.filter_map(|o| warning(o, ownership)).collect()
+    }
+}
+
+impl Pools {
+    /// The pools that an advertisement names and that are not in force.
+    pub(crate) fn unknown(&self, advertisement: &L2Advertisement) -> impl Iterator<Item = Problem> {
+        let named = advertisement.pools.iter().enumerate();
+        let absent = named.filter(|(_, name)| !self.by_name.contains_key(*name));
+        absent.map(|(i, name)| {
+            let refused = self.refused.iter().any(|p| p.key.name == *name);
+            let known: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
+            let text = match nearest(name, &known) {
+                _ if refused => format!("pool {} is refused, so it is not announced", quoted(name)),
+                Some(near) => format!("there is no pool {}: is {near} meant?", quoted(name)),
+                None => format!(
+                    "there is no pool {}: add it, or name another one",
+                    quoted(name)
+                ),
+            };
+            let subject = Subject::object_of(Kind::L2Advertisement, advertisement.key.clone());
+            let problem = Problem::new(subject, Cause::Invalid { text });
+            let problem = problem.field(format!("spec.ipAddressPools[{i}]"));
+            problem.so(Consequence::Partial)
+        })
     }
 }
 

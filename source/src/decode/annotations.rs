@@ -10,8 +10,8 @@ use ferrolb_api::problem::shown;
 use ferrolb_api::quote::quoted;
 
 use super::FieldError;
-use super::near::nearest;
 use super::raw::ip;
+use ferrolb_api::near::nearest;
 
 /// Two addresses in their longest form, a comma and some spaces.
 const LONGEST_LIST: usize = 200;

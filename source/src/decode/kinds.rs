@@ -5,7 +5,7 @@ use ferrolb_api::problem::shown;
 use ferrolb_api::quote::quoted;
 
 use super::FieldError;
-use super::near::nearest;
+use ferrolb_api::near::nearest;
 
 /// The kind for a name in a group and version; `None` for kinds that are not read at all.
 pub(super) fn kind(name: &str, api_version: &str) -> Result<Option<Kind>, FieldError> {

@@ -19,7 +19,6 @@ pub(crate) mod duration;
 pub(crate) mod endpoints;
 mod kinds;
 pub(crate) mod legacy;
-pub(crate) mod near;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod pool;

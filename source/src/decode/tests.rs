@@ -617,7 +617,7 @@ fn a_manifest_that_does_not_parse_spoils_itself_alone() {
         problems[0].starts_with("a.yaml:8: this is not valid YAML: "),
         "{problems:?}"
     );
-    assert!(problems[0].ends_with("; its previous version stays in force"));
+    assert!(problems[0].ends_with("; its previous version, if there was one, stays in force"));
     assert_eq!(&*read.objects[0].origin, "a.yaml:2");
 }
 
@@ -695,7 +695,7 @@ fn lists_are_opened_and_their_items_named_in_errors() {
     assert_eq!(got.objects.len(), 1);
     assert_eq!(
         got.problems[0].to_string(),
-        "a.yaml:13: Service default/b: spec.ports[0].port: 0 is not a port: use 1 to 65535; its previous version stays in force"
+        "a.yaml:13: Service default/b: spec.ports[0].port: 0 is not a port: use 1 to 65535; its previous version, if there was one, stays in force"
     );
     let typed = "{\"apiVersion\": \"v1\", \"kind\": \"ServiceList\", \"items\": [{\"metadata\": {\"name\": \"a\"}, \"spec\": {\"ports\": [{\"port\": 80}]}}]}";
     assert_eq!(read(typed).objects.len(), 1);

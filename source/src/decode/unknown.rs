@@ -17,8 +17,8 @@ use serde::de::{
 use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::{Error, Value};
 
-use super::near::nearest;
 use super::{FieldError, pool, proxy_config};
+use ferrolb_api::near::nearest;
 
 /// The most fields that are reported of one object.
 const MOST: usize = 10;

@@ -156,7 +156,7 @@ fn a_broken_object_keeps_its_last_good_state() {
     assert!(batch.changes.is_empty());
     assert_eq!(
         batch.problems.unwrap()[0].to_string(),
-        "a.yaml:4: Service default/a: spec.ports[0].port: 0 is not a port: use 1 to 65535; its previous version stays in force"
+        "a.yaml:4: Service default/a: spec.ports[0].port: 0 is not a port: use 1 to 65535; its previous version, if there was one, stays in force"
     );
     assert_eq!(shown(settle.step(broken.clone(), t.after(100.0))), NONE);
     assert_eq!(settle.due(), None);
@@ -523,7 +523,7 @@ async fn a_file_that_cannot_be_read_keeps_what_it_said() {
     assert_eq!(
         known.problems,
         [
-            "a.yaml: this file cannot be read: it is not UTF-8 text; its previous version stays in force"
+            "a.yaml: this file cannot be read: it is not UTF-8 text; its previous version, if there was one, stays in force"
         ]
     );
     folder.write("b.yaml", &svc("b", 80));
@@ -559,7 +559,7 @@ fn the_size_and_number_of_files_are_bounded_and_loops_are_not_followed() {
         .map(ToString::to_string)
         .collect();
     for expected in [
-        "b.yaml: this file cannot be read: it has more than 1000 bytes, split it; its previous version stays in force",
+        "b.yaml: this file cannot be read: it has more than 1000 bytes, split it; its previous version, if there was one, stays in force",
         "c.yaml: there are more than 2 files: this one and those after it are not read",
         "loop: a link to a folder is not followed: make it a folder of its own",
         "x/deeper: a folder within a subfolder is not read: move its files up",

@@ -1,4 +1,4 @@
-//! Writes events about Services with events.k8s.io/v1, for the controller and for the nodes.
+//! Writes events with events.k8s.io/v1, for the controller and for the nodes.
 //!
 //! A repeated event continues the series of the first one, so the API server keeps a single object for it. The note is part of
 //! the identity: an event with another address or another sentence is a new event.
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ferrolb_api::object::Kind;
 use ferrolb_api::refusal::Refusal;
 use ferrolb_api::{Backoff, ObjectKey};
 use ferrolb_source::cluster::access::refusal;
@@ -44,11 +45,13 @@ pub async fn insist<F: Future<Output = Result<(), Refusal>>>(
     }
 }
 
-/// What an event about a Service says.
+/// What an event says.
 #[derive(Debug, Clone, Copy)]
 pub struct Telling<'a> {
-    /// Which Service.
-    pub service: &'a ObjectKey,
+    /// The kind of the object that it is about.
+    pub of: Kind,
+    /// Which object.
+    pub object: &'a ObjectKey,
     /// Its `metadata.uid`, by which `kubectl describe` finds the event; empty if unknown.
     pub uid: &'a str,
     /// The event's type: `Warning`, else `Normal`.
@@ -87,8 +90,7 @@ impl Events {
 
     /// Writes an event, or updates its series if it is a repetition.
     pub async fn publish(&self, telling: &Telling<'_>) -> Result<(), Refusal> {
-        let events: Api<ApiEvent> =
-            Api::namespaced(self.client.clone(), &telling.service.namespace);
+        let events: Api<ApiEvent> = Api::namespaced(self.client.clone(), &telling.object.namespace);
         let now = Timestamp::now();
         let identity = identity(telling);
         let earlier = self.series(|series| series.next(&identity, Instant::now()));
@@ -107,7 +109,7 @@ impl Events {
                 Err(refusal) => return Err(refusal),
             }
         }
-        let name = format!("{}.{:x}", telling.service.name, now.as_nanosecond());
+        let name = format!("{}.{:x}", telling.object.name, now.as_nanosecond());
         let new = describe(telling, &name, (self.controller, &self.instance), now);
         let params = PostParams::default();
         let done = events.create(&params, &new).await;
@@ -121,17 +123,27 @@ impl Events {
     }
 }
 
+/// API group, version and kind of an object that events are about.
+pub(super) fn regarded(of: Kind) -> (&'static str, &'static str, &'static str) {
+    match of {
+        Kind::IpAddressPool => ("metallb.io", "v1beta1", "IPAddressPool"),
+        Kind::LegacyConfig => ("", "v1", "ConfigMap"),
+        _ => ("", "v1", "Service"),
+    }
+}
+
 fn describe(
     telling: &Telling<'_>,
     name: &str,
     (controller, instance): (&str, &str),
     now: Timestamp,
 ) -> ApiEvent {
+    let (group, version, regarded) = regarded(telling.of);
     let kind = if telling.warning { "Warning" } else { "Normal" };
     ApiEvent {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            namespace: Some(telling.service.namespace.clone()),
+            namespace: Some(telling.object.namespace.clone()),
             ..ObjectMeta::default()
         },
         action: Some(telling.action.to_owned()),
@@ -142,10 +154,13 @@ fn describe(
         reporting_controller: Some(controller.to_owned()),
         reporting_instance: Some(instance.to_owned()),
         regarding: Some(ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            namespace: Some(telling.service.namespace.clone()),
-            name: Some(telling.service.name.clone()),
+            api_version: Some(match group {
+                "" => version.to_owned(),
+                group => format!("{group}/{version}"),
+            }),
+            kind: Some(regarded.to_owned()),
+            namespace: Some(telling.object.namespace.clone()),
+            name: Some(telling.object.name.clone()),
             uid: Some(telling.uid.to_owned()).filter(|uid| !uid.is_empty()),
             ..ObjectReference::default()
         }),
@@ -153,12 +168,13 @@ fn describe(
     }
 }
 
-/// The Service and its uid, reason and note.
-type Identity = (ObjectKey, String, String, String);
+/// The object and its uid, reason and note.
+type Identity = (Kind, ObjectKey, String, String, String);
 
 fn identity(telling: &Telling<'_>) -> Identity {
     (
-        telling.service.clone(),
+        telling.of,
+        telling.object.clone(),
         telling.uid.to_owned(),
         telling.reason.to_owned(),
         clip(telling.note).to_owned(),
@@ -199,7 +215,8 @@ mod tests {
     fn told(uid: &str, note: &str) -> Identity {
         let service = key("default/web");
         identity(&Telling {
-            service: &service,
+            of: Kind::Service,
+            object: &service,
             uid,
             warning: false,
             reason: "nodeAssigned",
@@ -212,7 +229,8 @@ mod tests {
     fn an_event_names_the_service_by_its_uid() {
         let service = key("default/web");
         let telling = Telling {
-            service: &service,
+            of: Kind::Service,
+            object: &service,
             uid: "1-2",
             warning: true,
             reason: "AllocationFailed",

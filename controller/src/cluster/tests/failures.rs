@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Batch;
+use ferrolb_api::object::Kind;
+use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
 use ferrolb_api::refusal::Refusal;
 use ferrolb_api::view::IngressAddress;
 
+use super::super::core::Core;
 use super::super::queue::AT_ONCE;
 use super::super::run::STOP_WITHIN;
-use super::world::World;
+use super::world::{World, batch};
+use crate::state::Settings;
 use crate::testing::*;
 
 fn pools() -> Vec<ferrolb_api::change::Change> {
@@ -163,4 +169,38 @@ async fn a_controller_that_has_nothing_under_way_stops_at_once() {
     let began = tokio::time::Instant::now();
     world.stop().await;
     assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[test]
+fn a_pool_that_cannot_be_used_gets_an_event_once() {
+    let now = std::time::Instant::now();
+    let mut core = Core::new(Settings::default());
+    let lan = ObjectKey::new("metallb-system", "lan");
+    let text = "is no range".to_owned();
+    let unreadable = Problem::new(
+        Subject::object_of(Kind::IpAddressPool, lan.clone()),
+        Cause::Invalid { text },
+    );
+    let unreadable = unreadable.field("spec.addresses[0]").so(Consequence::Kept);
+    let broken = Batch {
+        problems: Some(vec![unreadable]),
+        ..Batch::default()
+    };
+    let events = core.batch(broken.clone(), now);
+    let said: Vec<_> = events
+        .iter()
+        .map(|e| (e.of, &e.object, e.note.as_str()))
+        .collect();
+    let note =
+        "spec.addresses[0]: is no range; its previous version, if there was one, stays in force";
+    assert_eq!(said, [(Kind::IpAddressPool, &lan, note)]);
+    assert_eq!(core.batch(broken, now), []);
+    let one = pool("one", "10.0.0.1-10.0.0.3");
+    let two = pool("two", "10.0.0.3-10.0.0.4");
+    let events = core.batch(batch(vec![put_pool(one), put_pool(two)]), now);
+    assert_eq!(events.len(), 1);
+    assert!(
+        events[0].object.name == "two" && events[0].note.contains("overlaps 10.0.0.1-10.0.0.3"),
+        "{events:?}"
+    );
 }

@@ -116,7 +116,7 @@ impl Server {
 
     /// Reason and note of every event, with its Service.
     pub(super) fn told(&self) -> Vec<String> {
-        let text = |e: &Event| format!("{} {}: {}", e.service, e.kind.reason(), e.note);
+        let text = |e: &Event| format!("{} {}: {}", e.object, e.kind.reason(), e.note);
         self.events.iter().map(text).collect()
     }
 }

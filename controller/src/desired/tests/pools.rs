@@ -1,6 +1,52 @@
 //! Changes of pools, which pool serves which Service, and address families.
 
+use ferrolb_api::ObjectKey;
+use ferrolb_api::crd::{IpAddressPool, L2Advertisement};
+use ferrolb_api::legacy::LegacyConfig;
+use ferrolb_api::object::Object;
+use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
+
 use super::*;
+
+fn unreadable(pool: &str, consequence: Consequence) -> Problem {
+    let subject = Subject::object_of(Kind::IpAddressPool, ObjectKey::new("metallb-system", pool));
+    let text = "is no range".to_owned();
+    let problem = Problem::new(subject, Cause::Invalid { text });
+    problem.field("spec.addresses[0]").so(consequence)
+}
+
+#[test]
+fn a_pool_that_is_broken_is_not_called_absent() {
+    let asks = || [put(service("a/any")), put(service("a/asks").pool("lan"))];
+    let says = |s: &State, any: &str, asks: &str| {
+        let d = first(s);
+        assert!(said(&d, "a/any").contains(any), "{}", said(&d, "a/any"));
+        assert!(said(&d, "a/asks").contains(asks), "{}", said(&d, "a/asks"));
+    };
+    let none = "there is no address pool: add an IPAddressPool";
+    says(&state("", asks()), none, none);
+    let mut s = state("", asks());
+    s.set_unreadable(&[unreadable("lan", Consequence::Kept)]);
+    let broken = "IPAddressPool metallb-system/lan cannot be read (spec.addresses[0]): correct it";
+    says(&s, broken, broken);
+    s.apply(&put_pool(pool("other", "10.0.0.1-10.0.0.1")));
+    assert_eq!(why(&first(&s), "a/any"), Reason::Allocated);
+    assert!(said(&first(&s), "a/asks").contains(&format!("it asks for pool lan, but {broken}")));
+    let key = ObjectKey::new("metallb-system", "config");
+    let config = LegacyConfig::new(key, Vec::new(), vec!["lan".into()]);
+    let broken = "pool lan of ConfigMap metallb-system/config cannot be read: correct it";
+    let mut s = state("", asks());
+    s.apply(&Change::Upsert(Object::LegacyConfig(config.into())));
+    says(&s, broken, broken);
+    let refused = IpAddressPool {
+        ranges: Vec::new(),
+        ..pool("lan", "10.0.0.1-10.0.0.1")
+    };
+    let mut s = state("", asks());
+    s.apply(&put_pool(refused));
+    let broken = "IPAddressPool metallb-system/lan is refused: correct it";
+    says(&s, broken, broken);
+}
 
 #[test]
 fn a_shrunk_pool_moves_those_outside_and_a_missing_or_wrong_one_moves_nobody() {
@@ -40,7 +86,7 @@ fn a_shrunk_pool_moves_those_outside_and_a_missing_or_wrong_one_moves_nobody() {
 fn an_address_of_a_pool_that_could_not_be_read_is_left_alone() {
     let mut s = state("", [small(), put(service("a/1"))]);
     let d = first(&s);
-    s.doubt_pools(true);
+    s.set_unreadable(&[unreadable("p", Consequence::Kept)]);
     let d = then(
         &mut s,
         &d,
@@ -54,7 +100,8 @@ fn an_address_of_a_pool_that_could_not_be_read_is_left_alone() {
         (has(&d, "a/1"), has(&d, "a/2"), why(&d, "a/1")),
         ("10.0.0.1".into(), "10.6.0.1".into(), Reason::OutsidePools)
     );
-    s.doubt_pools(false);
+    s.take_dirty();
+    s.set_unreadable(&[unreadable("p", Consequence::Partial)]);
     assert!(s.take_dirty().all);
     assert_eq!(has(&then(&mut s, &d, &[]), "a/1"), "10.6.0.2");
 }
@@ -159,4 +206,37 @@ fn a_second_family_is_added_without_moving_the_first() {
         ],
     );
     assert_eq!(has(&d, "a/s"), "10.0.0.2,1::1");
+}
+
+#[test]
+fn an_advertisement_of_a_pool_that_is_not_there_is_warned_about_with_the_name_that_is_meant() {
+    let advertise = |pools: &[&str]| {
+        Change::Upsert(Object::L2Advertisement(
+            L2Advertisement {
+                key: ObjectKey::new("metallb-system", "lan"),
+                pools: pools.iter().map(|p| (*p).to_owned()).collect(),
+                ..L2Advertisement::default()
+            }
+            .into(),
+        ))
+    };
+    let says =
+        |s: &State| -> Vec<String> { first(s).problems.iter().map(ToString::to_string).collect() };
+    let mut s = state("", [put_pool(pool("lan", "10.0.0.1-10.0.0.3"))]);
+    s.apply(&advertise(&["lan", "Lan", "elsewhere"]));
+    let place = "L2Advertisement metallb-system/lan: spec.ipAddressPools";
+    assert_eq!(
+        says(&s),
+        [
+            format!("{place}[1]: there is no pool \"Lan\": is lan meant?"),
+            format!("{place}[2]: there is no pool \"elsewhere\": add it, or name another one"),
+        ]
+    );
+    s.apply(&put_pool(pool("elsewhere", "10.0.0.3-10.0.0.4")));
+    assert!(says(&s).contains(&format!(
+        "{place}[2]: pool \"elsewhere\" is refused, so it is not announced"
+    )));
+    s.apply(&advertise(&["lan"]));
+    s.apply(&drop_pool("elsewhere"));
+    assert_eq!(says(&s), Vec::<String>::new());
 }

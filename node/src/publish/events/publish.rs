@@ -2,6 +2,7 @@
 //! dropped.
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::object::Kind;
 use ferrolb_controller::cluster::api::events::{Events, Telling, insist};
 use kube::Client;
 use tokio::sync::mpsc;
@@ -57,7 +58,8 @@ async fn publish(events: Events, mut queue: mpsc::Receiver<Addressed>) {
 
 fn telling<'a>(event: &'a Event, uid: &'a str) -> Telling<'a> {
     Telling {
-        service: &event.service,
+        of: Kind::Service,
+        object: &event.service,
         uid,
         warning: event.warning,
         reason: &event.reason,

@@ -2,7 +2,7 @@
 
 /// The known word that is nearest to this one, if it is near at all: a third of its letters may differ, and upper and lower case
 /// never count.
-pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let word: String = word.chars().take(64).collect::<String>().to_lowercase();
     let distance = |k: &&'k str| strsim::osa_distance(&word, &k.to_lowercase());
     let near = known.iter().min_by_key(|k| distance(k))?;
