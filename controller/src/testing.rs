@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::crd::{AddressRange, IpAddressPool, LabelSelector, ServiceAllocation};
 use ferrolb_api::object::{Kind, Object};
@@ -13,6 +12,7 @@ use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{
     Node, Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
 };
+use ferrolb_api::{Family, ObjectKey};
 
 use crate::state::{Settings, State};
 
@@ -106,6 +106,10 @@ impl Builder {
     }
     pub fn class(mut self, name: &str) -> Self {
         self.0.load_balancer_class = Some(name.into());
+        self
+    }
+    pub fn family(mut self, family: Family) -> Self {
+        self.0.primary_family = Some(family);
         self
     }
     pub fn dual(mut self, policy: DualStack) -> Self {

@@ -108,6 +108,7 @@ pub(crate) fn service(name: &str) -> Service {
         internal_policy: TrafficPolicy::Cluster,
         affinity_seconds: None,
         dual_stack: DualStack::Single,
+        primary_family: None,
         health_check_node_port: None,
         publish_not_ready: false,
         foreign_proxy: false,

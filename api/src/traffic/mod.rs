@@ -84,7 +84,8 @@ impl<'a> Selection<'a> {
 /// The endpoints that `node` (in `zone`) may use for one port of a Service in one family.
 ///
 /// `slices` are those of the Service, in any order; ports match by name and protocol. An address and port that appear several times,
-/// in one slice or in several, count once: the one that is used most readily wins (see [`precedence`]), then the first.
+/// in one slice or in several, count once: a ready one wins over one that is serving and terminating, that one over the rest, then a local
+/// one, then the first.
 pub fn select<'a>(
     slices: impl Iterator<Item = &'a EndpointSlice>,
     service: &Service,

@@ -142,6 +142,8 @@ pub struct Service {
     pub affinity_seconds: Option<u32>,
     /// `spec.ipFamilyPolicy` wants both families when it is not SingleStack.
     pub dual_stack: DualStack,
+    /// The first of `spec.ipFamilies`; `None`: the first family of the cluster.
+    pub primary_family: Option<Family>,
     /// `spec.healthCheckNodePort`.
     pub health_check_node_port: Option<u16>,
     /// `spec.publishNotReadyAddresses`.

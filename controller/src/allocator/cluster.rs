@@ -14,7 +14,7 @@ use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{Service, ServiceType};
 use ipnet::IpNet;
 
-use super::request::{FAMILY_FIELD, Family};
+use super::request::{FAMILIES_FIELD, FAMILY_FIELD, Family};
 use crate::desired::Outcome;
 use crate::pool::range::{Runs, next, previous};
 
@@ -69,7 +69,15 @@ impl ClusterIps {
             .copied()
             .filter(|ip| self.other(*ip, key).is_none())
             .collect();
-        if service.dual_stack == DualStack::Single && service.cluster_ips.len() < 2 {
+        let single = service.dual_stack == DualStack::Single && service.cluster_ips.len() < 2;
+        if let Some(first) = service.primary_family {
+            // Of a family that is asked for no more nothing is kept, unless the Service names it.
+            kept.retain(|ip| {
+                !single || Family::of(*ip) == first || service.cluster_ips.contains(ip)
+            });
+            kept.sort_by_key(|ip| Family::of(*ip) != first);
+        }
+        if single {
             kept.truncate(1);
         }
         self.insert(&kept, key);
@@ -130,6 +138,20 @@ impl ClusterIps {
         if single && !held.is_empty() {
             return Ok(());
         }
+        let first = service.primary_family;
+        if let Some(family) = first
+            && !cidrs.iter().any(|cidr| Family::of(cidr.addr()) == family)
+        {
+            return Err(Outcome::new(
+                Reason::NoClusterIp,
+                FAMILIES_FIELD,
+                format!(
+                    "it asks for {family}, of which --service-cidr has no range: add one, or ask for the other family"
+                ),
+            ));
+        }
+        let mut cidrs: Vec<&IpNet> = cidrs.iter().collect();
+        cidrs.sort_by_key(|cidr| first.is_some_and(|f| Family::of(cidr.addr()) != f));
         let mut full = Vec::new();
         for cidr in cidrs.iter().take(if single { 1 } else { cidrs.len() }) {
             let family = Family::of(cidr.addr());
@@ -144,6 +166,7 @@ impl ClusterIps {
                 None => full.push(cidr.to_string()),
             }
         }
+        held.sort_by_key(|ip| first.is_some_and(|f| Family::of(*ip) != f));
         if !full.is_empty() {
             return Err(Outcome::new(
                 Reason::NoClusterIp,

@@ -10,7 +10,9 @@ use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Service;
 
 use super::ground::Ground;
-use super::request::{FAMILY_FIELD, Families, Family, POOL_FIELD, Request, Source, V4, V6, list};
+use super::request::{
+    FAMILIES_FIELD, FAMILY_FIELD, Families, Family, POOL_FIELD, Request, Source, V4, V6, list,
+};
 use crate::desired::Outcome;
 use crate::pool::Pools;
 use crate::pool::eligible::{automatic, may_use};
@@ -40,9 +42,8 @@ impl Seeker<'_> {
             Source::Pool(name) => {
                 let pool = self.named(name, ground.state)?;
                 self.any_of(&[pool], ground).ok_or_else(|| {
-                    self.exhausted(format!(
-                        "pool {name} has no address left for it: extend the pool"
-                    ))
+                    let text = format!("pool {name} has no address left for it: extend the pool");
+                    self.exhausted(&[pool], text)
                 })
             }
             Source::Any => {
@@ -56,17 +57,31 @@ impl Seeker<'_> {
                 }
                 self.any_of(&open, ground).ok_or_else(|| {
                     let names: Vec<&str> = open.iter().map(|p| p.key.name.as_str()).collect();
-                    self.exhausted(format!(
-                        "no address is left for it in {}: extend a pool",
-                        names.join(", ")
-                    ))
+                    let names = names.join(", ");
+                    let text = format!("no address is left for it in {names}: extend a pool");
+                    self.exhausted(&open, text)
                 })
             }
         }
     }
 
-    fn exhausted(&self, message: String) -> Outcome {
+    fn exhausted(&self, pools: &[&IpAddressPool], message: String) -> Outcome {
+        let has = |family| {
+            let ranges = pools.iter().flat_map(|p| &p.ranges);
+            ranges.map(|r| Family::of(r.first)).any(|f| f == family)
+        };
         match self.request.families {
+            Families::One(family) if !has(family) => {
+                let names: Vec<&str> = pools.iter().map(|p| p.key.name.as_str()).collect();
+                Outcome::new(
+                    Reason::PoolExhausted,
+                    FAMILIES_FIELD,
+                    format!(
+                        "it needs an {family} address, and no range of {} is {family}: add one, or set spec.ipFamilies of the Service",
+                        names.join(", ")
+                    ),
+                )
+            }
             Families::Both => Outcome::new(
                 Reason::PoolExhausted,
                 FAMILY_FIELD,

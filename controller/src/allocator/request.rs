@@ -15,7 +15,9 @@ pub(super) const SPEC_FIELD: &str = "spec.loadBalancerIP";
 pub(super) const ANNOTATION_FIELD: &str = "metadata.annotations[metallb.io/loadBalancerIPs]";
 /// The annotation of a requested pool.
 pub(super) const POOL_FIELD: &str = "metadata.annotations[metallb.io/address-pool]";
-/// The field that determines the families.
+/// The field that names the families.
+pub(super) const FAMILIES_FIELD: &str = "spec.ipFamilies";
+/// The field that determines how many families.
 pub(super) const FAMILY_FIELD: &str = "spec.ipFamilyPolicy";
 
 pub(super) const V4: Family = Family::V4;
@@ -33,12 +35,12 @@ pub(super) enum Families {
 }
 
 impl Families {
-    /// Derives the families from the ClusterIPs; if there are none, from the request; otherwise IPv4.
-    fn of(policy: DualStack, cluster_ips: &[IpAddr], asked: &[IpAddr]) -> Self {
-        let first = cluster_ips
-            .first()
-            .or(asked.first())
-            .map_or(V4, |ip| Family::of(*ip));
+    /// Derives the families from the ClusterIPs; if there are none, from `spec.ipFamilies`, then from the request; otherwise IPv4.
+    fn of(service: &Service, cluster_ips: &[IpAddr], asked: &[IpAddr]) -> Self {
+        let policy = service.dual_stack;
+        let of = |ips: &[IpAddr]| ips.first().map(|ip| Family::of(*ip));
+        let first = of(cluster_ips).or(service.primary_family);
+        let first = first.or_else(|| of(asked)).unwrap_or(V4);
         let single =
             !cluster_ips.is_empty() && cluster_ips.iter().all(|ip| Family::of(*ip) == first);
         match policy {
@@ -126,7 +128,7 @@ impl Request {
                 ),
             ));
         }
-        let families = Families::of(service.dual_stack, cluster_ips, &asked);
+        let families = Families::of(service, cluster_ips, &asked);
         if !asked.is_empty() && !families.fit(&asked) {
             return Err(Outcome::new(
                 Reason::FamilyMismatch,

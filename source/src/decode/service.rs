@@ -53,6 +53,7 @@ struct Spec {
     session_affinity: Option<String>,
     session_affinity_config: Option<AffinityConfig>,
     ip_family_policy: Option<String>,
+    ip_families: Option<Vec<String>>,
     health_check_node_port: Option<i64>,
     publish_not_ready_addresses: Option<bool>,
 }
@@ -70,6 +71,46 @@ struct ClientIp {
     timeout_seconds: Option<i64>,
 }
 
+/// Reads `spec.ipFamilyPolicy` and the first of `spec.ipFamilies`. Two families without a policy require both (Kubernetes API,
+/// Service, defaulting of `ipFamilyPolicy`).
+fn families(spec: &Spec) -> Result<(DualStack, Option<Family>), FieldError> {
+    const FIELD: &str = "spec.ipFamilies";
+    let mut families = Vec::new();
+    for (i, text) in spec.ip_families.iter().flatten().enumerate() {
+        let family = match text.as_str() {
+            "IPv4" => Family::V4,
+            "IPv6" => Family::V6,
+            other => return Err(one_of(format!("{FIELD}[{i}]"), other, "IPv4 or IPv6")),
+        };
+        if families.contains(&family) {
+            let text = format!("{family} is there twice: name each family once");
+            return Err(FieldError::new(format!("{FIELD}[{i}]"), text));
+        }
+        families.push(family);
+    }
+    let both = families.len() > 1;
+    let policy = match spec.ip_family_policy.as_deref() {
+        Some("SingleStack") if both => {
+            return Err(FieldError::new(
+                FIELD,
+                "there are two families, but spec.ipFamilyPolicy is SingleStack: keep one of them",
+            ));
+        }
+        None | Some("") if both => DualStack::Require,
+        None | Some("" | "SingleStack") => DualStack::Single,
+        Some("PreferDualStack") => DualStack::Prefer,
+        Some("RequireDualStack") => DualStack::Require,
+        Some(other) => {
+            return Err(one_of(
+                "spec.ipFamilyPolicy",
+                other,
+                "SingleStack, PreferDualStack or RequireDualStack",
+            ));
+        }
+    };
+    Ok((policy, families.first().copied()))
+}
+
 /// Decodes a Service. The notes are about addresses: those that it requests, its externalIPs and its source ranges.
 pub(super) fn decode(
     value: &Value,
@@ -80,6 +121,7 @@ pub(super) fn decode(
     let spec = raw.spec.unwrap_or_default();
     let service_type = service_type(spec.r#type.as_deref())?;
     let (headless, cluster_ips) = cluster_ips(&spec)?;
+    let (dual_stack, primary_family) = families(&spec)?;
     let labels = metadata.labels();
     let request = annotations::decode(&metadata.annotations(), spec.load_balancer_ip.as_deref());
     let mut notes = Vec::new();
@@ -110,18 +152,8 @@ pub(super) fn decode(
             spec.session_affinity.as_deref(),
             spec.session_affinity_config,
         )?,
-        dual_stack: match spec.ip_family_policy.as_deref() {
-            None | Some("" | "SingleStack") => DualStack::Single,
-            Some("PreferDualStack") => DualStack::Prefer,
-            Some("RequireDualStack") => DualStack::Require,
-            Some(other) => {
-                return Err(one_of(
-                    "spec.ipFamilyPolicy",
-                    other,
-                    "SingleStack, PreferDualStack or RequireDualStack",
-                ));
-            }
-        },
+        dual_stack,
+        primary_family,
         health_check_node_port: optional_port(
             "spec.healthCheckNodePort".into(),
             spec.health_check_node_port,

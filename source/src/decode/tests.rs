@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferrolb_api::Family;
 use ferrolb_api::crd::{AddressRange, IpAddressPool};
 use ferrolb_api::legacy::LegacyConfig;
 use ferrolb_api::proxy_config::ProxyConfig;
@@ -93,6 +94,44 @@ status: {loadBalancer: {ingress: [{ip: 192.0.2.1, ipMode: VIP}, {ip: 192.0.2.2, 
     let vips: Vec<String> = s.vips().map(|ip| ip.to_string()).collect();
     assert_eq!(vips, ["192.0.2.1", "2001:db8::1"]);
     assert!(s.uses_local_endpoints() && s.uses_cluster_endpoints());
+}
+
+#[test]
+fn the_families_of_a_service_are_read_with_what_they_say_about_the_policy() {
+    let of = |spec: &str| {
+        let s = service(&format!("{{{spec}, ports: [{{port: 80}}]}}"));
+        (s.dual_stack, s.primary_family)
+    };
+    let six = Some(Family::V6);
+    for (spec, expected) in [
+        ("ipFamilies: []", (DualStack::Single, None)),
+        ("ipFamilies: [IPv6]", (DualStack::Single, six)),
+        (
+            "ipFamilies: [IPv6], ipFamilyPolicy: PreferDualStack",
+            (DualStack::Prefer, six),
+        ),
+        ("ipFamilies: [IPv6, IPv4]", (DualStack::Require, six)),
+        (
+            "ipFamilies: [IPv6, IPv4], ipFamilyPolicy: PreferDualStack",
+            (DualStack::Prefer, six),
+        ),
+    ] {
+        assert_eq!(of(spec), expected, "{spec}");
+    }
+    for (spec, field) in [
+        ("ipFamilies: [ipv6]", "spec.ipFamilies[0]"),
+        ("ipFamilies: [IPv4, IPv4]", "spec.ipFamilies[1]"),
+        (
+            "ipFamilies: [IPv6, IPv4], ipFamilyPolicy: SingleStack",
+            "spec.ipFamilies",
+        ),
+    ] {
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{{spec}, ports: [{{port: 80}}]}}\n"
+        );
+        let fields: Vec<String> = read(&text).problems.into_iter().map(|p| p.field).collect();
+        assert_eq!(fields, [field], "{spec}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! ClusterIPs in standalone mode.
 
+use ferrolb_api::Family;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::service::DualStack;
 
@@ -130,4 +131,50 @@ fn families_follow_the_policy_and_the_ranges() {
         given("", DualStack::Single),
         (String::new(), Reason::NoClusterIp)
     );
+}
+
+#[test]
+fn the_families_that_a_service_names_are_given_in_that_order() {
+    let both = "10.96.0.0/29,fd00:96::/125";
+    let of = |cidrs: &str, b: Builder| first(&state(cidrs, [put(b.cluster_only())]));
+    let six = || service("a/s").family(Family::V6);
+    assert_eq!(cluster(&of(both, six()), "a/s"), "fd00:96::2");
+    let prefer = six().dual(DualStack::Prefer);
+    assert_eq!(cluster(&of(both, prefer), "a/s"), "fd00:96::2,10.96.0.2");
+    let require = six().dual(DualStack::Require);
+    assert_eq!(cluster(&of(both, require), "a/s"), "fd00:96::2,10.96.0.2");
+    let four = service("a/s").family(Family::V4);
+    let turned = "fd00:96::/125,10.96.0.0/29";
+    assert_eq!(cluster(&of(turned, four), "a/s"), "10.96.0.2");
+    let d = of("10.96.0.0/29", six());
+    assert_eq!(
+        (cluster(&d, "a/s"), why(&d, "a/s")),
+        (String::new(), Reason::NoClusterIp)
+    );
+    assert!(
+        said(&d, "a/s")
+            .contains("spec.ipFamilies: it asks for IPv6, of which --service-cidr has no range")
+    );
+}
+
+#[test]
+fn a_service_that_changes_its_family_gets_another_cluster_ip() {
+    let mut s = state(
+        "10.96.0.0/29,fd00:96::/125",
+        [put(service("a/s").cluster_only())],
+    );
+    let d = first(&s);
+    assert_eq!(cluster(&d, "a/s"), "10.96.0.2");
+    let d = then(
+        &mut s,
+        &d,
+        &[put(service("a/s").cluster_only().family(Family::V6))],
+    );
+    assert_eq!(cluster(&d, "a/s"), "fd00:96::2");
+    let both = service("a/s")
+        .cluster_only()
+        .family(Family::V4)
+        .dual(DualStack::Prefer);
+    let d = then(&mut s, &d, &[put(both)]);
+    assert_eq!(cluster(&d, "a/s"), "10.96.0.2,fd00:96::2");
 }

@@ -240,3 +240,32 @@ fn an_advertisement_of_a_pool_that_is_not_there_is_warned_about_with_the_name_th
     s.apply(&drop_pool("elsewhere"));
     assert_eq!(says(&s), Vec::<String>::new());
 }
+
+#[test]
+fn a_load_balancer_gets_the_family_that_it_names_and_a_pool_without_it_says_so() {
+    let both = || put_pool(pool("p", "10.0.0.1-10.0.0.3,1::/126"));
+    let six = || service("a/s").family(ferrolb_api::Family::V6);
+    let cidrs = "10.96.0.0/29,fd00:96::/125";
+    for cidrs in ["", cidrs] {
+        assert_eq!(
+            has(&first(&state(cidrs, [both(), put(six())])), "a/s"),
+            "1::"
+        );
+        let prefer = put(six().dual(DualStack::Prefer));
+        assert_eq!(
+            has(&first(&state(cidrs, [both(), prefer])), "a/s"),
+            "1::,10.0.0.1"
+        );
+    }
+    let d = first(&state(
+        "",
+        [put_pool(pool("p", "1::/126")), put(service("a/s"))],
+    ));
+    assert_eq!(why(&d, "a/s"), Reason::PoolExhausted);
+    assert!(
+        said(&d, "a/s")
+            .contains("spec.ipFamilies: it needs an IPv4 address, and no range of p is IPv4"),
+        "{}",
+        said(&d, "a/s")
+    );
+}
