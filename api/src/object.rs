@@ -9,7 +9,7 @@ use crate::ObjectKey;
 use crate::crd::{IpAddressPool, L2Advertisement};
 use crate::legacy::LegacyConfig;
 use crate::proxy_config::ProxyConfig;
-use crate::view::{EndpointSlice, Node, Pod, Service};
+use crate::view::{EndpointSlice, Namespace, Node, Pod, Service};
 
 /// The kinds that ferrolb reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub enum Kind {
     EndpointSlice,
     /// v1 Node.
     Node,
+    /// v1 Namespace.
+    Namespace,
     /// v1 Pod.
     Pod,
     /// metallb.io/v1beta1 IPAddressPool.
@@ -41,6 +43,7 @@ impl fmt::Display for Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Node => "Node",
+            Self::Namespace => "Namespace",
             Self::Pod => "Pod",
             Self::IpAddressPool => "IPAddressPool",
             Self::L2Advertisement => "L2Advertisement",
@@ -59,6 +62,8 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     /// A Node.
     Node(Arc<Node>),
+    /// A Namespace.
+    Namespace(Arc<Namespace>),
     /// A Pod.
     Pod(Arc<Pod>),
     /// An address pool.
@@ -78,6 +83,7 @@ impl Object {
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Node(_) => Kind::Node,
+            Self::Namespace(_) => Kind::Namespace,
             Self::Pod(_) => Kind::Pod,
             Self::IpAddressPool(_) => Kind::IpAddressPool,
             Self::L2Advertisement(_) => Kind::L2Advertisement,
@@ -92,6 +98,7 @@ impl Object {
             Self::Service(o) => o.key.clone(),
             Self::EndpointSlice(o) => o.key.clone(),
             Self::Node(o) => ObjectKey::new("", o.name.clone()),
+            Self::Namespace(o) => ObjectKey::new("", o.name.clone()),
             Self::Pod(o) => o.key.clone(),
             Self::IpAddressPool(o) => o.key.clone(),
             Self::L2Advertisement(o) => o.key.clone(),

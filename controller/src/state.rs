@@ -16,6 +16,7 @@ use ferrolb_api::problem::{Consequence, Problem};
 use ferrolb_api::view::{Node, Service};
 use ipnet::IpNet;
 
+use crate::pool::eligible::Namespaces;
 use crate::pool::{Offer, Pools};
 
 /// Configuration that does not come from objects.
@@ -65,6 +66,7 @@ pub struct State {
     /// Only for warnings: what is announced is the speaker's to decide.
     advertisements: BTreeMap<ObjectKey, Arc<L2Advertisement>>,
     nodes: BTreeMap<String, Arc<Node>>,
+    namespaces: Namespaces,
     /// Owners of addresses beside this load balancer. ClusterIPs are missing: who has which one is the allocator's decision.
     ownership: Ownership,
     /// Problems of refused pools, then warnings about the others.
@@ -137,6 +139,15 @@ impl State {
                 let old = self.nodes.remove(&key.name);
                 let places = self.ownership.set_node(old.as_deref(), None);
                 return self.owners_moved(&places);
+            }
+            Change::Upsert(Object::Namespace(namespace)) => {
+                let labels = Some(namespace.labels.clone());
+                self.dirty.all |=
+                    self.namespaces.set(&namespace.name, labels) && self.pools.select_namespaces();
+            }
+            Change::Remove(Kind::Namespace, key) => {
+                self.dirty.all |=
+                    self.namespaces.set(&key.name, None) && self.pools.select_namespaces();
             }
             Change::Upsert(Object::L2Advertisement(advertisement)) => {
                 let key = advertisement.key.clone();
@@ -346,6 +357,11 @@ impl State {
     /// All Services.
     pub fn services(&self) -> &BTreeMap<ObjectKey, Arc<Service>> {
         &self.services
+    }
+
+    /// The labels of the namespaces.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
     }
 
     /// The pools in force.

@@ -10,7 +10,7 @@ use ferrolb_api::crd::{AddressRange, IpAddressPool, LabelSelector, ServiceAlloca
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{
-    Node, Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
+    Namespace, Node, Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
 };
 use ferrolb_api::{Family, ObjectKey};
 
@@ -184,6 +184,16 @@ pub fn put_node(name: &str, internal: &str, pods: &str) -> Change {
         pod_cidrs: pods.split(',').filter_map(|net| net.parse().ok()).collect(),
         ..Node::default()
     })))
+}
+
+pub fn put_namespace(name: &str, text: &str) -> Change {
+    let mut all = labels::<BTreeMap<String, String>>(text);
+    all.insert("kubernetes.io/metadata.name".into(), name.into());
+    let namespace = Namespace {
+        name: name.into(),
+        labels: all.into(),
+    };
+    Change::Upsert(Object::Namespace(Arc::new(namespace)))
 }
 
 pub fn drop_node(name: &str) -> Change {

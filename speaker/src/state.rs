@@ -131,7 +131,7 @@ impl State {
                 self.legacy.insert(config.key.clone(), config);
                 *dirty = Dirty::All;
             }
-            Object::Pod(_) | Object::ProxyConfig(_) => {}
+            Object::Pod(_) | Object::Namespace(_) | Object::ProxyConfig(_) => {}
         }
     }
 
@@ -156,7 +156,7 @@ impl State {
             Kind::IpAddressPool => self.pools.remove(key).is_some(),
             Kind::L2Advertisement => self.advertisements.remove(key).is_some(),
             Kind::LegacyConfig => self.legacy.remove(key).is_some(),
-            Kind::Pod | Kind::ProxyConfig => false,
+            Kind::Pod | Kind::Namespace | Kind::ProxyConfig => false,
         };
         if gone {
             *dirty = Dirty::All;

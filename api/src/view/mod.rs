@@ -3,11 +3,13 @@
 //! A view states what an object says. What follows from it is decided in the daemons.
 
 pub mod endpoints;
+pub mod namespace;
 pub mod node;
 pub mod pod;
 pub mod service;
 
 pub use endpoints::{Endpoint, EndpointPort, EndpointSlice};
+pub use namespace::Namespace;
 pub use node::Node;
 pub use pod::{ContainerPort, Pod};
 pub use service::{

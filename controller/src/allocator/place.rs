@@ -15,7 +15,7 @@ use super::request::{
 };
 use crate::desired::Outcome;
 use crate::pool::Pools;
-use crate::pool::eligible::{automatic, may_use};
+use crate::pool::eligible::{Namespaces, automatic, may_use, unknown_namespace};
 use crate::pool::range::is_buggy;
 use crate::pool::sharing::Terms;
 use crate::state::State;
@@ -47,7 +47,7 @@ impl Seeker<'_> {
                 })
             }
             Source::Any => {
-                let open = automatic(pools, self.service);
+                let open = automatic(pools, self.service, ground.state.namespaces());
                 if open.is_empty() {
                     return Err(Outcome::new(
                         Reason::PoolExhausted,
@@ -101,13 +101,14 @@ impl Seeker<'_> {
             };
             return Err(Outcome::new(Reason::UnknownPool, POOL_FIELD, text));
         };
-        if !may_use(pool, self.service) {
+        let namespaces = state.namespaces();
+        if !may_use(pool, self.service, namespaces) {
+            let unknown = unknown_namespace(pool, self.service, namespaces);
+            let why = unknown.unwrap_or_else(|| "change one of them".to_owned());
             return Err(Outcome::new(
                 Reason::OutsidePools,
                 POOL_FIELD,
-                format!(
-                    "it asks for pool {name}, whose serviceAllocation leaves it out: change one of them"
-                ),
+                format!("it asks for pool {name}, whose serviceAllocation leaves it out: {why}"),
             ));
         }
         Ok(pool)
@@ -149,7 +150,7 @@ impl Seeker<'_> {
                     ),
                 );
             }
-            if !may_use(pool, self.service) {
+            if !may_use(pool, self.service, ground.state.namespaces()) {
                 return refuse(
                     Reason::OutsidePools,
                     format!(
@@ -264,6 +265,7 @@ pub(super) fn satisfied(
     service: &Service,
     old: &[IpAddr],
     pools: &Pools,
+    namespaces: &Namespaces,
 ) -> bool {
     let mut homes = old.iter().map(|ip| pools.containing(*ip));
     let Some(Some(home)) = homes.next() else {
@@ -280,7 +282,11 @@ pub(super) fn satisfied(
         Source::Any => true,
     };
     let buggy = home.avoid_buggy_ips && old.iter().any(|ip| is_buggy(*ip));
-    one_home && asked_for && !buggy && request.families.fit(old) && may_use(home, service)
+    one_home
+        && asked_for
+        && !buggy
+        && request.families.fit(old)
+        && may_use(home, service, namespaces)
 }
 
 /// Adds to a message which addresses the Service keeps, and which of them is of no use because it belongs to somebody else.

@@ -142,7 +142,16 @@ impl Work {
                     format!("its pool {pool} is refused: correct the pool"),
                 ))
             }
-            Ok(request) if good && satisfied(&request, &self.service, &self.addresses, pools) => {
+            Ok(request)
+                if good
+                    && satisfied(
+                        &request,
+                        &self.service,
+                        &self.addresses,
+                        pools,
+                        state.namespaces(),
+                    ) =>
+            {
                 self.pool = self
                     .addresses
                     .first()

@@ -62,6 +62,12 @@ impl Pools {
         (ip <= *last).then(|| self.get(name)).flatten()
     }
 
+    /// Whether a pool selects namespaces by their labels.
+    pub(crate) fn select_namespaces(&self) -> bool {
+        let mut allocations = self.iter().filter_map(|p| p.allocation.as_ref());
+        allocations.any(|a| !a.namespace_selectors.is_empty())
+    }
+
     /// Whether a pool has an address there.
     pub(crate) fn touches(&self, place: &Place) -> bool {
         let (first, last) = match place {

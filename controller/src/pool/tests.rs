@@ -10,7 +10,7 @@ use ferrolb_api::legacy::LegacyConfig;
 use ferrolb_api::object::{Kind, Object};
 use proptest::prelude::*;
 
-use super::eligible::{automatic, may_use};
+use super::eligible::{Namespaces, automatic, may_use};
 use super::range::{Runs, is_buggy};
 use crate::testing::{drop_pool, ip, pinned, pool, put_pool, service, state};
 
@@ -144,12 +144,18 @@ fn a_pinned_pool_needs_the_namespace_and_one_of_the_selectors() {
     let both = pinned(pool("p", "10.0.0.0/24"), 0, "shop,bank", "tier=web");
     assert!(may_use(
         &both,
-        &service("shop/a").labelled("tier=web").build()
+        &service("shop/a").labelled("tier=web").build(),
+        &Namespaces::default()
     ));
-    assert!(!may_use(&both, &service("shop/a").build()));
     assert!(!may_use(
         &both,
-        &service("blog/a").labelled("tier=web").build()
+        &service("shop/a").build(),
+        &Namespaces::default()
+    ));
+    assert!(!may_use(
+        &both,
+        &service("blog/a").labelled("tier=web").build(),
+        &Namespaces::default()
     ));
     let mut by_label = pinned(pool("p", "10.0.0.0/24"), 0, "", "");
     by_label.allocation.as_mut().unwrap().namespace_selectors =
@@ -157,8 +163,16 @@ fn a_pinned_pool_needs_the_namespace_and_one_of_the_selectors() {
             match_labels: crate::testing::labels("kubernetes.io/metadata.name=shop"),
             ..Default::default()
         }];
-    assert!(may_use(&by_label, &service("shop/a").build()));
-    assert!(!may_use(&by_label, &service("bank/a").build()));
+    assert!(may_use(
+        &by_label,
+        &service("shop/a").build(),
+        &Namespaces::default()
+    ));
+    assert!(!may_use(
+        &by_label,
+        &service("bank/a").build(),
+        &Namespaces::default()
+    ));
 }
 
 #[test]
@@ -177,7 +191,7 @@ fn pinned_pools_come_by_priority_with_zero_last_then_the_open_ones_by_name() {
             put_pool(pinned(pool("other", "10.0.6.0/24"), 1, "bank", "")),
         ],
     );
-    let names: Vec<_> = automatic(s.pools(), &service("shop/a").build())
+    let names: Vec<_> = automatic(s.pools(), &service("shop/a").build(), s.namespaces())
         .iter()
         .map(|p| p.key.name.clone())
         .collect();

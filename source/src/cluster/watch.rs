@@ -21,7 +21,8 @@ use crate::decode::{self, METALLB_NAMESPACE};
 /// Which set of kinds to watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resources {
-    /// What determines the assignment of addresses: Services, pools, and Nodes, whose addresses no Service gets.
+    /// What determines the assignment of addresses: Services, pools, Namespaces, whose labels pools select, and
+    /// Nodes, whose addresses no Service gets.
     Controller,
     /// What a node needs in addition: EndpointSlices, advertisements.
     Node,
@@ -86,6 +87,7 @@ pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
     let mut all = vec![
         one(Kind::Service, "", "v1", "Service", "services", false),
         one(Kind::Node, "", "v1", "Node", "nodes", false),
+        one(Kind::Namespace, "", "v1", "Namespace", "namespaces", false),
         one(
             Kind::IpAddressPool,
             metallb,

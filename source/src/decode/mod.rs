@@ -19,6 +19,7 @@ pub(crate) mod duration;
 pub(crate) mod endpoints;
 mod kinds;
 pub(crate) mod legacy;
+mod namespace;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod pool;
@@ -90,7 +91,7 @@ pub fn subject(value: &Value, default_namespace: &str) -> Subject {
         }
     }
     let namespace = match kind_name {
-        "Node" | "KubeProxyConfiguration" => "",
+        "Node" | "Namespace" | "KubeProxyConfiguration" => "",
         _ => text(value, "/metadata/namespace").unwrap_or(default_namespace),
     };
     let kind = shown(kind_name);
@@ -147,6 +148,9 @@ pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &s
         },
         Kind::Node => {
             node::decode(value, key.clone()).map(|n| (Object::Node(n.into()), Vec::new()))
+        }
+        Kind::Namespace => {
+            namespace::decode(value, key.clone()).map(|n| (Object::Namespace(n.into()), Vec::new()))
         }
         Kind::Pod => {
             pod::decode(value, key.clone()).map(|p| (Object::Pod(Arc::new(p)), Vec::new()))
@@ -229,7 +233,7 @@ fn key(value: &Value, kind: Kind, default_namespace: &str) -> Result<ObjectKey, 
         }
     };
     raw::check_name("metadata.name", name, 253)?;
-    if kind == Kind::Node {
+    if matches!(kind, Kind::Node | Kind::Namespace) {
         return Ok(ObjectKey::new("", name));
     }
     let namespace = match value.pointer("/metadata/namespace") {

@@ -1,7 +1,8 @@
 //! Changes of pools, which pool serves which Service, and address families.
 
 use ferrolb_api::ObjectKey;
-use ferrolb_api::crd::{IpAddressPool, L2Advertisement};
+use ferrolb_api::crd::selector::{Operator, Requirement};
+use ferrolb_api::crd::{IpAddressPool, L2Advertisement, LabelSelector, ServiceAllocation};
 use ferrolb_api::legacy::LegacyConfig;
 use ferrolb_api::object::Object;
 use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
@@ -268,4 +269,87 @@ fn a_load_balancer_gets_the_family_that_it_names_and_a_pool_without_it_says_so()
         "{}",
         said(&d, "a/s")
     );
+}
+
+/// A pool for the namespaces with a label that has, or does not have, a value.
+fn selecting(name: &str, ranges: &str, key: &str, operator: Operator, value: &str) -> Change {
+    let requirement = Requirement {
+        key: key.into(),
+        operator,
+        values: vec![value.into()],
+    };
+    let selector = LabelSelector {
+        match_expressions: vec![requirement],
+        ..LabelSelector::default()
+    };
+    put_pool(IpAddressPool {
+        allocation: Some(ServiceAllocation {
+            priority: 1,
+            namespace_selectors: vec![selector],
+            ..ServiceAllocation::default()
+        }),
+        ..pool(name, ranges)
+    })
+}
+
+#[test]
+fn a_pool_is_for_the_namespaces_whose_labels_it_selects() {
+    let mut s = state(
+        "",
+        [
+            selecting("team", "10.0.1.1-10.0.1.9", "team", Operator::In, "shop"),
+            selecting("dev", "10.0.2.1-10.0.2.9", "env", Operator::NotIn, "prod"),
+            put_pool(pool("open", "10.0.3.1-10.0.3.9")),
+            put_namespace("shop", "team=shop,env=prod"),
+            put_namespace("bank", "env=prod"),
+            put_namespace("lab", ""),
+            put(service("shop/cart")),
+            put(service("shop/asks").pool("team")),
+            put(service("bank/ledger")),
+            put(service("lab/test")),
+            put(service("unknown/who")),
+            put(service("unknown/asks").pool("dev")),
+        ],
+    );
+    let d = first(&s);
+    assert_eq!(has(&d, "shop/cart"), "10.0.1.2");
+    assert_eq!(has(&d, "shop/asks"), "10.0.1.1");
+    assert_eq!(has(&d, "bank/ledger"), "10.0.3.1");
+    assert_eq!(has(&d, "lab/test"), "10.0.2.1");
+    assert_eq!(
+        has(&d, "unknown/who"),
+        "10.0.3.2",
+        "its labels are not known"
+    );
+    assert!(
+        said(&d, "unknown/asks").contains("there is no Namespace unknown: add it with its labels")
+    );
+    let changes = [
+        put_namespace("shop", "env=dev"),
+        put_namespace("unknown", ""),
+    ];
+    let d = then(&mut s, &d, &changes);
+    assert_eq!(has(&d, "shop/cart"), "10.0.2.3");
+    assert_eq!(has(&d, "unknown/asks"), "10.0.2.2");
+    assert_eq!(why(&d, "shop/asks"), Reason::OutsidePools);
+}
+
+#[test]
+fn a_label_of_a_namespace_concerns_nobody_if_no_pool_asks_for_it() {
+    let mut s = state("", [small(), put(service("a/1"))]);
+    s.take_dirty();
+    s.apply(&put_namespace("a", "team=a"));
+    assert!(s.take_dirty().is_empty());
+    s.apply(&selecting(
+        "team",
+        "10.0.1.1-10.0.1.9",
+        "team",
+        Operator::In,
+        "a",
+    ));
+    s.take_dirty();
+    s.apply(&put_namespace("a", "team=a"));
+    assert!(s.take_dirty().is_empty());
+    s.apply(&put_namespace("a", "team=b"));
+    assert!(s.take_dirty().all);
 }

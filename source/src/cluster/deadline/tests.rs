@@ -186,7 +186,7 @@ async fn a_source_says_which_lists_an_api_server_that_says_nothing_owes_it() {
     let owes = |source: &ClusterSource| {
         let waits = source.waits_for();
         let silent = |w: &String| w.contains("does not answer (nothing came for 200ms)");
-        waits.len() == 4 && waits.iter().all(silent)
+        waits.len() == 5 && waits.iter().all(silent)
     };
     soon(async {
         while !owes(&source) {
