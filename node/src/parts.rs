@@ -12,7 +12,6 @@ use ferrolb_api::delta;
 use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_proxy::config::Config as ProxySettings;
 use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};
-use ferrolb_proxy::kernel::sysctl::Conntrack;
 use ferrolb_proxy::kernel::table::table;
 use ferrolb_proxy::snapshot::{ServiceStatus as Proxied, Snapshot as ProxySnapshot};
 use ferrolb_speaker::message::NodeName;
@@ -139,8 +138,7 @@ async fn proxy(
             IpAddr::V6(ip) => linux.node_v6 = Some(*ip),
         }
     }
-    linux.ipvs_timeouts = config.ipvs_timeouts;
-    linux.conntrack = conntrack(&config);
+    let mut linux = linux.tuned(&config);
     linux.exclude_cidrs.clone_from(&config.exclude_cidrs);
     let kernel = LinuxKernel::new(linux).await.map_err(Error::failed)?;
     let (batches, changes) = mpsc::channel(QUEUE);
@@ -173,18 +171,6 @@ async fn proxy(
         },
         programmed,
     ))
-}
-
-fn conntrack(config: &ProxyConfig) -> Conntrack {
-    let (per_core, min) = config.conntrack_max;
-    let cores = std::thread::available_parallelism()
-        .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-    let [tcp_established, tcp_close_wait] = config.conntrack_timeouts;
-    Conntrack {
-        max: (per_core > 0).then(|| per_core.saturating_mul(cores).max(min)),
-        tcp_established,
-        tcp_close_wait,
-    }
 }
 
 fn speaker(

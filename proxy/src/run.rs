@@ -138,6 +138,8 @@ struct Proxy<K> {
     missing: BTreeSet<ObjectKey>,
     /// The errors of the last pass.
     errors: Vec<String>,
+    /// The settings that the last audit put right, or why it could not.
+    settings: Vec<String>,
     /// Whether the kernel's state is uncertain. It must then be read before the next comparison.
     unverified: bool,
     /// The virtual server that the last quick check looked for.
@@ -170,6 +172,7 @@ impl<K: Kernel + Look> Proxy<K> {
             unprepared: false,
             missing: BTreeSet::new(),
             errors: Vec::new(),
+            settings: Vec::new(),
             unverified: false,
             sentinel: None,
             next_glance: Instant::now() + config.watch,
@@ -204,6 +207,7 @@ impl<K: Kernel + Look> Proxy<K> {
 
     /// The first pass: adopts, computes everything, and applies the difference.
     async fn start(&mut self) -> Result<(), KernelError> {
+        self.tune().await;
         self.held = self.kernel.read().await?;
         self.look().await;
         self.state.take_dirty();
@@ -219,6 +223,7 @@ impl<K: Kernel + Look> Proxy<K> {
 
     /// A pass over what is dirty.
     async fn change(&mut self) {
+        self.tune().await;
         if self.state.must_look() {
             self.look().await;
         }
@@ -277,6 +282,7 @@ impl<K: Kernel + Look> Proxy<K> {
             self.later();
             return;
         }
+        self.mend().await;
         self.look().await;
         let dirty = self.state.take_dirty();
         // Services that wait for a resource get it now if it is free again.
@@ -290,6 +296,28 @@ impl<K: Kernel + Look> Proxy<K> {
             self.lose(&touched);
         }
         self.carry_out(&ops, &touched).await;
+    }
+
+    /// Puts right what somebody else set. The status says so until the next audit.
+    async fn mend(&mut self) {
+        self.settings = match self.kernel.mend().await {
+            Ok(mended) => mended.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![error.to_string()],
+        };
+        for setting in &self.settings {
+            tracing::warn!("{setting}");
+        }
+    }
+
+    /// Takes over changed timeouts and limits.
+    async fn tune(&mut self) {
+        if !self.state.take_tuning() {
+            return;
+        }
+        self.kernel.tune(self.state.proxy());
+        if let Err(error) = self.kernel.mend().await {
+            tracing::warn!(%error, "the timeouts of the KubeProxyConfiguration are tried again at the next audit");
+        }
     }
 
     /// Reads the node's surroundings if a Service depends on them. Without them, no decision is taken.

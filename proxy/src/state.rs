@@ -48,6 +48,8 @@ pub struct State {
     endpoints: EndpointIndex,
     nodes: BTreeMap<String, Arc<Node>>,
     proxy: ProxyConfig,
+    /// Its timeouts or limits changed.
+    tuning: bool,
     own: String,
     own_addresses: BTreeSet<IpAddr>,
     ownership: Ownership,
@@ -67,6 +69,7 @@ impl State {
             endpoints: EndpointIndex::default(),
             nodes: BTreeMap::new(),
             proxy: config.proxy.clone(),
+            tuning: false,
             own: config.node.clone(),
             own_addresses: config.node_addresses.iter().copied().collect(),
             ownership,
@@ -119,6 +122,11 @@ impl State {
             // If a KubeProxyConfiguration is removed, its settings stay: going back to defaults would move live traffic.
             Change::Remove(_, _) | Change::Upsert(_) => {}
         }
+    }
+
+    /// Whether timeouts or limits of the configuration changed since the last call.
+    pub fn take_tuning(&mut self) -> bool {
+        std::mem::take(&mut self.tuning)
     }
 
     /// What has become dirty since the last call.
@@ -260,6 +268,8 @@ impl State {
 
     fn set_proxy(&mut self, proxy: ProxyConfig) {
         if proxy != self.proxy {
+            let tuning = |c: &ProxyConfig| (c.ipvs_timeouts, c.conntrack_max, c.conntrack_timeouts);
+            self.tuning |= tuning(&proxy) != tuning(&self.proxy);
             self.ownership.set_cluster_ranges(&proxy.cluster_cidrs);
             self.proxy = proxy;
             self.dirty = self.everything();

@@ -9,10 +9,13 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ferrolb_api::proxy_config::ProxyConfig;
+
 use super::rule::{Data, Field, Key, SetDef, Value, Verdict};
 use super::table::table;
 use super::{
-    Damage, Element, Family, Kernel, KernelError, Look, Observed, Op, Table, VirtualServerId,
+    Damage, Element, Family, Kernel, KernelError, Look, Mended, Observed, Op, Table,
+    VirtualServerId,
 };
 use crate::surroundings::{Listeners, Surroundings};
 
@@ -48,6 +51,12 @@ pub struct Memory {
     pub link: bool,
     /// How often [`Kernel::read`] was called.
     pub reads: usize,
+    /// How often settings were put right.
+    pub mends: usize,
+    /// Settings that somebody else changed.
+    pub meddled: Vec<Mended>,
+    /// The configuration whose timeouts and limits are in force, if it is not the first one.
+    pub tuned: Option<ProxyConfig>,
     /// Operations that are refused.
     pub refuse: Option<fn(&Op) -> bool>,
     /// Operations that are done but not answered. Operations after them are not sent.
@@ -90,6 +99,9 @@ impl Memory {
             looks: 0,
             link: false,
             reads: 0,
+            mends: 0,
+            meddled: Vec::new(),
+            tuned: None,
             refuse: None,
             swallow: None,
             hangs: false,
@@ -314,6 +326,16 @@ impl Kernel for MemoryKernel {
             VirtualServerId::Fwmark { .. } => true,
         });
         Ok((!served || !local).then_some(Damage::Server))
+    }
+
+    fn tune(&mut self, config: &ProxyConfig) {
+        self.lock().tuned = Some(config.clone());
+    }
+
+    async fn mend(&mut self) -> Result<Vec<Mended>, KernelError> {
+        let mut memory = self.lock();
+        memory.mends += 1;
+        Ok(std::mem::take(&mut memory.meddled))
     }
 
     async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {

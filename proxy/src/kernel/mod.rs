@@ -8,6 +8,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeBounds;
 
+use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_api::view::Protocol;
 use ipnet::IpNet;
 
@@ -158,6 +159,28 @@ impl Observed {
     }
 }
 
+/// A setting that had another value than the datapath needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mended {
+    /// Its name: `sysctl net/ipv4/vs/conntrack`.
+    pub what: String,
+    /// The value that was found.
+    pub was: String,
+    /// The value that was set.
+    pub is: String,
+}
+
+impl std::fmt::Display for Mended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { what, was, is } = self;
+        write!(
+            f,
+            "{what} was {was} and is {is} again: something else on this node sets it, and while it is wrong connections may fail. Find out what, \
+             and let it leave this setting alone"
+        )
+    }
+}
+
 /// Why a kernel operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -272,6 +295,12 @@ pub trait Kernel: Send {
         &mut self,
         sentinel: Option<&VirtualServerId>,
     ) -> impl Future<Output = Result<Option<Damage>, KernelError>> + Send;
+
+    /// Takes over the timeouts and limits of a configuration. [`Kernel::mend`] puts them into force.
+    fn tune(&mut self, config: &ProxyConfig);
+
+    /// Puts right the sysctls and timeouts that somebody changed, and returns them.
+    fn mend(&mut self) -> impl Future<Output = Result<Vec<Mended>, KernelError>> + Send;
 
     /// Applies a batch. Returns the index and the error of each operation that was not done; every other operation was done. A
     /// refused operation does not stop the others, and deleting something that does not exist is not an error. After an

@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ferrolb_api::proxy_config::ProxyConfig;
 use ipnet::IpNet;
 
 use super::around::Around;
@@ -21,7 +22,7 @@ use super::parts::Parts;
 use super::record::Record;
 use super::rule::Table;
 use super::sysctl::{self, Conntrack, Sysctls};
-use super::{Damage, Kernel, KernelError, Look, Observed, Op, VirtualServerId};
+use super::{Damage, Kernel, KernelError, Look, Mended, Observed, Op, VirtualServerId};
 use crate::surroundings::Surroundings;
 
 /// The settings of the kernel for its node.
@@ -48,6 +49,14 @@ pub struct LinuxConfig {
 }
 
 impl LinuxConfig {
+    /// Takes over the timeouts and limits of a KubeProxyConfiguration.
+    #[must_use]
+    pub fn tuned(mut self, config: &ProxyConfig) -> Self {
+        self.ipvs_timeouts = config.ipvs_timeouts;
+        self.conntrack = Conntrack::of(config, cores());
+        self
+    }
+
     /// The default paths, the kernel's timeouts, and no address of the node.
     pub fn new(state_dir: PathBuf, marks: RangeInclusive<u32>, table: Table) -> Self {
         Self {
@@ -116,6 +125,19 @@ impl Kernel for LinuxKernel {
         self.parts.damage(sentinel).await
     }
 
+    fn tune(&mut self, config: &ProxyConfig) {
+        self.config = self.config.clone().tuned(config);
+    }
+
+    async fn mend(&mut self) -> Result<Vec<Mended>, KernelError> {
+        let v6 = self.config.node_v6.is_some();
+        let mut mended = self.sysctls.mend(v6, &self.config.conntrack)?;
+        let timeouts = self.config.ipvs_timeouts;
+        let ipvs = &mut self.parts.ipvs;
+        mended.extend(ipvs.set_timeouts(timeouts, &self.timeouts).await?);
+        Ok(mended)
+    }
+
     async fn apply(&mut self, ops: &[Op]) -> Vec<(usize, KernelError)> {
         self.parts.apply(ops).await
     }
@@ -154,4 +176,10 @@ impl Look for LinuxKernel {
     async fn look(&mut self) -> Result<Surroundings, KernelError> {
         self.around.read().await
     }
+}
+
+/// The cores that limits per core count.
+fn cores() -> u32 {
+    let cores = std::thread::available_parallelism();
+    cores.map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }

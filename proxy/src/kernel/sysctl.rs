@@ -9,12 +9,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ferrolb_api::proxy_config::ProxyConfig;
+
 #[cfg(test)]
 mod tests;
 
-use super::KernelError;
 use super::netlink::refused;
 use super::record::{Change, Record};
+use super::{KernelError, Mended};
 
 /// The path of the sysctls.
 pub const NET: &str = "/proc/sys/net";
@@ -30,6 +32,19 @@ pub struct Conntrack {
     pub tcp_established: Duration,
     /// `nf_conntrack_tcp_timeout_close_wait`.
     pub tcp_close_wait: Duration,
+}
+
+impl Conntrack {
+    /// The settings of a configuration on a machine with this many cores.
+    pub fn of(config: &ProxyConfig, cores: u32) -> Self {
+        let (per_core, min) = config.conntrack_max;
+        let [tcp_established, tcp_close_wait] = config.conntrack_timeouts;
+        Self {
+            max: (per_core > 0).then(|| per_core.saturating_mul(cores).max(min)),
+            tcp_established,
+            tcp_close_wait,
+        }
+    }
 }
 
 /// One setting.
@@ -112,14 +127,30 @@ impl Sysctls {
         }
     }
 
-    /// Sets the values that are not right yet.
+    /// Sets the values that are not right yet, and logs which of those that are only wished for cannot be set.
     pub(super) fn prepare(&self, v6: bool, conntrack: &Conntrack) -> Result<(), KernelError> {
+        self.set_all(v6, conntrack, |setting, error| {
+            tracing::warn!(sysctl = setting.path, value = setting.value, %error, "left as it is");
+        })
+        .map(drop)
+    }
+
+    /// Sets the values that are not right any more, and returns them.
+    pub(super) fn mend(&self, v6: bool, conntrack: &Conntrack) -> Result<Vec<Mended>, KernelError> {
+        self.set_all(v6, conntrack, |_, _| {})
+    }
+
+    fn set_all(
+        &self,
+        v6: bool,
+        conntrack: &Conntrack,
+        unfulfilled: impl Fn(&Setting, &io::Error),
+    ) -> Result<Vec<Mended>, KernelError> {
+        let mut mended = Vec::new();
         for setting in settings(v6, conntrack) {
             match self.set(&setting) {
-                Ok(()) => {}
-                Err(error) if !setting.needed => {
-                    tracing::warn!(sysctl = setting.path, value = setting.value, %error, "left as it is");
-                }
+                Ok(changed) => mended.extend(changed),
+                Err(error) if !setting.needed => unfulfilled(&setting, &error),
                 Err(error) => {
                     let what = format!(
                         "sysctl {} (should be {})",
@@ -137,10 +168,10 @@ impl Sysctls {
                 }
             }
         }
-        Ok(())
+        Ok(mended)
     }
 
-    fn set(&self, setting: &Setting) -> io::Result<()> {
+    fn set(&self, setting: &Setting) -> io::Result<Option<Mended>> {
         let path = self.net.join(setting.path);
         let before = std::fs::read_to_string(&path)?.trim().to_owned();
         let enough = match before.parse::<u64>() {
@@ -148,15 +179,20 @@ impl Sysctls {
             Err(_) => false,
         };
         if enough {
-            return Ok(());
+            return Ok(None);
         }
         let set = setting.value.to_string();
         let change = Change {
-            before,
+            before: before.clone(),
             set: set.clone(),
         };
         self.record.note([(setting.path.to_owned(), change)])?;
-        write(&path, &set)
+        write(&path, &set)?;
+        Ok(Some(Mended {
+            what: format!("sysctl net/{}", setting.path),
+            was: before,
+            is: set,
+        }))
     }
 
     /// Restores the old values and clears the record.

@@ -62,9 +62,10 @@ impl<K> Proxy<K> {
         self.services
             .send(services.map(|key| (key.clone(), status(key))).collect());
         self.status.send_if_modified(|snapshot| {
-            let changed = snapshot.errors != self.errors;
+            let all = self.settings.iter().chain(&self.errors);
+            let changed = !snapshot.errors.iter().eq(all.clone());
             if changed {
-                snapshot.errors.clone_from(&self.errors);
+                snapshot.errors = all.cloned().collect();
             }
             changed
         });

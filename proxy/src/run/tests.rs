@@ -8,6 +8,7 @@ use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::delta;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_api::view::TrafficPolicy;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use super::{Programmed, ProxyError, STOP_WITHIN, run};
 use crate::config::Config;
 use crate::kernel::memory::{Memory, MemoryKernel};
-use crate::kernel::{Family, Op, VirtualServerId};
+use crate::kernel::{Family, Mended, Op, VirtualServerId};
 use crate::snapshot::{ServiceStatus, Snapshot};
 use crate::testing::{balanced, config, ip, node, served, service};
 
@@ -254,6 +255,57 @@ async fn addresses_are_withdrawn_and_told_again_by_a_repair_that_succeeds() {
         running.programmed.changed().await.unwrap();
         wait(&mut running, &["198.51.100.8"]).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_setting_that_somebody_changed_is_reported_until_an_audit_finds_it_right() {
+    let (kernel, mut running) = watched().await;
+    kernel.lock().meddled.push(Mended {
+        what: "sysctl net/ipv4/vs/conntrack".into(),
+        was: "0".into(),
+        is: "1".into(),
+    });
+    let told = running
+        .status
+        .wait_for(|s| !s.errors.is_empty())
+        .await
+        .unwrap()
+        .clone();
+    assert!(
+        told.errors[0].starts_with("sysctl net/ipv4/vs/conntrack was 0 and is 1 again"),
+        "{told:?}"
+    );
+    let mends = kernel.lock().mends;
+    running
+        .status
+        .wait_for(|s| s.errors.is_empty())
+        .await
+        .unwrap();
+    assert!(kernel.lock().mends > mends);
+    assert_eq!(
+        running.programmed.borrow().as_ref().map(BTreeSet::len),
+        Some(1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_that_change_while_it_runs_are_followed_at_once() {
+    let (kernel, running) = watched().await;
+    let mends = kernel.lock().mends;
+    let timeouts = [900, 120, 300].map(Duration::from_secs);
+    let changed = ProxyConfig {
+        ipvs_timeouts: timeouts,
+        ..ProxyConfig::default()
+    };
+    let change = Change::Upsert(Object::ProxyConfig(Box::new(changed)));
+    running.changes.send(batch(vec![change])).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let memory = kernel.lock();
+    assert_eq!(
+        memory.tuned.as_ref().map(|c| c.ipvs_timeouts),
+        Some(timeouts)
+    );
+    assert_eq!(memory.mends, mends + 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::KernelError;
 use super::super::netlink::attr::{attributes, behind, u32_of};
 use super::super::netlink::{Outcome, Request, Socket, refused};
 use super::super::record::{Change, Record};
+use super::super::{KernelError, Mended};
 use super::message::{HEADER, command};
 use super::{IpVs, attr};
 
@@ -18,15 +18,15 @@ const TIMEOUTS: [(&str, u16); 3] = [
 
 impl<S: Socket> IpVs<S> {
     /// Sets the timeouts for TCP, TCP after FIN, and UDP, if they differ. Zero leaves a timeout unchanged. The previous values go
-    /// into `record`.
+    /// into `record`. Returns those that it changed.
     pub(crate) async fn set_timeouts(
         &mut self,
         timeouts: [Duration; 3],
         record: &Record,
-    ) -> Result<(), KernelError> {
+    ) -> Result<Vec<Mended>, KernelError> {
         let wanted = timeouts.map(|t| u32::try_from(t.as_secs()).unwrap_or(u32::MAX));
         if wanted == [0; 3] {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let now = self.timeouts().await?;
         let differs = |((name, _), (before, set)): (&(&str, u16), (u32, u32))| {
@@ -39,12 +39,19 @@ impl<S: Socket> IpVs<S> {
         let pairs = now.into_iter().zip(wanted);
         let changes: Vec<_> = TIMEOUTS.iter().zip(pairs).filter_map(differs).collect();
         if changes.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
+        let mended = changes.iter().map(|(name, change)| Mended {
+            what: format!("the IPVS timeout {name} (in seconds)"),
+            was: change.before.clone(),
+            is: change.set.clone(),
+        });
+        let mended = mended.collect();
         record
             .note(changes)
             .map_err(|e| refused(format!("write {}", record.file().display()), e))?;
-        self.write_timeouts(wanted).await
+        self.write_timeouts(wanted).await?;
+        Ok(mended)
     }
 
     /// Restores what [`IpVs::set_timeouts`] changed, unless somebody has changed it since, and clears the record.

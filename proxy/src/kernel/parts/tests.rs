@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ferrolb_api::Family;
+use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_api::view::Protocol;
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ use super::super::netlink::faulty::{Fault, Faults, FaultySocket, Mute, Peer};
 use super::super::nft::fake::FakeTables;
 use super::super::rule::{Key, Value, Verdict};
 use super::super::table::{class, set, table};
-use super::super::{Element, Forwarding, Kernel, RealServer, VirtualServer};
+use super::super::{Element, Forwarding, Kernel, Mended, RealServer, VirtualServer};
 use super::*;
 use crate::apply::apply;
 
@@ -34,6 +35,12 @@ struct World {
 struct Tested(Parts<FaultySocket>);
 
 impl Kernel for Tested {
+    fn tune(&mut self, _config: &ProxyConfig) {}
+
+    async fn mend(&mut self) -> Result<Vec<Mended>, KernelError> {
+        Ok(Vec::new())
+    }
+
     async fn prepare(&mut self) -> Result<(), KernelError> {
         self.0.nft.prepare().await?;
         self.0.links.prepare().await

@@ -96,3 +96,26 @@ fn a_wish_that_cannot_be_fulfilled_is_no_error_and_a_need_is() {
     let error = dir.sysctls().prepare(false, &conntrack).unwrap_err();
     assert!(error.to_string().contains("ipv4/vs/conntrack"), "{error}");
 }
+
+#[test]
+fn what_somebody_sets_later_is_put_right_and_named_and_the_first_value_comes_back() {
+    let dir = Dir::with_sysctls("meddled");
+    let path = dir.0.join("net/ipv4/vs/conntrack");
+    std::fs::write(&path, "5\n").unwrap();
+    dir.sysctls().prepare(false, &Conntrack::default()).unwrap();
+    assert_eq!(
+        dir.sysctls().mend(false, &Conntrack::default()).unwrap(),
+        []
+    );
+    std::fs::write(&path, "0\n").unwrap();
+    let mended = dir.sysctls().mend(false, &Conntrack::default()).unwrap();
+    let expected = Mended {
+        what: "sysctl net/ipv4/vs/conntrack".into(),
+        was: "0".into(),
+        is: "1".into(),
+    };
+    assert_eq!(mended, [expected]);
+    assert_eq!(dir.read("ipv4/vs/conntrack"), "1");
+    assert!(dir.sysctls().restore().is_empty());
+    assert_eq!(dir.read("ipv4/vs/conntrack"), "5");
+}
