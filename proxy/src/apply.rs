@@ -3,13 +3,15 @@
 //! What was done enters the record. What was refused or not sent does not, so the next diff asks for it again. What was sent but
 //! not answered may or may not be in the kernel. The record drops it, and the kernel must be read before the next comparison.
 
+use std::collections::BTreeSet;
+
 use crate::kernel::{Kernel, Observed, Op};
 use crate::lower::service::LoweredService;
 
 /// The result of a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// The kernel's errors for the operations that were not done.
+    /// The kernel's errors for the operations that were not done, each once, and without those that only follow from another.
     pub errors: Vec<String>,
     /// Whether the result of some operations is unknown. The record then claims too little, and the kernel must be read.
     pub unknown: bool,
@@ -24,6 +26,7 @@ pub async fn apply<K: Kernel>(kernel: &mut K, held: &mut Observed, ops: &[Op]) -
     let mut failed = kernel.apply(ops).await;
     failed.sort_by_key(|(index, _)| *index);
     let mut failed = failed.into_iter().peekable();
+    let (mut unmade, mut seen) = (BTreeSet::new(), BTreeSet::new());
     for (index, op) in ops.iter().enumerate() {
         let Some((_, error)) = failed.next_if(|(at, _)| *at == index) else {
             note(held, op);
@@ -33,7 +36,18 @@ pub async fn apply<K: Kernel>(kernel: &mut K, held: &mut Observed, ops: &[Op]) -
             forget(held, op);
             applied.unknown = true;
         }
-        applied.errors.push(error.to_string());
+        // The real servers of a virtual server that was not made are not made either: that is no news.
+        match op {
+            Op::SetVirtualServer(server) => {
+                unmade.insert(server.id);
+            }
+            Op::SetRealServer(id, _) if unmade.contains(id) => continue,
+            _ => {}
+        }
+        let text = error.to_string();
+        if seen.insert(text.clone()) {
+            applied.errors.push(text);
+        }
     }
     applied
 }

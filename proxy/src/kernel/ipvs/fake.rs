@@ -19,6 +19,8 @@ const FAMILY_ID: u16 = 0x20;
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct FakeIpvs {
     pub(in crate::kernel) servers: Servers,
+    /// The schedulers that are not there.
+    pub(in crate::kernel) lacks: Vec<&'static str>,
 }
 
 fn emit(kind: u16, inner: &[DefaultNla]) -> Vec<u8> {
@@ -71,6 +73,9 @@ impl FakeIpvs {
                 let server = service();
                 if self.servers.contains_key(&server.id) {
                     return Err(Errno::EEXIST);
+                }
+                if self.lacks.contains(&server.scheduler.as_str()) {
+                    return Err(Errno::ENOENT);
                 }
                 self.servers.insert(server.id, (server, BTreeMap::new()));
                 Ok(Vec::new())

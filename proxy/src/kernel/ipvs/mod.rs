@@ -170,7 +170,7 @@ impl<S: Socket> IpVs<S> {
                     }
                 }
                 Outcome::Refused(e) if !set && gone(&e) => {}
-                outcome => errors.extend(outcome.error(|| describe(op)).map(|e| (i, e))),
+                outcome => errors.extend(why(op, outcome).map(|e| (i, e))),
             }
         }
         // A kernel that did not answer gets no more requests until it has been read.
@@ -181,7 +181,7 @@ impl<S: Socket> IpVs<S> {
             self.pass(ops, &exists, true).await
         };
         for (i, op, outcome) in second {
-            errors.extend(outcome.error(|| describe(op)).map(|e| (i, e)));
+            errors.extend(why(op, outcome).map(|e| (i, e)));
         }
         errors.into_iter().collect()
     }
@@ -275,6 +275,26 @@ fn of_kind(payload: &[u8], wanted: u16) -> impl Iterator<Item = Result<&[u8], Ma
         Err(error) => Some(Err(error)),
     });
     short.into_iter().chain(values)
+}
+
+/// Why an operation was not done. For a virtual server, `ENOENT` says that its scheduler is neither built in nor a module that can
+/// be loaded (`ip_vs_add_service`, `ip_vs_edit_service`).
+fn why(op: &Op, outcome: Outcome) -> Option<KernelError> {
+    match (op, &outcome) {
+        (Op::SetVirtualServer(server), Outcome::Refused(e))
+            if e.raw_os_error() == Some(Errno::ENOENT as i32) =>
+        {
+            let scheduler = &server.scheduler;
+            Some(KernelError::Missing {
+                what: format!("IPVS scheduler {scheduler}"),
+                hint: format!(
+                    "load it with `modprobe ip_vs_{scheduler}`, or name another one in ipvs.scheduler of the KubeProxyConfiguration; \
+                     Services are not served until then"
+                ),
+            })
+        }
+        _ => outcome.error(|| describe(op)),
+    }
 }
 
 fn describe(op: &Op) -> String {

@@ -549,3 +549,40 @@ fn a_glance_finds_nothing_amiss_where_all_is_there_and_what_is_gone() {
         assert_eq!(seen, Some(Damage::Server));
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_scheduler_that_the_kernel_lacks_is_one_error_that_names_it() {
+    let (world, mut kernel) = World::new().await;
+    world.ipvs.lock().unwrap().lacks = vec!["sed"];
+    let server = |n: u16, scheduler: &str| VirtualServer {
+        id: VirtualServerId::Address {
+            addr: ip("10.96.0.1"),
+            port: n,
+            protocol: Protocol::Tcp,
+        },
+        scheduler: scheduler.to_owned(),
+        sched_flags: 0,
+        persistence: None,
+    };
+    let real = RealServer {
+        addr: "10.244.0.7:80".parse().unwrap(),
+        weight: 1,
+        forwarding: Forwarding::Masq,
+    };
+    let mut ops = Vec::new();
+    for server in [server(1, "sed"), server(2, "sed"), server(3, "rr")] {
+        let id = server.id;
+        ops.extend([Op::SetVirtualServer(server), Op::SetRealServer(id, real)]);
+    }
+    let mut held = kernel.read().await.unwrap();
+    let applied = apply(&mut kernel, &mut held, &ops).await;
+    assert_eq!(
+        applied.errors,
+        [
+            "the kernel has no IPVS scheduler sed: load it with `modprobe ip_vs_sed`, or name another one in ipvs.scheduler of the \
+             KubeProxyConfiguration; Services are not served until then"
+        ]
+    );
+    assert_eq!(held.servers.len(), 1);
+    assert_eq!(held.servers, world.truth().servers);
+}
