@@ -22,6 +22,8 @@ pub struct ProxyConfig {
     pub conntrack_max: (u32, u32),
     /// `conntrack.tcpEstablishedTimeout`, `tcpCloseWaitTimeout`; zero keeps the kernel's value.
     pub conntrack_timeouts: [Duration; 2],
+    /// `nodePortAddresses`.
+    pub node_port_addresses: NodePortAddresses,
     /// `bindAddress`.
     pub bind_address: IpAddr,
     /// `hostnameOverride`.
@@ -30,6 +32,29 @@ pub struct ProxyConfig {
     pub kubeconfig: Option<String>,
     /// `mode` as written; any value other than `ipvs` calls for a warning.
     pub mode: String,
+}
+
+/// On which addresses of a node its node ports are served. Loopback and IPv6 link-local addresses never serve them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NodePortAddresses {
+    /// On all of them: `nodePortAddresses` is unset or empty.
+    #[default]
+    All,
+    /// On those of the Node object, or of `--node-ip`: `primary`.
+    Primary,
+    /// On those in these ranges.
+    Ranges(Vec<IpNet>),
+}
+
+impl NodePortAddresses {
+    /// Whether an address of the node serves node ports. `primary`: it is one of the Node object or of `--node-ip`.
+    pub fn serve(&self, address: IpAddr, primary: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Primary => primary,
+            Self::Ranges(ranges) => ranges.iter().any(|range| range.contains(&address)),
+        }
+    }
 }
 
 impl Default for ProxyConfig {
@@ -46,6 +71,7 @@ impl Default for ProxyConfig {
                 Duration::from_secs(24 * 60 * 60),
                 Duration::from_secs(60 * 60),
             ],
+            node_port_addresses: NodePortAddresses::All,
             bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             hostname_override: None,
             kubeconfig: None,

@@ -35,6 +35,7 @@ fn proxy_config() -> ProxyConfig {
         ipvs_timeouts: [Duration::ZERO; 3],
         conntrack_max: (0, 0),
         conntrack_timeouts: [Duration::ZERO; 2],
+        node_port_addresses: Default::default(),
         bind_address: Ipv4Addr::UNSPECIFIED.into(),
         hostname_override: None,
         kubeconfig: None,

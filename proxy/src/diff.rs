@@ -14,7 +14,8 @@
 //! If a key changes from masquerading everybody to keeping the client's address, its remote real servers are removed
 //! before the elements change (step 4). In the opposite case they are added after that.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use ipnet::IpNet;
@@ -51,7 +52,11 @@ pub fn full(held: &Observed, desired: &Desired, state: &State, marks: &Range<u32
     let addresses = held.addresses.iter().copied();
     all.addresses
         .extend(addresses.filter(|a| free(*a) || vips(*a)));
-    let node_port = |addr, port: u16| NODE_PORTS.contains(&port) && state.is_own_address(addr);
+    let own: BTreeSet<IpAddr> = state
+        .own_addresses()
+        .chain(state.node_port_addresses())
+        .collect();
+    let node_port = |addr, port: u16| NODE_PORTS.contains(&port) && own.contains(&addr);
     let ours = |id: &&VirtualServerId| held.owns(id, excluded, marks, node_port);
     all.servers
         .extend(held.servers.keys().filter(ours).copied());

@@ -12,7 +12,7 @@ use ferrolb_api::change::Change;
 use ferrolb_api::endpoints::EndpointIndex;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::ownership::{Ownership, Place};
-use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_api::proxy_config::{NodePortAddresses, ProxyConfig};
 use ferrolb_api::view::{EndpointSlice, Node, Service};
 
 use crate::config::{Config, ExternalIps};
@@ -55,6 +55,8 @@ pub struct State {
     ownership: Ownership,
     outside: Outside,
     pools: Pools,
+    /// How many Services have node ports.
+    node_ports: usize,
     external_ips: ExternalIps,
     dirty: Dirty,
 }
@@ -75,6 +77,7 @@ impl State {
             ownership,
             outside: Outside::default(),
             pools: Pools::default(),
+            node_ports: 0,
             external_ips: config.external_ips,
             dirty: Dirty {
                 globals: true,
@@ -181,6 +184,20 @@ impl State {
             .chain(object.filter(|a| !self.own_addresses.contains(a)))
     }
 
+    /// Addresses of this node on which node ports are served: of its Node, and of its interfaces unless a Service has them.
+    pub fn node_port_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let serve = &self.proxy.node_port_addresses;
+        let own = self.own_addresses().filter(|a| serve.serve(*a, true));
+        let more = self.ownership.interfaces();
+        let more = more.filter(|a| !self.is_own_address(*a) && serve.serve(*a, false));
+        own.chain(more.filter(|a| !is_link_local(*a) && !self.ownership.is_of_a_service(*a)))
+    }
+
+    /// Whether the addresses of the interfaces decide where a Service is served.
+    pub fn serves_node_ports(&self) -> bool {
+        self.node_ports > 0 && self.proxy.node_port_addresses != NodePortAddresses::Primary
+    }
+
     /// Whether an address is this node's own.
     pub fn is_own_address(&self, addr: IpAddr) -> bool {
         self.own_addresses.contains(&addr)
@@ -216,6 +233,18 @@ impl State {
         };
         if old.is_none() && new.is_none() {
             return;
+        }
+        let on_nodes =
+            |service: &Option<Arc<Service>>| service.as_ref().is_some_and(|s| s.has_node_ports());
+        match (on_nodes(&old), on_nodes(&new)) {
+            (false, true) => {
+                self.node_ports += 1;
+                if self.node_ports == 1 && self.serves_node_ports() {
+                    self.outside.look_again();
+                }
+            }
+            (true, false) => self.node_ports -= 1,
+            _ => {}
         }
         for place in self.ownership.set_service(old.as_deref(), new.as_deref()) {
             // A Service takes precedence only over Services that name its address as an external one.
@@ -272,6 +301,7 @@ impl State {
             self.tuning |= tuning(&proxy) != tuning(&self.proxy);
             self.ownership.set_cluster_ranges(&proxy.cluster_cidrs);
             self.proxy = proxy;
+            self.outside.look_again();
             self.dirty = self.everything();
         }
     }
@@ -285,6 +315,11 @@ impl State {
                 .extend(users.map(|(_, key)| key.clone()));
         }
     }
+}
+
+/// Whether an address is of use on its link only (RFC 4291 section 2.5.6).
+fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {

@@ -61,6 +61,7 @@ pub(crate) fn proxy_config() -> ProxyConfig {
         ipvs_timeouts: [Duration::ZERO; 3],
         conntrack_max: (0, 0),
         conntrack_timeouts: [Duration::ZERO; 2],
+        node_port_addresses: Default::default(),
         bind_address: ip("0.0.0.0"),
         hostname_override: None,
         kubeconfig: None,

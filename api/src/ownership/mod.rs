@@ -286,6 +286,16 @@ impl Ownership {
         replace(&mut self.interfaces, addresses)
     }
 
+    /// The addresses on this machine's interfaces.
+    pub fn interfaces(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.interfaces.iter().copied()
+    }
+
+    /// Whether any Service has the address, as ClusterIP, load-balancer address or external address.
+    pub fn is_of_a_service(&self, addr: IpAddr) -> bool {
+        self.services.contains_key(&addr)
+    }
+
     /// Sets the subnets of this machine. A prefix that leaves no room for a network address (RFC 3021) has none.
     pub fn set_subnets(&mut self, subnets: BTreeSet<IpNet>) -> Vec<Place> {
         let old = std::mem::replace(&mut self.subnets, subnets);

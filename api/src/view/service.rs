@@ -188,6 +188,15 @@ impl Service {
         !self.headless && self.service_type != ServiceType::ExternalName && !self.foreign_proxy
     }
 
+    /// Whether its ports may have node ports: its type is NodePort or LoadBalancer, and a port names one.
+    pub fn has_node_ports(&self) -> bool {
+        let typed = matches!(
+            self.service_type,
+            ServiceType::NodePort | ServiceType::LoadBalancer
+        );
+        typed && self.ports.iter().any(|p| p.node_port.is_some())
+    }
+
     /// Whether it requests load-balancer addresses.
     pub fn is_load_balancer(&self) -> bool {
         self.service_type == ServiceType::LoadBalancer && !self.headless

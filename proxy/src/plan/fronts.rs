@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ferrolb_api::Family;
-use ferrolb_api::view::{Service, ServicePort, ServiceType};
+use ferrolb_api::view::{Service, ServicePort};
 
 use super::admission::{self, Admission};
 use super::{Cause, FrontKey, Reach};
@@ -74,16 +74,11 @@ impl Wanted<'_> {
                 }
             }
         }
-        let on_nodes = matches!(
-            service.service_type,
-            ServiceType::NodePort | ServiceType::LoadBalancer
-        );
+        let on_nodes = service.has_node_ports();
         if let Some(number) = port.node_port.filter(|n| on_nodes && *n != 0) {
-            let own: Vec<IpAddr> = self.state.own_addresses().collect();
-            let served = own
-                .into_iter()
-                .filter(|a| service.has_family(Family::of(*a)));
-            for addr in served {
+            let state = self.state;
+            let served = state.node_port_addresses();
+            for addr in served.filter(|a| service.has_family(Family::of(*a))) {
                 self.add(&mut out, port, (addr, number), Reach::NodePort, None);
             }
         }

@@ -3,6 +3,7 @@
 mod bounds;
 mod clashes;
 mod hosts;
+mod node_ports;
 mod size;
 
 use ferrolb_api::ObjectKey;

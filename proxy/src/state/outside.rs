@@ -55,15 +55,21 @@ impl State {
         self.outside.stale && self.looks()
     }
 
-    /// Whether the surroundings matter at all, because a Service names external addresses.
+    /// Whether the surroundings matter at all, because a Service names external addresses or has node ports.
     pub fn looks(&self) -> bool {
-        self.ownership.names_external()
+        self.ownership.names_external() || self.serves_node_ports()
     }
 
     /// Applies a reading of the surroundings. `taken` holds the addresses on `kube-ipvs0`. Affected Services become dirty.
     pub fn see(&mut self, around: &Surroundings, taken: &BTreeSet<IpAddr>) {
         self.outside.stale = false;
+        let before: Vec<IpAddr> = self.node_port_addresses().collect();
         let mut places = self.ownership.set_interfaces(around.interfaces.clone());
+        if !self.node_port_addresses().eq(before) {
+            let on_nodes = self.services.values().filter(|s| s.has_node_ports());
+            let on_nodes = on_nodes.map(|s| s.key.clone());
+            self.dirty.services.extend(on_nodes);
+        }
         places.extend(self.ownership.set_gateways(around.gateways.clone()));
         places.extend(self.judge(around, taken));
         if self.outside.listeners != around.listeners {

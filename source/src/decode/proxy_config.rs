@@ -6,7 +6,7 @@ mod not_followed;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_api::proxy_config::{NodePortAddresses, ProxyConfig};
 use ferrolb_api::quote::quoted;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -159,6 +159,7 @@ pub(super) fn decode(value: &Value) -> Result<(ProxyConfig, Vec<FieldError>), Fi
         )),
         other => return Err(one_of("mode", other, "ipvs")),
     }
+    config.node_port_addresses = node_port_addresses(raw.node_port_addresses.as_deref())?;
     config.cluster_cidrs = cluster_cidrs(raw.cluster_cidr.as_deref().unwrap_or_default())?;
     if let Some(iptables) = raw.iptables {
         config.masquerade_all = iptables.masquerade_all.unwrap_or(false);
@@ -177,6 +178,25 @@ pub(super) fn decode(value: &Value) -> Result<(ProxyConfig, Vec<FieldError>), Fi
         read_conntrack(conntrack, &mut config)?;
     }
     Ok((config, notes))
+}
+
+fn node_port_addresses(list: Option<&[String]>) -> Result<NodePortAddresses, FieldError> {
+    const FIELD: &str = "nodePortAddresses";
+    match list.unwrap_or_default() {
+        [] => Ok(NodePortAddresses::All),
+        [only] if only == "primary" => Ok(NodePortAddresses::Primary),
+        list => {
+            let mut ranges = Vec::new();
+            for (i, text) in list.iter().enumerate() {
+                if text == "primary" {
+                    let text = "primary stands alone: remove it or the ranges";
+                    return Err(FieldError::new(format!("{FIELD}[{i}]"), text));
+                }
+                ranges.push(net(format!("{FIELD}[{i}]"), text)?);
+            }
+            Ok(NodePortAddresses::Ranges(ranges))
+        }
+    }
 }
 
 fn cluster_cidrs(list: &str) -> Result<Vec<IpNet>, FieldError> {

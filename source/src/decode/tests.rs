@@ -6,7 +6,7 @@ use std::time::Duration;
 use ferrolb_api::Family;
 use ferrolb_api::crd::{AddressRange, IpAddressPool};
 use ferrolb_api::legacy::LegacyConfig;
-use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_api::proxy_config::{NodePortAddresses, ProxyConfig};
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{Service, ServiceType, TargetPort, TrafficPolicy};
 use proptest::prelude::*;
@@ -846,4 +846,29 @@ proptest! {
         prop_assert_eq!(range.nth(range.len() - 1), Some(last));
         prop_assert_eq!(range.nth(range.len()), None);
     }
+}
+
+#[test]
+fn node_port_addresses_are_ranges_or_primary_or_all() {
+    let of = |value: &str| {
+        let text = format!(
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\nnodePortAddresses: {value}\n"
+        );
+        let read = read(&text);
+        match read.objects.first().map(|o| &o.object) {
+            Some(Object::ProxyConfig(config)) => Ok(config.node_port_addresses.clone()),
+            _ => Err(read.problems[0].field.clone()),
+        }
+    };
+    assert_eq!(of("null"), Ok(NodePortAddresses::All));
+    assert_eq!(of("[]"), Ok(NodePortAddresses::All));
+    assert_eq!(of("[primary]"), Ok(NodePortAddresses::Primary));
+    let ranges = ["192.0.2.0/24", "2001:db8::/64"].map(|r| r.parse().unwrap());
+    let expected = NodePortAddresses::Ranges(ranges.to_vec());
+    assert_eq!(of("[192.0.2.0/24, '2001:db8::/64']"), Ok(expected));
+    assert_eq!(
+        of("[192.0.2.0/24, primary]"),
+        Err("nodePortAddresses[1]".into())
+    );
+    assert_eq!(of("[lan]"), Err("nodePortAddresses[0]".into()));
 }

@@ -187,7 +187,7 @@ fn a_cluster_that_cannot_be_asked_is_an_error_that_names_it() {
     let less = plane.service_account_kubeconfig("ferrolb-system", "controller", plane.server());
     let refused = ask(&less);
     assert!(
-        refused.contains("not allowed to list and watch nodes"),
+        refused.contains("not allowed to list and watch endpointslices"),
         "{refused}"
     );
 }

@@ -51,11 +51,6 @@ pub(super) fn not_followed(raw: &Raw) -> Vec<FieldError> {
             "is not followed: what comes from pods is recognised by clusterCIDR, so set that",
         ),
         (
-            raw.node_port_addresses.as_ref().is_some_and(|a| !a.is_empty()),
-            "nodePortAddresses",
-            "is not followed: node ports are served on the node's own addresses (its InternalIPs, or --node-ip) and on no others",
-        ),
-        (
             some(&raw.healthz),
             "healthzBindAddress",
             "is not followed: nothing listens there, ask `ferrolb status` instead",
