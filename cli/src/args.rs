@@ -230,6 +230,11 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_enum, value_name = "WHICH", default_value = "on")]
     pub(crate) external_ips: ExternalIps,
 
+    /// Announce new addresses without asking the LAN who has them (RFC 5227).
+    /// Needed where a router answers ARP for every address
+    #[arg(long)]
+    pub(crate) no_probes: bool,
+
     /// Masquerade traffic between pods of this node that goes through a Service.
     /// Needed where the pods share a bridge and br_netfilter is not loaded
     #[arg(long)]

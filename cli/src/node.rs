@@ -37,6 +37,7 @@ fn config(args: &NodeArgs) -> Config {
             crate::args::ExternalIps::Off => ExternalIps::Off,
         },
         protected: Vec::new(),
+        probes: !args.no_probes,
         bridged_pods: args.bridged_pods,
         net_sysctls: args.net_sysctls.clone(),
         socket: args.socket.clone(),

@@ -75,6 +75,8 @@ pub struct Config {
     pub external_ips: ExternalIps,
     /// Where API servers answer, in addition to the one that this node uses. No Service may take these addresses.
     pub protected: Vec<SocketAddr>,
+    /// Ask the LAN who has an address before it is announced for the first time.
+    pub probes: bool,
     /// The node's pods are attached to one bridge, and br_netfilter is not loaded.
     pub bridged_pods: bool,
     /// The kernel's net sysctls.
@@ -109,6 +111,7 @@ impl Config {
             proxy: ProxyMode::Ipvs,
             external_ips: ExternalIps::default(),
             protected: Vec::new(),
+            probes: true,
             bridged_pods: false,
             net_sysctls: DEFAULT_NET_SYSCTLS.into(),
             socket: DEFAULT_SOCKET.into(),

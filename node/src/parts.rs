@@ -91,6 +91,7 @@ pub(crate) async fn start(
     settings.timers = Timers::default().scaled(args.timer_scale);
     settings.leave_addresses = args.proxy == ProxyMode::Ipvs;
     settings.class = args.class.clone();
+    settings.probes = args.probes;
     if args.proxy == ProxyMode::None {
         // While an announcer is away, its kernel does not answer for it. So the others wait no longer than they do after a crash.
         settings.timers.hold = settings.timers.crash_hold;

@@ -215,20 +215,23 @@ impl DirStore {
     }
 
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-        // Opening a pipe must not block until it has a writer.
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(path);
-        let file = match opened {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|e| StoreError::io(path, e))?,
-        };
-        let about = file.metadata().map_err(|e| StoreError::io(path, e))?;
         let strange = |why| {
             let path = path.to_owned();
             Err(StoreError::Strange { path, why })
         };
+        // Opening a pipe must not block until it has a writer, and a link may lead to anybody's file.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOFOLLOW)
+            .open(path);
+        let file = match opened {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
+                return strange("it is a symbolic link, which is not followed".to_owned());
+            }
+            other => other.map_err(|e| StoreError::io(path, e))?,
+        };
+        let about = file.metadata().map_err(|e| StoreError::io(path, e))?;
         if !about.is_file() {
             return strange("it is not a regular file".to_owned());
         }

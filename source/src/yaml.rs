@@ -21,8 +21,12 @@ const MAX_DEPTH: usize = 48;
 /// Nodes that aliases may add to a document.
 const MAX_REPLAYED: usize = 100_000;
 
-fn options(depth: usize) -> serde_yaml::Options {
+/// Bytes of scalars that a document may have beyond its own length: what aliases may add.
+const MAX_ADDED: usize = 1 << 20;
+
+fn options(depth: usize, length: usize) -> serde_yaml::Options {
     let mut budget = serde_yaml::Budget::default();
+    budget.max_total_scalar_bytes = length.saturating_add(MAX_ADDED);
     budget.max_depth = depth;
     budget.max_aliases = 1_000;
     budget.max_anchors = 1_000;
@@ -37,7 +41,7 @@ fn options(depth: usize) -> serde_yaml::Options {
 
 /// Parses one document to any type, up to this nesting depth.
 pub(crate) fn read<T: DeserializeOwned>(text: &str, depth: usize) -> Result<T, YamlError> {
-    serde_yaml::from_str_with_options(text, options(depth)).map_err(|error| {
+    serde_yaml::from_str_with_options(text, options(depth, text.len())).map_err(|error| {
         let line = error
             .location()
             .and_then(|l| usize::try_from(l.line()).ok())
@@ -59,6 +63,9 @@ pub fn value(text: &str) -> Result<Value, YamlError> {
 /// settings.
 fn plain(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
+    if line.contains("ScalarBytes") {
+        return "its aliases repeat more than 1 MiB of text: write the values out".to_owned();
+    }
     let line = line.rsplit_once(" at line ").map_or(line, |(head, _)| head);
     let line = line
         .split_once(", set DuplicateKeyPolicy")
@@ -80,6 +87,24 @@ mod tests {
     use ferrolb_api::crd::definition;
 
     use super::*;
+
+    #[test]
+    fn aliases_add_no_more_than_a_bounded_number_of_bytes() {
+        let text = |bytes: usize, times: usize| {
+            let anchor = format!("a: &a {}\n", "x".repeat(bytes));
+            let aliases = (0..times).map(|i| format!("k{i}: *a\n"));
+            anchor + &aliases.collect::<String>()
+        };
+        value(&text(1_000, 90)).unwrap();
+        assert!(value(&text(900_000, 1)).is_ok());
+        let error = value(&text(100_000, 900)).unwrap_err();
+        assert!(
+            error.message.contains("its aliases repeat more than 1 MiB"),
+            "{error}"
+        );
+        // Without aliases, the length of a text is no matter.
+        assert!(value(&text(8_000_000, 0)).is_ok());
+    }
 
     #[test]
     fn definitions_that_are_written_as_yaml_read_back_as_they_were() {

@@ -37,8 +37,12 @@ impl Unannounced<'_> {
         };
         match reason {
             Reason::AddressOwned => format!(
-                "{ip} belongs to {}, so no node announces it. Take it out of {pool}, or away from its owner",
-                self.owned.map_or_else(|| "somebody else".to_owned(), ToString::to_string)
+                "{ip} belongs to {}, so no node announces it. Take it out of {pool}, or away from its owner{}",
+                self.owned.map_or_else(|| "somebody else".to_owned(), ToString::to_string),
+                match self.owned {
+                    Some(Owner::Host(_)) => ". If that is a router that answers for every address, start the nodes with --no-probes",
+                    _ => "",
+                }
             ),
             Reason::AddressUnchecked => {
                 "it asks the network whether a host has the address, which takes a fifth of a second".to_owned()

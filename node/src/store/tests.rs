@@ -144,6 +144,21 @@ fn a_pipe_or_folder_in_place_of_the_file_is_refused_at_once() {
 }
 
 #[test]
+fn a_link_in_place_of_the_file_is_not_followed() {
+    let dir = Dir::new("followed");
+    let store = DirStore::open(dir.0.join("state")).unwrap();
+    store.save(&saved()).unwrap();
+    let (file, target) = (dir.0.join("state").join(FILE), dir.0.join("target"));
+    fs::rename(&file, &target).unwrap();
+    std::os::unix::fs::symlink(&target, &file).unwrap();
+    let error = store.load().unwrap_err().to_string();
+    assert!(
+        error.contains("it is a symbolic link, which is not followed"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_file_larger_than_any_state_is_not_read() {
     let dir = Dir::new("large");
     let store = DirStore::open(&dir.0).unwrap();

@@ -33,6 +33,8 @@ pub struct Config {
     /// Leave announced addresses to the kernel while the agent restarts. Do not set this if another proxy manages the kernel's
     /// addresses.
     pub leave_addresses: bool,
+    /// Ask the LAN who has an address before it is announced for the first time.
+    pub probes: bool,
 }
 
 impl Config {
@@ -46,6 +48,7 @@ impl Config {
             exclude: Patterns::default(),
             class: None,
             leave_addresses: false,
+            probes: true,
         }
     }
 }

@@ -28,9 +28,8 @@ impl Node {
         };
         for address in &concerned {
             // What a member announces was asked for by that member.
-            if self.probes.verdict(*address) == Verdict::Unknown
-                && self.machine.owner(address).is_some()
-            {
+            let asked = || !self.config.probes || self.machine.owner(address).is_some();
+            if self.probes.verdict(*address) == Verdict::Unknown && asked() {
                 self.probes.settle(*address);
             }
         }
