@@ -228,8 +228,11 @@ pub fn ingress(cluster: &Cluster, https: bool) -> Seen {
 pub fn headless(cluster: &Cluster, node: &Node) -> Seen {
     let service = cluster.service(node, "default", "web-svc")?;
     let mut owners = BTreeSet::from(ADDRESSES.map(|address| address.to_string()));
-    // A real API server assigns node ports to load balancers.
-    owners.insert(node.host.v4.to_string());
+    // A real API server assigns node ports to load balancers, and each is served on every address of the node.
+    let shown = node.netns().sh("ip", &["-o", "-4", "addr", "show"]);
+    let own = shown.lines().filter(|line| !line.contains(" kube-ipvs0 "));
+    let own = own.filter_map(|line| line.split_whitespace().nth(3)?.split('/').next());
+    owners.extend(own.map(str::to_owned));
     let status = node.status(&cluster.setup)?;
     for service in status["services"].as_array().into_iter().flatten() {
         if (&service["namespace"], &service["name"]) != (&"default".into(), &"web-svc".into()) {
