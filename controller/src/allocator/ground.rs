@@ -20,8 +20,8 @@ pub(super) struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    /// The owner that keeps the address from a Service that does not have it. A Service that lists it as external address is no
-    /// obstacle if the two may share it.
+    /// The owner that keeps the address from a Service that asks for any. A Service that lists it as external address is no obstacle
+    /// if the two may share it.
     pub(super) fn bars(&self, ip: IpAddr, key: &ObjectKey, terms: &Terms) -> Option<Owner> {
         let shares = |other: &ObjectKey| {
             let other = self.state.services().get(other);
@@ -29,6 +29,14 @@ impl Ground<'_> {
         };
         let mut owners = self.state.ownership().bars(ip, key);
         let owner = owners.find(|o| !matches!(o, Owner::External(other) if shares(other)));
+        owner.or_else(|| self.cluster_ip(ip))
+    }
+
+    /// The owner that keeps the address from a Service that asks for this one. External addresses do not: any tenant may list one,
+    /// and the pool is the administrator's.
+    pub(super) fn refuses(&self, ip: IpAddr, key: &ObjectKey) -> Option<Owner> {
+        let mut owners = self.state.ownership().bars(ip, key);
+        let owner = owners.find(|o| !matches!(o, Owner::External(_)));
         owner.or_else(|| self.cluster_ip(ip))
     }
 

@@ -166,7 +166,11 @@ impl Seeker<'_> {
                     ),
                 );
             }
-            if let Some(owner) = self.bars(*ip, ground) {
+            let owner = match self.old.contains(ip) {
+                true => ground.evicts(*ip),
+                false => ground.refuses(*ip, self.key),
+            };
+            if let Some(owner) = owner {
                 return refuse(
                     Reason::AddressOwned,
                     format!("which belongs to {owner}: ask for another address"),
