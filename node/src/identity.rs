@@ -87,9 +87,41 @@ pub(crate) fn identify(
     })
 }
 
+/// Refuses an address of this node that the settings give and that is not among the addresses of this machine. An address of its
+/// Node object may be one that a router translates.
+pub(crate) fn on_this_machine(args: &Config, me: &str, local: &[IpAddr]) -> Result<(), Error> {
+    let given = args
+        .node_ip
+        .iter()
+        .map(|ip| (*ip, format!("--node-ip {ip}")));
+    let listed = args.members.iter().filter(|(name, _)| name == me);
+    let listed = listed.map(|(name, ip)| (*ip, format!("--member {name}={ip}")));
+    let Some((_, option)) = given.chain(listed).find(|(ip, _)| !local.contains(ip)) else {
+        return Ok(());
+    };
+    let usable: Vec<String> = local
+        .iter()
+        .filter(|ip| !ip.is_loopback())
+        .map(ToString::to_string)
+        .collect();
+    Err(Error::Usage(format!(
+        "{option}: no interface of this machine has this address; the machine has {}. Give one of these, or bring the interface up first",
+        if usable.is_empty() {
+            "none".to_owned()
+        } else {
+            usable.join(", ")
+        }
+    )))
+}
+
 fn listed(members: &[(String, IpAddr)]) -> Result<BTreeMap<String, IpAddr>, Error> {
     let mut listed = BTreeMap::new();
     for (name, ip) in members {
+        if let Some((other, _)) = listed.iter().find(|(_, at)| *at == ip) {
+            return Err(Error::Usage(format!(
+                "--member {other}={ip} and --member {name}={ip} give two members one address: give each its own"
+            )));
+        }
         if listed.insert(name.clone(), *ip).is_some() {
             return Err(Error::Usage(format!("--member {name} is given twice")));
         }
@@ -196,5 +228,39 @@ mod tests {
                 .to_string()
                 .starts_with("no address is known for this node (c): give --node-ip")
         );
+    }
+
+    #[test]
+    fn two_members_with_one_address_are_refused() {
+        let config = with_members(named("a"), &[("a", "192.0.2.1"), ("b", "192.0.2.1")]);
+        assert_eq!(
+            identify(&config, None, "box", &[]).unwrap_err().to_string(),
+            "--member a=192.0.2.1 and --member b=192.0.2.1 give two members one address: give each its own"
+        );
+    }
+
+    #[test]
+    fn an_address_that_this_machine_does_not_have_is_refused_with_those_that_it_has() {
+        let local = ["127.0.0.1", "192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        let mut config = named("a");
+        for (ip, right) in [
+            ("192.0.2.1", true),
+            ("2001:db8::1", true),
+            ("192.0.2.9", false),
+        ] {
+            config.node_ip = vec![ip.parse().unwrap()];
+            assert_eq!(on_this_machine(&config, "a", &local).is_ok(), right, "{ip}");
+        }
+        assert_eq!(
+            on_this_machine(&config, "a", &local)
+                .unwrap_err()
+                .to_string(),
+            "--node-ip 192.0.2.9: no interface of this machine has this address; the machine has 192.0.2.1, 2001:db8::1. Give one of \
+             these, or bring the interface up first"
+        );
+        let listed = with_members(named("a"), &[("a", "192.0.2.9"), ("b", "192.0.2.2")]);
+        let error = on_this_machine(&listed, "a", &local).unwrap_err();
+        assert!(error.to_string().starts_with("--member a=192.0.2.9: "));
+        assert!(on_this_machine(&listed, "c", &local).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Starts `ferrolb node`: connects a source, the authority over addresses, the proxy and the speaker.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -143,6 +143,7 @@ async fn start_with<Src: Source, A: Authority>(
         &host.to_string_lossy(),
         &first.changes,
     )?;
+    identity::on_this_machine(args, &identity.me, &local_addresses()?)?;
     info!(node = identity.me, addresses = ?identity.addresses, members = identity.membership.members().len(), "starting");
     if config
         .as_ref()
@@ -179,6 +180,17 @@ async fn start_with<Src: Source, A: Authority>(
         proxy: args.proxy,
     };
     node_loop::run(node, first).await
+}
+
+/// The addresses of this machine's interfaces.
+fn local_addresses() -> Result<Vec<IpAddr>, Error> {
+    let interfaces = nix::ifaddrs::getifaddrs().map_err(Error::failed)?;
+    let addresses = interfaces.filter_map(|i| {
+        let address = i.address?;
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+    });
+    Ok(addresses.collect())
 }
 
 /// The ranges of ClusterIPs. If this node assigns ClusterIPs, the default is the same as an API server's.

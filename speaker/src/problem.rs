@@ -3,6 +3,7 @@
 //! Each says what it concerns, what is wrong, what follows from it, and what to do.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,27 @@ pub enum Cause {
     NoRight,
     /// The kernel's error.
     Kernel(String),
+}
+
+/// Why this node cannot listen for members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unheard {
+    /// No interface has the address.
+    NoAddress,
+    /// Another process has the port.
+    Taken,
+    /// The kernel's error.
+    Kernel(String),
+}
+
+impl From<&io::Error> for Unheard {
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrNotAvailable => Self::NoAddress,
+            io::ErrorKind::AddrInUse => Self::Taken,
+            _ => Self::Kernel(error.to_string()),
+        }
+    }
 }
 
 /// One problem.
@@ -40,6 +62,24 @@ pub enum Problem {
         /// The address to listen on.
         address: IpAddr,
         /// The UDP port.
+        port: u16,
+        /// Why.
+        cause: Unheard,
+    },
+    /// Two or more members are said to listen on one address.
+    OneAddress {
+        /// The address.
+        address: IpAddr,
+        /// The members.
+        members: Vec<String>,
+    },
+    /// None of the other members is heard.
+    Alone {
+        /// This node.
+        node: String,
+        /// The other members.
+        members: Vec<String>,
+        /// The UDP port on which members talk.
         port: u16,
     },
     /// Datagrams from an address are dropped.
@@ -88,8 +128,11 @@ impl Problem {
         match self {
             Self::NoArp { interface, .. } => format!("interface {interface}"),
             Self::NoPing(_) => String::new(),
-            Self::NoMemberAddress { node } | Self::Slow { node, .. } => format!("node {node}"),
-            Self::NoMemberPort { address, port } => format!("UDP {address} port {port}"),
+            Self::NoMemberAddress { node } | Self::Slow { node, .. } | Self::Alone { node, .. } => {
+                format!("node {node}")
+            }
+            Self::NoMemberPort { address, port, .. } => format!("UDP {address} port {port}"),
+            Self::OneAddress { address, .. } => address.to_string(),
             Self::Dropped { from, .. } => from.to_string(),
             Self::Leap { member, .. } => format!("member {member}"),
             Self::Carried { address, .. } => address.to_string(),
@@ -116,8 +159,23 @@ impl fmt::Display for Problem {
             Self::NoMemberAddress { .. } => f.write_str(
                 "no address of this node is known, so it cannot hear the other members: give its Node an InternalIP",
             ),
-            Self::NoMemberPort { .. } => f.write_str(
-                "this node cannot listen for members here: is the port taken by another process?",
+            Self::NoMemberPort { cause, .. } => {
+                f.write_str("this node cannot listen for members here, so it neither hears them nor agrees with them: ")?;
+                match cause {
+                    Unheard::NoAddress => f.write_str("none of its interfaces has the address: give its Node or its --member an address that it has"),
+                    Unheard::Taken => f.write_str("another process has the port: stop that process, or give all nodes another --port"),
+                    Unheard::Kernel(error) => f.write_str(error),
+                }
+            }
+            Self::OneAddress { members, .. } => write!(
+                f,
+                "members {} have this one address, so only one of them is heard: give each an address of its own",
+                members.join(" and ")
+            ),
+            Self::Alone { members, port, .. } => write!(
+                f,
+                "it hears none of the other members ({}), so each of them may announce the same addresses: if their agents run, open UDP port {port} between the nodes, and give all of them the same key",
+                members.join(", ")
             ),
             Self::Dropped { why, .. } => write!(f, "what it sends to this node is dropped: {why}"),
             Self::Slow { multiplier, failover_ms, .. } => write!(

@@ -1,13 +1,13 @@
 //! The node's sockets: those on the LAN and the one between the members. Also handles what the members send.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::node::Node;
 use crate::kernel_ping::{KernelPing, PingError};
 use crate::machine::Event;
 use crate::message::{Message, NodeName};
-use crate::problem::{Cause, Problem};
+use crate::problem::{Cause, Problem, Unheard};
 use crate::state::Dirty;
 use crate::wire::key::random;
 use crate::wire::session::Sessions;
@@ -49,9 +49,11 @@ impl Node {
                 Some(address) => Problem::NoMemberPort {
                     address,
                     port: self.config.port,
+                    cause: self.unheard.clone().unwrap_or(Unheard::NoAddress),
                 },
             });
         }
+        problems.extend(self.one_address());
         if problems != self.problems {
             problems
                 .iter()
@@ -81,13 +83,25 @@ impl Node {
                 let sessions = Sessions::new(self.me.clone(), &self.config.key, seed);
                 match Transport::bind(at, sessions) {
                     Ok(transport) => self.transport = Some(transport),
-                    Err(e) => tracing::debug!("{e}"),
+                    Err(e) => self.unheard = Some((&e.error).into()),
                 }
             }
         }
         if let Some(transport) = &mut self.transport {
             transport.set_members(&self.members, self.config.port);
         }
+    }
+
+    /// The addresses that several members are said to have.
+    fn one_address(&self) -> impl Iterator<Item = Problem> {
+        let mut at: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+        for (name, address) in &self.members {
+            if let Some(address) = address {
+                at.entry(*address).or_default().push(name.to_string());
+            }
+        }
+        let shared = at.into_iter().filter(|(_, names)| names.len() > 1);
+        shared.map(|(address, members)| Problem::OneAddress { address, members })
     }
 
     /// Handles what arrived on the members' socket. A payload is returned to the caller.

@@ -21,7 +21,7 @@ use crate::link::choose::{candidates, is_candidate};
 use crate::link::{LinkChange, Links};
 use crate::machine::{Action, Clock, Event, Machine};
 use crate::message::NodeName;
-use crate::problem::Problem;
+use crate::problem::{Problem, Unheard};
 use crate::snapshot::Counters;
 use crate::state::{Dirty, State};
 use crate::wire::key::random;
@@ -52,6 +52,8 @@ pub(super) struct Node {
     pub(super) counters: Counters,
     pub(super) problems: Vec<Problem>,
     pub(super) transport: Option<Transport>,
+    /// Why the transport could not be opened.
+    pub(super) unheard: Option<Unheard>,
     pub(super) ping: Option<KernelPing>,
     pub(super) changed: bool,
     /// The multiplier that was last logged.
@@ -105,6 +107,7 @@ impl Node {
             counters: Counters::default(),
             problems: Vec::new(),
             transport: None,
+            unheard: None,
             ping: None,
             changed: true,
             multiplier: 1,

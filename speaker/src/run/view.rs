@@ -60,7 +60,7 @@ impl Node {
         });
         let problems = self.problems.iter().chain(deaf_to).cloned();
         let problems = problems.chain(self.slow()).chain(leaps);
-        let problems = problems.chain(self.carried()).collect();
+        let problems = problems.chain(self.alone()).chain(self.carried()).collect();
         Snapshot {
             node: self.me.to_string(),
             settled: self.machine.is_settled(),
@@ -70,6 +70,19 @@ impl Node {
             problems,
             counters: self.counters,
         }
+    }
+
+    /// That no other member is heard, once this node has waited for them.
+    fn alone(&self) -> Option<Problem> {
+        let others = self.machine.members().into_iter();
+        let others: Vec<_> = others.filter(|m| m.node != self.me).collect();
+        let silent = |status| matches!(status, message::Status::Unknown | message::Status::Dead);
+        let alone = !others.is_empty() && others.iter().all(|m| silent(m.status));
+        (alone && self.machine.is_settled() && self.transport.is_some()).then(|| Problem::Alone {
+            node: self.me.to_string(),
+            members: others.iter().map(|m| m.node.to_string()).collect(),
+            port: self.config.port,
+        })
     }
 
     /// The addresses of Services that an interface of this node has.
