@@ -11,6 +11,8 @@ mod bad_input;
 mod full_disk;
 #[path = "lab/grow.rs"]
 mod grow;
+#[path = "lab/members.rs"]
+mod members;
 #[path = "lab/rights.rs"]
 mod rights;
 #[path = "lab/slow.rs"]

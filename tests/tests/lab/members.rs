@@ -1,0 +1,115 @@
+//! Members that cannot hear each other, or that have no address of their own: each says what is wrong and what to open or change.
+
+use std::time::Duration;
+
+use ferrolb_tests::cluster::Cluster;
+use ferrolb_tests::need;
+use ferrolb_tests::need::Need;
+use ferrolb_tests::node::{AgentSetup, PodLinks};
+use ferrolb_tests::wait;
+
+const WHILE: Duration = Duration::from_secs(30);
+
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::new("none", PodLinks::Routed);
+    // Two members: a third one that is not started is one more that is not heard.
+    cluster.setup.members.truncate(2);
+    cluster.manifests.remove("lab-node-3.yaml");
+    cluster
+}
+
+/// Waits until the node's status has a problem of this object that contains this text.
+fn complains(cluster: &Cluster, node: usize, setup: &AgentSetup, object: &str, text: &str) {
+    let node = &cluster.nodes[node];
+    wait::expect(&format!("{} complains", node.name), WHILE, || {
+        let status = node.status(setup)?;
+        let problems = status["problems"].as_array().cloned().unwrap_or_default();
+        let has = |p: &serde_json::Value| {
+            let message = p["message"].as_str().unwrap_or_default();
+            p["object"] == object && message.contains(text)
+        };
+        if problems.iter().any(has) {
+            Ok(())
+        } else {
+            Err(format!("{problems:?}"))
+        }
+    });
+}
+
+#[test]
+fn nodes_that_do_not_hear_each_other_name_the_port_to_open() {
+    need!(
+        "nodes_that_do_not_hear_each_other_name_the_port_to_open",
+        Need::Root,
+        Need::Ferrolb,
+        Need::CoreDns,
+        Need::Tool("nginx")
+    );
+    let mut cluster = cluster();
+    let mut setups = [cluster.setup.clone(), cluster.setup.clone()];
+    setups[1]
+        .extra
+        .extend(["--port", "7950"].map(str::to_owned));
+    for (node, setup) in cluster.nodes.iter_mut().zip(&setups) {
+        node.start_agent(setup);
+    }
+    for (node, other, port) in [(0, "node-2", 7947), (1, "node-1", 7950)] {
+        let object = format!("node node-{}", node + 1);
+        let text = format!(
+            "hears none of the other members ({other}), so each of them may announce the same addresses: if their agents run, open UDP port {port} "
+        );
+        complains(&cluster, node, &setups[node], &object, &text);
+    }
+}
+
+#[test]
+fn nodes_with_different_keys_say_so() {
+    need!(
+        "nodes_with_different_keys_say_so",
+        Need::Root,
+        Need::Ferrolb,
+        Need::CoreDns,
+        Need::Tool("nginx")
+    );
+    let mut cluster = cluster();
+    let mut setups = [cluster.setup.clone(), cluster.setup.clone()];
+    setups[1].key_file = setups[1].folder.join("another-key");
+    std::fs::write(&setups[1].key_file, format!("{}\n", "3c".repeat(32))).unwrap();
+    for (node, setup) in cluster.nodes.iter_mut().zip(&setups) {
+        node.start_agent(setup);
+    }
+    for (node, other) in [(0, 1), (1, 0)] {
+        let from = cluster.nodes[other].host.v4.to_string();
+        complains(&cluster, node, &setups[node], &from, "same key");
+    }
+}
+
+#[test]
+fn a_port_that_another_process_has_is_named() {
+    need!(
+        "a_port_that_another_process_has_is_named",
+        Need::Root,
+        Need::Ferrolb,
+        Need::CoreDns,
+        Need::Tool("nginx")
+    );
+    let mut cluster = cluster();
+    let setup = cluster.setup.clone();
+    let address = cluster.nodes[0].host.v4;
+    let taken = cluster.nodes[0]
+        .netns()
+        .run(move || std::net::UdpSocket::bind((address, 7947)).unwrap());
+    cluster.nodes[0].start_agent(&setup);
+    let object = format!("UDP {address} port 7947");
+    complains(&cluster, 0, &setup, &object, "another process has the port");
+    drop(taken);
+    // The node opens it as soon as it can.
+    cluster.nodes[1].start_agent(&setup);
+    wait::expect("no problem", WHILE, || {
+        let status = cluster.nodes[0].status(&setup)?;
+        match status["problems"].as_array().map(Vec::as_slice) {
+            Some([]) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
