@@ -4,6 +4,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{
@@ -30,6 +31,14 @@ impl Default for Ask {
             timeout: Duration::from_secs(5) * crate::wait::slowness().min(3),
         }
     }
+}
+
+/// A new source port. IPVS finds the connection of a reply by the client's address and port alone, so two connections of one
+/// client must never share one, even to different addresses. The ports are below those that the kernel chooses and below the
+/// node ports.
+pub fn fresh_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000
 }
 
 /// A pod's answer.

@@ -91,6 +91,7 @@ fn sets(w: &Words) -> Vec<SetDef> {
         def(set::vip(f), w.addr, None, false, "every service address"),
         def(set::svccidr(f), w.addr, None, true, "ranges of ClusterIPs"),
         def(set::localsrc(f), w.addr, None, true, "pods of this cluster"),
+        def(set::nodesrc(f), w.addr, None, true, "pods of this node"),
         def(
             set::clusrc(f),
             w.addr,

@@ -26,5 +26,6 @@ pub(super) fn masquerade(served: &Served, family: Family) -> &'static str {
         Masquerade::Everybody => class::masq_all(family),
         Masquerade::Outsiders => class::masq_off(family),
         Masquerade::Node => class::masq_node(family),
+        Masquerade::NodeAndFar => class::masq_far(family),
     }
 }

@@ -71,6 +71,7 @@ pub fn globals(ranges: &FamilyRanges) -> Vec<Item> {
     let single = [
         list(set::svccidr, &ranges.services),
         list(set::localsrc, &ranges.pods),
+        list(set::nodesrc, &ranges.node),
         list(set::clusrc, &ranges.cluster),
     ];
     let bridged = ranges.bridged.iter().map(|net| {

@@ -230,4 +230,7 @@ pub enum Masquerade {
     Outsiders,
     /// Those of this node itself: clients keep their address.
     Node,
+    /// Those of this node itself, and those of pods of other nodes to endpoints of other nodes. Such an endpoint would answer the
+    /// pod directly, past this node, and a pod may be its own endpoint.
+    NodeAndFar,
 }

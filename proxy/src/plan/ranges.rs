@@ -11,8 +11,10 @@ use crate::state::State;
 pub struct FamilyRanges {
     /// The range of the ClusterIPs. Connections to addresses in it that no Service has are refused.
     pub services: Vec<IpNet>,
-    /// Sources that are this node's own pods.
+    /// Sources that reach all endpoints as this node's own pods do: those pods, or all pods of the cluster.
     pub pods: Vec<IpNet>,
+    /// This node's own pods, as far as its Node object says.
+    pub node: Vec<IpNet>,
     /// Sources that are pods anywhere in the cluster.
     pub cluster: Vec<IpNet>,
     /// Pods on one bridge whose traffic does not pass netfilter. Service connections between them are masqueraded.
@@ -38,12 +40,13 @@ pub fn ranges(state: &State, config: &Config, family: Family) -> FamilyRanges {
     };
     let (pods, cluster) = match (configured.is_empty(), all.is_empty()) {
         (false, _) => (configured.clone(), configured),
-        (true, false) => (own, all),
+        (true, false) => (own.clone(), all),
         (true, true) => (Vec::new(), vec![everything(family)]),
     };
     FamilyRanges {
         services: merged(config.service_cidrs.iter().copied(), family),
         pods,
+        node: own,
         cluster,
         bridged,
     }

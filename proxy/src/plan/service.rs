@@ -173,6 +173,8 @@ impl Planner<'_, '_> {
         let masquerade = match reach {
             Reach::ClusterIp if self.state.proxy().masquerade_all => Masquerade::Everybody,
             Reach::ClusterIp => Masquerade::Outsiders,
+            // Pods of other nodes use their own node's proxy, except for an address that this node alone has.
+            _ if reach.short_cuts(service) && !wish.bind => Masquerade::NodeAndFar,
             _ if reach.short_cuts(service) => Masquerade::Node,
             _ => Masquerade::Everybody,
         };

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ferrolb_tests::client::{Ask, Flow, http, udp, udp_on};
+use ferrolb_tests::client::{Ask, Flow, fresh_port, http, udp, udp_on};
 use ferrolb_tests::netns::Netns;
 use ferrolb_tests::wait;
 
@@ -176,7 +176,7 @@ impl Drop for Load {
 
 /// Sends requests until it is stopped. Returns the longest wait, or what was lost.
 fn converse(plan: &Stream, answers: &AtomicU64, stop: &AtomicBool) -> Result<Duration, String> {
-    let (start, ask) = (Instant::now(), Ask::default());
+    let start = Instant::now();
     let count = || answers.load(Ordering::Relaxed);
     let failed = |error: std::io::Error| {
         let at = start.elapsed().as_secs_f32();
@@ -186,7 +186,7 @@ fn converse(plan: &Stream, answers: &AtomicU64, stop: &AtomicBool) -> Result<Dur
             count()
         )
     };
-    let mut question = questions(plan, ask).map_err(failed)?;
+    let mut question = questions(plan).map_err(failed)?;
     let mut longest = Duration::ZERO;
     while !stop.load(Ordering::Relaxed) {
         let asked = Instant::now();
@@ -202,17 +202,22 @@ fn converse(plan: &Stream, answers: &AtomicU64, stop: &AtomicBool) -> Result<Dur
 type Question = Box<dyn FnMut() -> std::io::Result<()>>;
 
 /// A function that sends one request, with the state that it keeps between two requests.
-fn questions(plan: &Stream, ask: Ask) -> std::io::Result<Question> {
+fn questions(plan: &Stream) -> std::io::Result<Question> {
     let to = plan.to;
+    let ask = || Ask {
+        source_port: fresh_port(),
+        ..Ask::default()
+    };
     Ok(match plan.kind {
-        Kind::Requests => Box::new(move || http(to, ask).map(drop)),
-        Kind::Datagrams => Box::new(move || udp(to, ask).map(drop)),
+        Kind::Requests => Box::new(move || http(to, ask()).map(drop)),
+        Kind::Datagrams => Box::new(move || udp(to, ask()).map(drop)),
         Kind::Flow => {
-            let mut flow = Flow::open(to, ask)?;
+            let mut flow = Flow::open(to, ask())?;
             Box::new(move || flow.ping().map(drop))
         }
         Kind::DatagramFlow => {
-            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            let ask = ask();
+            let socket = UdpSocket::bind(("0.0.0.0", ask.source_port))?;
             socket.connect(to)?;
             let mut first = None;
             Box::new(move || {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use ferrolb_api::change::Change;
+use ferrolb_api::object::Object;
 use ferrolb_api::view::{IngressAddress, Protocol, Service, ServiceType, TrafficPolicy};
 
 use crate::kernel::memory::{Outcome, Source};
@@ -172,38 +174,76 @@ fn told(outcome: Outcome) -> String {
     }
 }
 
+/// Checks every source of one kind of address. `row` is what each source sees.
+fn check(what: &str, protocol: Protocol, worlds: &mut [World; 2], dest: &str, row: &[&str; 6]) {
+    let [a, b] = worlds;
+    for (source, expected) in SOURCES.iter().zip(row) {
+        for family in [4, 6] {
+            let pick = |addr: IpAddr| if family == 6 { six(addr) } else { addr };
+            let (addr, port) = match dest {
+                "clusterip" => (CLUSTER_IP, 80),
+                "external" => (EXTERNAL, 80),
+                "vip" => (VIP, 80),
+                _ => ("A", 30080),
+            };
+            let on_b = matches!(*source, "B" | "b1") && dest != "np";
+            let world = if on_b { &mut *b } else { &mut *a };
+            let to = SocketAddr::new(pick(ip(addr)), port);
+            let seen: BTreeSet<String> = (0..4)
+                .map(|_| told(world.send(pick(ip(source)), to, protocol)))
+                .collect();
+            let seen: Vec<String> = seen.into_iter().collect();
+            assert_eq!(
+                seen.join(" "),
+                *expected,
+                "{what} {protocol} v{family}: {source} to {dest}"
+            );
+        }
+    }
+}
+
 #[test]
 fn every_source_reaches_what_the_policies_say() {
     for case in CASES {
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-            let [mut a, mut b] = worlds(case, protocol);
+            let mut worlds = worlds(case, protocol);
+            let what = format!("{} {:?}", case.policy, case.endpoints);
             for (dests, row) in case.rows {
                 for dest in *dests {
-                    for (source, expected) in SOURCES.iter().zip(row) {
-                        for family in [4, 6] {
-                            let pick = |addr: IpAddr| if family == 6 { six(addr) } else { addr };
-                            let (addr, port) = match *dest {
-                                "clusterip" => (CLUSTER_IP, 80),
-                                "external" => (EXTERNAL, 80),
-                                "vip" => (VIP, 80),
-                                _ => ("A", 30080),
-                            };
-                            let on_b = matches!(*source, "B" | "b1") && *dest != "np";
-                            let world = if on_b { &mut b } else { &mut a };
-                            let to = SocketAddr::new(pick(ip(addr)), port);
-                            let seen: BTreeSet<String> = (0..4)
-                                .map(|_| told(world.send(pick(ip(source)), to, protocol)))
-                                .collect();
-                            let seen: Vec<String> = seen.into_iter().collect();
-                            assert_eq!(
-                                seen.join(" "),
-                                *expected,
-                                "{} {:?} {protocol} v{family}: {source} to {dest}",
-                                case.policy,
-                                case.endpoints
-                            );
-                        }
+                    check(&what, protocol, &mut worlds, dest, row);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn with_a_cluster_cidr_a_pod_of_another_node_is_answered_by_every_endpoint_through_a_node_port() {
+    let everywhere = [
+        (&["a1", "b1"][..], "a1K b1M"),
+        (&["b1"], "b1M"),
+        (&["A", "B"], "AK BM"),
+        (&[], "R"),
+    ];
+    for case in CASES {
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+            let mut worlds = worlds(case, protocol);
+            for world in &mut worlds {
+                let mut config = crate::testing::proxy_config();
+                config.cluster_cidrs = ["10.244.0.0/16", "fd00::a:f4:0:0/96"]
+                    .map(|net| net.parse().unwrap())
+                    .into();
+                world.change(vec![Change::Upsert(Object::ProxyConfig(config.into()))]);
+            }
+            let what = format!("{} {:?}", case.policy, case.endpoints);
+            for (dests, row) in case.rows {
+                for dest in *dests {
+                    let mut row = *row;
+                    if *dest == "np" && case.policy == "etp Local" {
+                        let of = everywhere.iter().find(|(e, _)| *e == case.endpoints);
+                        row[5] = of.unwrap().1;
                     }
+                    check(&what, protocol, &mut worlds, dest, &row);
                 }
             }
         }

@@ -116,6 +116,7 @@ fn every_set_and_chain_that_the_table_names_is_there() {
             class::int_mark(family),
             class::int_only(family),
             class::masq_node(family),
+            class::masq_far(family),
         ] {
             assert!(chains.contains(name), "{name}");
         }

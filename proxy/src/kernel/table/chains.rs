@@ -151,6 +151,21 @@ pub(super) fn family_chains(w: &Words) -> Vec<Chain> {
                 rule("clients keep their address", &[hair]),
             ],
         ),
+        regular(
+            class::masq_far(f),
+            vec![
+                rule(
+                    "between other nodes, where replies would not come back here",
+                    &[
+                        InSet(w.saddr, set::localsrc(f), true),
+                        InSet(w.saddr, set::nodesrc(f), false),
+                        InSet(w.daddr, set::nodesrc(f), false),
+                        Masquerade,
+                    ],
+                ),
+                rule("all others", &[go(class::masq_node(f))]),
+            ],
+        ),
     ]
 }
 

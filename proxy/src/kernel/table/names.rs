@@ -21,6 +21,8 @@ pub mod set {
         svccidr = "svccidr4", "svccidr6";
         /// Sources that count as pods of this cluster.
         localsrc = "localsrc4", "localsrc6";
+        /// Sources among them that are pods of this node.
+        nodesrc = "nodesrc4", "nodesrc6";
         /// Sources that are not masqueraded on their way to a ClusterIP.
         clusrc = "clusrc4", "clusrc6";
         /// Class of every virtual server.
@@ -86,6 +88,14 @@ pub mod class {
         match family {
             Family::V4 => "masq_node4",
             Family::V6 => "masq_node6",
+        }
+    }
+
+    /// Masquerade the node itself, pods of other nodes on their way to endpoints of other nodes, and hairpins.
+    pub const fn masq_far(family: Family) -> &'static str {
+        match family {
+            Family::V4 => "masq_far4",
+            Family::V6 => "masq_far6",
         }
     }
 

@@ -2,10 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use ferrolb_tests::client::{self, Ask, Outcome};
+use ferrolb_tests::client::{self, Ask, Outcome, fresh_port};
 use ferrolb_tests::wait;
 
 /// The transport.
@@ -56,13 +55,6 @@ pub(crate) fn probe(transport: Transport, to: SocketAddr, timeout: Duration) -> 
         Outcome::Dropped => Seen::Silence,
         Outcome::Failed(why) => Seen::Other(why),
     }
-}
-
-/// A new source port. IPVS identifies the connection of a reply by the client's address and port, so two probes must never share
-/// one. The ports are below those that the kernel chooses and below the node ports.
-fn fresh_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000
 }
 
 /// Like [`client::udp`]. But if the node's own filter refuses a datagram, this shows twice: as an error of the call, which a
