@@ -187,7 +187,8 @@ pub(crate) struct NodeArgs {
     pub(crate) node_name: Option<String>,
 
     /// Address of this node, one per family [default: its --member, or the
-    /// InternalIPs of its Node]
+    /// InternalIPs of its Node; with --manifests and neither of them, the
+    /// address of the default route]
     #[arg(long, value_name = "IP")]
     pub(crate) node_ip: Vec<IpAddr>,
 

@@ -24,18 +24,27 @@ pub(crate) struct Identity {
     pub(crate) membership: Membership,
 }
 
+/// What the machine itself says about the node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Host {
+    /// The host name.
+    pub(crate) name: String,
+    /// The address from which the machine reaches others by its default route, if it has one.
+    pub(crate) address: Option<IpAddr>,
+}
+
 /// Determines the identity. `first` is the source's first batch.
 pub(crate) fn identify(
     args: &Config,
     config: Option<&ProxyConfig>,
-    host_name: &str,
+    host: &Host,
     first: &[Change],
 ) -> Result<Identity, Error> {
     let me = args
         .node_name
         .clone()
         .or_else(|| config.and_then(|c| c.hostname_override.clone()))
-        .unwrap_or_else(|| host_name.to_ascii_lowercase());
+        .unwrap_or_else(|| host.name.to_ascii_lowercase());
     let listed = listed(&args.members)?;
     let mut addresses = args.node_ip.clone();
     if addresses.is_empty() {
@@ -45,6 +54,9 @@ pub(crate) fn identify(
                 .into_iter()
                 .flat_map(|n| &n.internal_ips),
         );
+    }
+    if addresses.is_empty() && listed.is_empty() {
+        addresses.extend(host.address);
     }
     one_per_family(&mut addresses);
     let Some(own) = addresses.first().copied() else {
@@ -150,6 +162,13 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
+    fn host(name: &str) -> Host {
+        Host {
+            name: name.to_owned(),
+            address: None,
+        }
+    }
+
     fn named(name: &str) -> Config {
         let mut config = Config::new("s");
         config.node_name = Some(name.to_owned());
@@ -179,7 +198,7 @@ mod tests {
     fn a_single_node_needs_only_its_address() {
         let mut config = Config::new("s");
         config.node_ip = vec!["192.0.2.1".parse().unwrap()];
-        let found = identify(&config, None, "Box", &[]).unwrap();
+        let found = identify(&config, None, &host("Box"), &[]).unwrap();
         assert_eq!(found.me, "box");
         let address = Some("192.0.2.1".parse().unwrap());
         assert_eq!(
@@ -189,11 +208,27 @@ mod tests {
     }
 
     #[test]
+    fn a_single_node_has_the_address_of_its_default_route_unless_something_names_one() {
+        let host = Host {
+            name: "box".into(),
+            address: Some("192.0.2.7".parse().unwrap()),
+        };
+        let mut config = Config::new("s");
+        let found = identify(&config, None, &host, &[]).unwrap();
+        assert_eq!(found.addresses, [host.address.unwrap()]);
+        let found = identify(&config, None, &host, &[node("box", "192.0.2.1")]).unwrap();
+        assert_eq!(found.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        config.node_ip = vec!["192.0.2.2".parse().unwrap()];
+        let found = identify(&config, None, &host, &[]).unwrap();
+        assert_eq!(found.addresses, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
     fn node_objects_are_the_members_where_none_is_listed() {
         let nodes = [node("a", "192.0.2.1"), node("b", "192.0.2.2")];
         let mut config = named("b");
         config.key_file = Some("k".into());
-        let found = identify(&config, None, "box", &nodes).unwrap();
+        let found = identify(&config, None, &host("box"), &nodes).unwrap();
         assert_eq!(found.membership.members().len(), 2);
         assert_eq!(found.addresses, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
     }
@@ -203,7 +238,7 @@ mod tests {
         let error = identify(
             &with_members(named("a"), &[("a", "192.0.2.1"), ("b", "192.0.2.2")]),
             None,
-            "box",
+            &host("box"),
             &[],
         );
         assert!(error.unwrap_err().to_string().contains("/dev/urandom"));
@@ -213,7 +248,7 @@ mod tests {
     fn a_node_that_is_not_among_the_members_is_refused() {
         let mut config = with_members(named("c"), &[("a", "192.0.2.1")]);
         config.node_ip = vec!["192.0.2.3".parse().unwrap()];
-        let error = identify(&config, None, "box", &[]);
+        let error = identify(&config, None, &host("box"), &[]);
         assert_eq!(
             error.unwrap_err().to_string(),
             "this node (c) is not among the known ones (a): give --node-name, or add it"
@@ -222,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_node_without_any_address_is_told_where_to_give_one() {
-        let error = identify(&named("c"), None, "box", &[]).unwrap_err();
+        let error = identify(&named("c"), None, &host("box"), &[]).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -234,7 +269,9 @@ mod tests {
     fn two_members_with_one_address_are_refused() {
         let config = with_members(named("a"), &[("a", "192.0.2.1"), ("b", "192.0.2.1")]);
         assert_eq!(
-            identify(&config, None, "box", &[]).unwrap_err().to_string(),
+            identify(&config, None, &host("box"), &[])
+                .unwrap_err()
+                .to_string(),
             "--member a=192.0.2.1 and --member b=192.0.2.1 give two members one address: give each its own"
         );
     }

@@ -1,6 +1,6 @@
 //! Starts `ferrolb node`: connects a source, the authority over addresses, the proxy and the speaker.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -20,6 +20,7 @@ use crate::authority::Authority;
 use crate::config::Config;
 use crate::error::Error;
 use crate::given::GivenConfig;
+use crate::identity::Host;
 use crate::lock::StateLock;
 use crate::observed::Observed;
 use crate::publish::Desk;
@@ -136,13 +137,12 @@ async fn start_with<Src: Source, A: Authority>(
         Change::Upsert(Object::ProxyConfig(config)) => Some((**config).clone()),
         _ => None,
     });
-    let host = nix::unistd::gethostname().map_err(Error::failed)?;
-    let identity = identity::identify(
-        args,
-        config.as_ref(),
-        &host.to_string_lossy(),
-        &first.changes,
-    )?;
+    let name = nix::unistd::gethostname().map_err(Error::failed)?;
+    let host = Host {
+        name: name.to_string_lossy().into_owned(),
+        address: args.manifests.as_ref().and_then(|_| default_address()),
+    };
+    let identity = identity::identify(args, config.as_ref(), &host, &first.changes)?;
     identity::on_this_machine(args, &identity.me, &local_addresses()?)?;
     info!(node = identity.me, addresses = ?identity.addresses, members = identity.membership.members().len(), "starting");
     if config
@@ -180,6 +180,22 @@ async fn start_with<Src: Source, A: Authority>(
         proxy: args.proxy,
     };
     node_loop::run(node, first).await
+}
+
+/// The address from which this machine sends by its default route. Connecting a datagram socket only looks up the route.
+fn default_address() -> Option<IpAddr> {
+    let from = |any: IpAddr, far: IpAddr| {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((far, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    // The networks for documentation (RFC 5737, RFC 3849) are nobody's, so only a default route leads there.
+    let v4 = from(
+        Ipv4Addr::UNSPECIFIED.into(),
+        Ipv4Addr::new(203, 0, 113, 1).into(),
+    );
+    let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    v4.or_else(|| from(Ipv6Addr::UNSPECIFIED.into(), far.into()))
 }
 
 /// The addresses of this machine's interfaces.

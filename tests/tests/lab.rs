@@ -19,3 +19,5 @@ mod rights;
 mod slow;
 #[path = "lab/tenant.rs"]
 mod tenant;
+#[path = "lab/unit.rs"]
+mod unit;
