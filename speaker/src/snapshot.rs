@@ -84,6 +84,8 @@ pub struct Conflict {
     pub mac: String,
     /// The member with that Ethernet address. `None`: no known member has it.
     pub member: Option<String>,
+    /// The UDP port on which members talk.
+    pub port: u16,
 }
 
 /// Counters since the start.
@@ -111,13 +113,13 @@ impl fmt::Display for Conflict {
         match &self.member {
             Some(member) => write!(
                 f,
-                "member {member} ({}) claims this address too: it and this node cannot talk to each other, so look at the firewall, the members' port and the key on both",
-                self.mac
+                "member {member} ({}) announces this too, because it and this node do not hear each other: open UDP port {} between the two, and give both the same key",
+                self.mac, self.port
             ),
             None => write!(
                 f,
-                "{}, which is no member, claims this address too: find that host and give it another address",
-                self.mac
+                "a host with the Ethernet address {}, which is not one that a member is known by, claims this too: take the address off that host, or out of the pool. If it is a node, open UDP port {} between it and this node, and give both the same key",
+                self.mac, self.port
             ),
         }
     }

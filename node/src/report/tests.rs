@@ -132,6 +132,7 @@ fn members_are_shown_with_what_they_announce_and_strangers_with_what_they_claim(
     world.address.as_mut().unwrap().conflict = Some(Conflict {
         mac: "02:00:00:00:00:09".into(),
         member: None,
+        port: 7947,
     });
     let member = |name: &str| Member {
         name: name.into(),

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::digest::Few;
 use super::node::Node;
 use crate::apply::probe::Verdict;
 use crate::apply::real::HeardArp;
@@ -140,8 +141,11 @@ impl Node {
         }
         for address in &due.decided {
             if let Verdict::Taken(mac) = self.probes.verdict(*address) {
-                tracing::warn!(%address, %mac, "a host on the LAN has this address, so it is not announced");
+                self.taken.add(mac, *address);
             }
+        }
+        for (mac, all) in self.taken.due(super::clock().now) {
+            tracing::warn!(addresses = %Few(&all), %mac, "a host on the LAN has what Services are to get, so this node does not announce it");
         }
         self.dirty.add(due.decided);
     }
@@ -161,18 +165,15 @@ impl Node {
             .extend(shown.symmetric_difference(&self.conflicts.addresses()));
         for defence in defences {
             if defence.report {
-                match self.neighbours.member(defence.mac) {
-                    Some(member) => {
-                        tracing::warn!(address = %defence.place.0, mac = %defence.mac, %member, "a member claims an address that this node announces too: the two cannot talk to each other, so look at the firewall, the members' port and the key on both")
-                    }
-                    None => {
-                        tracing::warn!(address = %defence.place.0, mac = %defence.mac, "a host that is no member claims an address that this node announces")
-                    }
-                }
+                self.contested.add(defence.mac, defence.place.0.into());
             }
             self.changed = true;
             self.touched.insert(IpAddr::V4(defence.place.0));
             due.push(defence.place);
+        }
+        for (mac, all) in self.contested.due(now) {
+            let conflict = self.conflict(mac);
+            tracing::warn!(addresses = %Few(&all), "{conflict}");
         }
         for (address, interface) in due {
             // A loop that was paused announces nothing until it has synchronised again.

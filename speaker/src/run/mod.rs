@@ -7,6 +7,7 @@
 
 mod complaint;
 mod config;
+mod digest;
 mod eligibility;
 mod lan;
 mod members;

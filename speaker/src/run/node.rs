@@ -9,6 +9,7 @@ use ferrolb_api::change::Batch;
 
 use super::complaint::Complaints;
 use super::config::Config;
+use super::digest::{Digest, Few};
 use crate::apply::conflict::Conflicts;
 use crate::apply::neighbour::Neighbours;
 use crate::apply::probe::Probes;
@@ -16,6 +17,7 @@ use crate::apply::real::Sockets;
 use crate::apply::schedule::Schedule;
 use crate::desired::Answer;
 use crate::diff::Announced;
+use crate::frame::arp::Mac;
 use crate::kernel_ping::KernelPing;
 use crate::link::choose::{candidates, is_candidate};
 use crate::link::{LinkChange, Links};
@@ -44,6 +46,10 @@ pub(super) struct Node {
     /// What it announces, and where.
     pub(super) announced: Announced,
     pub(super) conflicts: Conflicts,
+    /// Addresses that another station claims too and of which the log does not tell yet, by station.
+    pub(super) contested: Digest<Mac>,
+    /// Addresses that a host turned out to have and of which the log does not tell yet, by host.
+    pub(super) taken: Digest<Mac>,
     pub(super) neighbours: Neighbours,
     pub(super) probes: Probes,
     pub(super) complaints: Complaints,
@@ -100,6 +106,8 @@ impl Node {
             desired: BTreeMap::new(),
             announced: Announced::new(),
             conflicts: Conflicts::default(),
+            contested: Digest::default(),
+            taken: Digest::default(),
             neighbours: Neighbours::default(),
             probes: Probes::default(),
             complaints: Complaints::default(),
@@ -220,7 +228,7 @@ impl Node {
             }
         }
         self.touched.extend(touched);
-        let mut moved = BTreeSet::new();
+        let (mut begun, mut ended) = (BTreeSet::new(), BTreeSet::new());
         for action in actions.drain(..) {
             match action {
                 Action::Send { to, message } => {
@@ -236,17 +244,23 @@ impl Node {
                     }
                 }
                 Action::Announce(address) => {
-                    tracing::info!(%address, "announces");
-                    moved.insert(address);
+                    ended.remove(&address);
+                    begun.insert(address);
                 }
                 Action::Withdraw(address) => {
-                    tracing::info!(%address, "withdraws");
-                    moved.insert(address);
+                    begun.remove(&address);
+                    ended.insert(address);
                 }
                 Action::Changed => self.changed = true,
             }
         }
         self.actions = actions;
+        for (all, what) in [(&begun, "announces"), (&ended, "withdraws")] {
+            if !all.is_empty() {
+                tracing::info!(addresses = %Few(all), "{what}");
+            }
+        }
+        let moved: BTreeSet<IpAddr> = begun.union(&ended).copied().collect();
         self.touched.extend(&moved);
         self.announce(&moved);
         self.say_how_slow();

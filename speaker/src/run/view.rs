@@ -11,6 +11,7 @@ use ferrolb_api::reason::Reason;
 
 use super::node::Node;
 use crate::apply::probe::Verdict;
+use crate::frame::arp::Mac;
 use crate::message;
 use crate::problem::Problem;
 use crate::snapshot::{Address, Conflict, Member, Snapshot, Status};
@@ -142,10 +143,16 @@ impl Node {
                 .conflicts
                 .iter()
                 .find(|((a, _), _)| IpAddr::V4(*a) == address)
-                .map(|(_, c)| Conflict {
-                    mac: c.mac.to_string(),
-                    member: self.neighbours.member(c.mac).map(ToString::to_string),
-                }),
+                .map(|(_, c)| self.conflict(c.mac)),
+        }
+    }
+
+    /// A station that claims an address of ours.
+    pub(super) fn conflict(&self, mac: Mac) -> Conflict {
+        Conflict {
+            mac: mac.to_string(),
+            member: self.neighbours.member(mac).map(ToString::to_string),
+            port: self.config.port,
         }
     }
 }

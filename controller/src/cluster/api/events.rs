@@ -90,7 +90,7 @@ impl Events {
 
     /// Writes an event, or updates its series if it is a repetition.
     pub async fn publish(&self, telling: &Telling<'_>) -> Result<(), Refusal> {
-        let events: Api<ApiEvent> = Api::namespaced(self.client.clone(), &telling.object.namespace);
+        let events: Api<ApiEvent> = Api::namespaced(self.client.clone(), namespace(telling));
         let now = Timestamp::now();
         let identity = identity(telling);
         let earlier = self.series(|series| series.next(&identity, Instant::now()));
@@ -128,7 +128,16 @@ pub(super) fn regarded(of: Kind) -> (&'static str, &'static str, &'static str) {
     match of {
         Kind::IpAddressPool => ("metallb.io", "v1beta1", "IPAddressPool"),
         Kind::LegacyConfig => ("", "v1", "ConfigMap"),
+        Kind::Node => ("", "v1", "Node"),
         _ => ("", "v1", "Service"),
+    }
+}
+
+/// The namespace of the event. Those about objects outside of any namespace are in `default`.
+fn namespace<'a>(telling: &Telling<'a>) -> &'a str {
+    match telling.object.namespace.as_str() {
+        "" => "default",
+        namespace => namespace,
     }
 }
 
@@ -143,7 +152,7 @@ fn describe(
     ApiEvent {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            namespace: Some(telling.object.namespace.clone()),
+            namespace: Some(namespace(telling).to_owned()),
             ..ObjectMeta::default()
         },
         action: Some(telling.action.to_owned()),
@@ -159,7 +168,7 @@ fn describe(
                 group => format!("{group}/{version}"),
             }),
             kind: Some(regarded.to_owned()),
-            namespace: Some(telling.object.namespace.clone()),
+            namespace: Some(telling.object.namespace.clone()).filter(|n| !n.is_empty()),
             name: Some(telling.object.name.clone()),
             uid: Some(telling.uid.to_owned()).filter(|uid| !uid.is_empty()),
             ..ObjectReference::default()

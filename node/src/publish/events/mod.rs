@@ -3,7 +3,11 @@
 //! Many nodes see the same thing, but only one of them reports it. The announcing node reports an announcement, as MetalLB's
 //! `nodeAssigned` does. The elected member reports what keeps a Service from being served, and only if the problem lasts. It
 //! reports the end of a problem only if it has reported the problem.
+//!
+//! Where more has to be reported than there may be events, events about this Node report the rest, one for each cause. So no
+//! event tells what was true minutes ago.
 
+mod merged;
 pub(crate) mod publish;
 #[cfg(test)]
 mod tests;
@@ -16,6 +20,7 @@ use ferrolb_api::ObjectKey;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::ServiceType;
 
+use self::merged::Merged;
 use crate::publish::News;
 use crate::report::book::Entries;
 use crate::report::view::{ServiceState, ServiceStatus};
@@ -27,11 +32,14 @@ const BURST: u32 = 100;
 /// After a full burst, one more event is allowed per this interval.
 const REFILL: Duration = Duration::from_secs(1);
 
-/// One event about a Service.
+/// How many events are kept for merged reports while others are reported one by one.
+const RESERVE: u32 = 10;
+
+/// One event about a Service, or about many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
-    /// The Service.
-    pub(super) service: ObjectKey,
+    /// The Service. `None`: several, so the event is about this Node.
+    pub(super) service: Option<ObjectKey>,
     /// Something is wrong.
     pub(super) warning: bool,
     /// One word.
@@ -198,56 +206,91 @@ impl Teller {
             }
             self.lasting.insert(key);
         }
-        while !self.lasting.is_empty() && self.may() {
-            let Some(key) = self.lasting.pop_first() else {
-                return;
-            };
-            let Some((fault, entry)) = self.faults.get_mut(&key).zip(entries.get(&key)) else {
+        let mut single = self.single(self.lasting.len());
+        let mut merged: BTreeMap<Reason, Merged> = BTreeMap::new();
+        for key in std::mem::take(&mut self.lasting) {
+            let Some((fault, entry)) = self.faults.get(&key).zip(entries.get(&key)) else {
                 continue;
             };
-            fault.told = true;
-            events.push(Event {
-                service: key,
-                warning: true,
-                reason: fault.reason.to_string(),
-                note: entry.status.message.clone(),
-            });
+            let (reason, note) = (fault.reason, &entry.status.message);
+            if single > 0 {
+                single -= 1;
+                events.push(Event {
+                    service: Some(key.clone()),
+                    warning: true,
+                    reason: reason.to_string(),
+                    note: note.clone(),
+                });
+            } else if merged.contains_key(&reason) || self.may() {
+                merged.entry(reason).or_default().add(&key, note);
+            } else {
+                self.lasting.insert(key);
+                continue;
+            }
+            if let Some(fault) = self.faults.get_mut(&key) {
+                fault.told = true;
+            }
         }
+        let merged = merged.into_iter();
+        events.extend(merged.map(|(reason, all)| all.faults(reason)));
     }
 
     fn tell_ends(&mut self, events: &mut Vec<Event>) {
-        while !self.ended.is_empty() && self.may() {
-            let Some(service) = self.ended.pop_first() else {
-                return;
-            };
-            events.push(Event {
-                service,
-                warning: false,
-                reason: Reason::Programmed.to_string(),
-                note: "it is served again".to_owned(),
-            });
+        let mut single = self.single(self.ended.len());
+        let mut merged = Merged::default();
+        for key in std::mem::take(&mut self.ended) {
+            if single > 0 {
+                single -= 1;
+                events.push(Event {
+                    service: Some(key),
+                    warning: false,
+                    reason: Reason::Programmed.to_string(),
+                    note: "it is served again".to_owned(),
+                });
+            } else if merged.count() > 0 || self.may() {
+                merged.add(&key, "");
+            } else {
+                self.ended.insert(key);
+            }
         }
+        events.extend((merged.count() > 0).then(|| merged.ends()));
     }
 
     fn tell_announcements(&mut self, me: &str, events: &mut Vec<Event>) {
-        while let Some((key, mut addresses)) = self.untold.pop_first() {
-            while !addresses.is_empty() && self.may() {
-                let Some(ip) = addresses.pop_first() else {
-                    break;
-                };
+        let mut single = self.single(self.untold.values().map(BTreeSet::len).sum());
+        let mut merged = Merged::default();
+        for (key, addresses) in std::mem::take(&mut self.untold) {
+            for ip in addresses {
+                if single > 0 {
+                    single -= 1;
+                    events.push(Event {
+                        service: Some(key.clone()),
+                        warning: false,
+                        reason: merged::ASSIGNED.to_owned(),
+                        note: format!(
+                            "announcing {ip} from node \"{me}\" with protocol \"layer2\""
+                        ),
+                    });
+                } else if merged.count() > 0 || self.may() {
+                    merged.add(&key, &ip.to_string());
+                } else {
+                    self.untold.entry(key.clone()).or_default().insert(ip);
+                    continue;
+                }
                 self.announced.entry(key.clone()).or_default().insert(ip);
-                events.push(Event {
-                    service: key.clone(),
-                    warning: false,
-                    reason: "nodeAssigned".to_owned(),
-                    note: format!("announcing {ip} from node \"{me}\" with protocol \"layer2\""),
-                });
-            }
-            if !addresses.is_empty() {
-                self.untold.insert(key, addresses);
-                return;
             }
         }
+        events.extend((merged.count() > 0).then(|| merged.announcements(me)));
+    }
+
+    /// How many of these reports get an event each. The rest is merged.
+    fn single(&mut self, reports: usize) -> u32 {
+        let single = match u32::try_from(reports) {
+            Ok(all) if all <= self.left => all,
+            _ => self.left.saturating_sub(RESERVE),
+        };
+        self.left -= single;
+        single
     }
 
     fn refill(&mut self, now: Instant) {

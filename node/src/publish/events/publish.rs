@@ -15,26 +15,50 @@ const TELLER: &str = "ferrolb-node";
 /// How many events may wait. Further events are dropped.
 const QUEUE: usize = 256;
 
-/// An event with the uid of its Service; `kubectl describe` finds it by this uid.
-type Addressed = (Event, String);
+/// An event with its object and that object's uid, by which `kubectl describe` finds it.
+#[derive(Debug)]
+struct Addressed {
+    of: Kind,
+    object: ObjectKey,
+    uid: String,
+    event: Event,
+}
 
 /// The sending side: it takes the events to publish.
 #[derive(Debug, Clone)]
-pub(crate) struct Publisher(mpsc::Sender<Addressed>);
+pub(crate) struct Publisher {
+    events: mpsc::Sender<Addressed>,
+    node: String,
+}
 
 impl Publisher {
     /// Starts to publish as this node.
     pub(crate) fn start(client: Client, node: &str) -> Self {
         let (events, queue) = mpsc::channel(QUEUE);
         tokio::spawn(publish(Events::new(client, TELLER, node), queue));
-        Self(events)
+        let node = node.to_owned();
+        Self { events, node }
     }
 
     /// Publishes as many events as fit into the queue.
     pub(in crate::publish) fn send(&self, events: Vec<Event>, uid: impl Fn(&ObjectKey) -> String) {
         for event in events {
-            let uid = uid(&event.service);
-            if self.0.try_send((event, uid)).is_err() {
+            let addressed = match &event.service {
+                Some(service) => Addressed {
+                    of: Kind::Service,
+                    object: service.clone(),
+                    uid: uid(service),
+                    event,
+                },
+                None => Addressed {
+                    of: Kind::Node,
+                    object: ObjectKey::new("", &self.node),
+                    // Events about Nodes carry the name in its place, as the kubelet's do.
+                    uid: self.node.clone(),
+                    event,
+                },
+            };
+            if self.events.try_send(addressed).is_err() {
                 debug!("an event was dropped: the API server is slow");
             }
         }
@@ -43,8 +67,8 @@ impl Publisher {
 
 async fn publish(events: Events, mut queue: mpsc::Receiver<Addressed>) {
     let mut refused = false;
-    while let Some((event, uid)) = queue.recv().await {
-        let telling = telling(&event, &uid);
+    while let Some(addressed) = queue.recv().await {
+        let telling = telling(&addressed);
         match insist(|| events.publish(&telling)).await {
             Ok(()) => refused = false,
             Err(error) if refused => debug!(%error, "an event was not written"),
@@ -56,11 +80,12 @@ async fn publish(events: Events, mut queue: mpsc::Receiver<Addressed>) {
     }
 }
 
-fn telling<'a>(event: &'a Event, uid: &'a str) -> Telling<'a> {
+fn telling(addressed: &Addressed) -> Telling<'_> {
+    let event = &addressed.event;
     Telling {
-        of: Kind::Service,
-        object: &event.service,
-        uid,
+        of: addressed.of,
+        object: &addressed.object,
+        uid: &addressed.uid,
         warning: event.warning,
         reason: &event.reason,
         action: "Announce",

@@ -139,49 +139,96 @@ fn all(teller: &mut Teller, status: &NodeStatus, mut now: Instant) -> Vec<Event>
 }
 
 #[test]
-fn what_may_not_be_told_at_once_is_told_later_in_the_order_of_the_names() {
+fn as_many_as_may_be_are_told_one_by_one_in_the_order_of_the_names() {
     let start = Instant::now();
     let mut teller = Teller::new(start);
-    let status = many(252, Reason::NoEndpoints);
+    let status = many(100, Reason::NoEndpoints);
     teller.tell(&status, start);
-    let events = all(&mut teller, &status, start);
-    let told: Vec<&str> = events.iter().map(|e| e.service.name.as_str()).collect();
-    let names: Vec<&str> = status.services.iter().map(|s| s.name.as_str()).collect();
-    assert_eq!(told, names);
+    let events = teller.tell(&status, start + LASTS);
+    let told = events
+        .iter()
+        .filter_map(|e| Some(e.service.as_ref()?.name.as_str()));
+    let names = status.services.iter().map(|s| s.name.as_str());
+    assert!(told.eq(names), "{events:?}");
+    assert_eq!(teller.due(), None);
 }
 
 #[test]
-fn announcements_and_ends_that_may_not_be_told_at_once_are_told_later() {
+fn the_rest_is_told_at_once_in_one_event_for_each_cause() {
     let start = Instant::now();
     let mut teller = Teller::new(start);
-    let amiss = many(150, Reason::NoEndpoints);
-    teller.tell(&amiss, start);
-    assert_eq!(all(&mut teller, &amiss, start).len(), 150);
+    let mut status = many(500, Reason::NoEndpoints);
+    for service in status.services[400..].iter_mut().map(Arc::make_mut) {
+        service.reason = Reason::NoOwner;
+        service.message = "nobody has it".to_owned();
+    }
+    teller.tell(&status, start);
+    let events = teller.tell(&status, start + LASTS);
+    assert_eq!(events.len(), 92);
+    let (single, merged) = events.split_at(90);
+    assert!(single.iter().all(|e| e.service.is_some()));
+    assert!(merged.iter().all(|e| e.service.is_none() && e.warning));
+    assert_eq!(reasons(merged), ["NoOwner", "NoEndpoints"]);
+    assert_eq!(
+        merged[0].note,
+        "100 more Services are not served for this reason, among them default/web-400, default/web-401, default/web-402. Of the \
+         first: nobody has it"
+    );
+    assert!(merged[1].note.starts_with("310 more Services "));
+    assert_eq!(teller.due(), None);
+}
+
+#[test]
+fn five_hundred_addresses_that_move_and_come_back_leave_nothing_to_tell_after_a_second() {
+    let start = Instant::now();
+    let mut teller = Teller::new(start);
+    let amiss = many(500, Reason::NoEndpoints);
     let mut own = amiss.clone();
     for service in own.services.iter_mut().map(Arc::make_mut) {
         service.state = ServiceState::Serving;
         service.addresses[0].node = Some("a".into());
     }
-    let now = start + Duration::from_secs(3600);
-    let mut events = teller.tell(&own, now);
-    assert_eq!(events.len(), 100);
-    events.extend(all(&mut teller, &own, now));
-    let (ends, announced) = events.split_at(150);
-    assert!(ends.iter().all(|e| e.reason == "Programmed"));
-    assert!(announced.iter().all(|e| e.reason == "nodeAssigned"));
-    assert_eq!(announced.len(), 150);
+    let mut other = own.clone();
+    for service in other.services.iter_mut().map(Arc::make_mut) {
+        service.addresses[0].node = Some("b".into());
+    }
+    teller.tell(&amiss, start);
+    let mut now = start + LASTS;
+    teller.tell(&amiss, now);
+    for _ in 0..5 {
+        now += Duration::from_secs(1);
+        let events = teller.tell(&own, now);
+        let merged = events.iter().filter(|e| e.service.is_none());
+        assert!((1..=2).contains(&merged.count()), "{events:?}");
+        now += Duration::from_secs(1);
+        teller.tell(&other, now);
+    }
+    now += Duration::from_secs(1);
+    let last = teller.tell(&own, now);
+    let single = last.len() - 1;
+    let start = format!(
+        "announcing {} more addresses from node \"a\" with protocol \"layer2\", among them default/web-",
+        500 - single
+    );
+    assert!(last[single].note.starts_with(&start), "{last:?}");
+    assert!(all(&mut teller, &own, now).is_empty());
 }
 
 #[test]
 fn what_is_no_longer_so_is_not_told_late() {
     let start = Instant::now();
     let mut teller = Teller::new(start);
-    let amiss = many(101, Reason::NoEndpoints);
+    let amiss = many(100, Reason::NoEndpoints);
     teller.tell(&amiss, start);
     let now = start + LASTS;
     assert_eq!(teller.tell(&amiss, now).len(), 100);
-    let last = many(100, Reason::NoEndpoints);
-    assert!(teller.tell(&last, now + Duration::from_secs(1)).is_empty());
+    let more = many(101, Reason::NoEndpoints);
+    teller.tell(&more, now);
+    let now = now + LASTS;
+    // Nothing may be told at this moment.
+    (teller.0.left, teller.0.refilled) = (0, now);
+    assert!(teller.tell(&more, now).is_empty());
+    assert!(teller.tell(&amiss, now + Duration::from_secs(1)).is_empty());
     assert_eq!(teller.due(), None);
 }
 

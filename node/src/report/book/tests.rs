@@ -133,6 +133,7 @@ impl World {
                         conflict: conflict.then(|| Conflict {
                             mac: "02:00:00:00:00:01".into(),
                             member: None,
+                            port: 7947,
                         }),
                     })
                 });
