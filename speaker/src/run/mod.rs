@@ -162,8 +162,7 @@ fn publish(node: &mut Node, wiring: &Wiring) {
 /// Takes what the members sent, all of it, before anything is decided.
 fn drain(node: &mut Node, opaque: &mpsc::Sender<(crate::message::NodeName, Vec<u8>)>) {
     for _ in 0..BURST {
-        let now = clock().now;
-        let Some(heard) = node.transport.as_mut().and_then(|t| t.receive(now)) else {
+        let Some(heard) = node.transport.as_mut().and_then(|t| t.receive()) else {
             return;
         };
         if let Some(payload) = node.heard(heard) {

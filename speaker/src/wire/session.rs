@@ -9,11 +9,13 @@
 //! that is later than the previous one. So challenges can't be replayed: an old token, put back in force, would make the sender
 //! mute.
 //!
+//! Every datagram causes at most one challenge, and of each boot only one that is later than all before it. So a flood of
+//! recordings cannot spend the challenge that the member itself needs: what it sends now is later than every recording.
+//!
 //! Messages before the first challenge wait for it (the last [`PENDING`] of them) and are sent after it. A start costs one round
-//! trip. Pure: the table holds known members only, and `now` limits how often each is challenged.
+//! trip. Pure: the table holds known members only.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +27,8 @@ use crate::message::{Message, NodeName};
 
 /// How many messages wait for a challenge.
 pub const PENDING: usize = 8;
-/// The shortest interval between two challenges to a member.
-const CHALLENGE_GAP: Duration = Duration::from_millis(20);
+/// How many boots of a member are remembered, with the last datagram of each that caused a challenge.
+const BOOTS: usize = 16;
 /// A challenge must name one of our most recent datagrams.
 const RECENT: u64 = 4096;
 
@@ -101,7 +103,23 @@ struct Peer {
     session: Option<(u64, u64, Window)>,
     /// A token that we sent and that it has not used yet.
     offered: Option<u64>,
-    challenged: Option<Duration>,
+    /// By boot, the last used one at the end: the latest datagram that caused a challenge.
+    challenged: VecDeque<(u64, u64)>,
+}
+
+impl Peer {
+    /// Whether a datagram causes a challenge: none of its boot that is as late as this one did.
+    fn deserves_challenge(&mut self, boot: u64, counter: u64) -> bool {
+        let known = self.challenged.iter().position(|(b, _)| *b == boot);
+        let before = known.and_then(|at| self.challenged.remove(at));
+        let before = before.map(|(_, latest)| latest);
+        if self.challenged.len() == BOOTS {
+            self.challenged.pop_front();
+        }
+        let latest = before.map_or(counter, |latest| latest.max(counter));
+        self.challenged.push_back((boot, latest));
+        before.is_none_or(|latest| latest < counter)
+    }
 }
 
 /// The sessions with all members.
@@ -176,7 +194,7 @@ impl Sessions {
     }
 
     /// Handles a datagram from the network.
-    pub fn open(&mut self, datagram: &[u8], now: Duration) -> Opened {
+    pub fn open(&mut self, datagram: &[u8]) -> Opened {
         let rejected = |why| Opened {
             message: Some(Err(why)),
             replies: None,
@@ -195,11 +213,11 @@ impl Sessions {
         };
         match header.kind {
             Kind::Challenge => self.challenged(from, &plain),
-            Kind::Data => self.received(from, &header, &plain, now),
+            Kind::Data => self.received(from, &header, &plain),
         }
     }
 
-    fn received(&mut self, from: NodeName, header: &Header, plain: &[u8], now: Duration) -> Opened {
+    fn received(&mut self, from: NodeName, header: &Header, plain: &[u8]) -> Opened {
         let rejected = |why| Opened {
             message: Some(Err(why)),
             replies: None,
@@ -226,7 +244,7 @@ impl Sessions {
                 ));
                 peer.offered = None;
             }
-            _ => return self.challenge(from, header, now),
+            _ => return self.challenge(from, header),
         }
         let message = match decode(r.0) {
             Ok(message) => Ok((from, message)),
@@ -239,7 +257,7 @@ impl Sessions {
     }
 
     /// Challenges a sender to prove itself.
-    fn challenge(&mut self, from: NodeName, header: &Header, now: Duration) -> Opened {
+    fn challenge(&mut self, from: NodeName, header: &Header) -> Opened {
         let fresh = self.draw();
         let mut opened = Opened {
             message: Some(Err(Rejected::Unproven)),
@@ -248,13 +266,9 @@ impl Sessions {
         let Some(peer) = self.peers.get_mut(&from) else {
             return opened;
         };
-        if peer
-            .challenged
-            .is_some_and(|last| now.saturating_sub(last) < CHALLENGE_GAP)
-        {
+        if !peer.deserves_challenge(header.boot, header.counter) {
             return opened;
         }
-        peer.challenged = Some(now);
         let mut w = Writer::default();
         w.u64(*peer.offered.get_or_insert(fresh));
         w.u64(header.boot);

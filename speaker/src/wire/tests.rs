@@ -16,8 +16,6 @@ use crate::message::{
     MemberEntry, Message, NodeName, STATE_BUDGET, State, Status,
 };
 
-const T: Duration = Duration::from_secs(1);
-
 fn name() -> impl Strategy<Value = NodeName> {
     prop_oneof!["[a-z]{1,12}", "[a-z0-9.-]{1,253}"].prop_map(NodeName::from)
 }
@@ -193,7 +191,7 @@ proptest! {
         acquaint(&mut a, &mut b);
         let datagram = a.seal(&"b".into(), &message).unwrap();
         prop_assert!(datagram.len() <= LARGEST);
-        prop_assert_eq!(b.open(&datagram, T).message, Some(Ok(("a".into(), message))));
+        prop_assert_eq!(b.open(&datagram).message, Some(Ok(("a".into(), message))));
     }
 
     #[test]
@@ -225,7 +223,7 @@ proptest! {
         } else {
             datagram = bytes;
         }
-        prop_assert!(matches!(b.open(&datagram, T).message, Some(Err(_))));
+        prop_assert!(matches!(b.open(&datagram).message, Some(Err(_))));
     }
 }
 
@@ -259,10 +257,10 @@ fn pair() -> [Sessions; 2] {
 /// Lets `a` answer the challenge from `b`.
 fn acquaint(a: &mut Sessions, b: &mut Sessions) {
     let first = a.seal(&"b".into(), &Message::Ping).unwrap();
-    let (_, challenge) = b.open(&first, T).replies.unwrap();
-    let (_, waiting) = a.open(&challenge[0], T).replies.unwrap();
+    let (_, challenge) = b.open(&first).replies.unwrap();
+    let (_, waiting) = a.open(&challenge[0]).replies.unwrap();
     assert_eq!(
-        b.open(&waiting[0], T).message,
+        b.open(&waiting[0]).message,
         Some(Ok(("a".into(), Message::Ping)))
     );
 }
@@ -282,12 +280,12 @@ fn messages_wait_for_the_challenge_and_the_oldest_give_way() {
     for seq in 0..PENDING as u64 + 2 {
         first = a.seal(&"b".into(), &Message::Ack { seq });
     }
-    let (_, challenge) = b.open(&first.unwrap(), T).replies.unwrap();
-    let (to, waiting) = a.open(&challenge[0], T).replies.unwrap();
+    let (_, challenge) = b.open(&first.unwrap()).replies.unwrap();
+    let (to, waiting) = a.open(&challenge[0]).replies.unwrap();
     assert_eq!((to.as_str(), waiting.len()), ("b", PENDING));
     for (datagram, seq) in waiting.iter().zip(2..) {
         assert_eq!(
-            b.open(datagram, T).message,
+            b.open(datagram).message,
             Some(Ok(("a".into(), Message::Ack { seq })))
         );
     }
@@ -300,16 +298,16 @@ fn a_repeated_datagram_is_replayed_and_a_late_one_is_not() {
     let sent: Vec<_> = (0..70)
         .map(|seq| a.seal(&"b".into(), &Message::Ack { seq }).unwrap())
         .collect();
-    assert!(b.open(&sent[68], T).message.unwrap().is_ok());
-    assert!(b.open(&sent[66], T).message.unwrap().is_ok());
-    assert_eq!(why(&b.open(&sent[68], T)), Some(Rejected::Replayed));
-    assert_eq!(why(&b.open(&sent[66], T)), Some(Rejected::Replayed));
+    assert!(b.open(&sent[68]).message.unwrap().is_ok());
+    assert!(b.open(&sent[66]).message.unwrap().is_ok());
+    assert_eq!(why(&b.open(&sent[68])), Some(Rejected::Replayed));
+    assert_eq!(why(&b.open(&sent[66])), Some(Rejected::Replayed));
     assert_eq!(
-        why(&b.open(&sent[1], T)),
+        why(&b.open(&sent[1])),
         Some(Rejected::Replayed),
         "older than the window"
     );
-    assert!(b.open(&sent[69], T).message.unwrap().is_ok());
+    assert!(b.open(&sent[69]).message.unwrap().is_ok());
 }
 
 #[test]
@@ -318,25 +316,17 @@ fn recordings_are_worth_nothing_after_a_restart_of_either_side() {
     acquaint(&mut a, &mut b);
     let old = a.seal(&"b".into(), &Message::Unwatch).unwrap();
     let mut b = sessions("b", b"secret", 3);
-    assert_eq!(
-        why(&b.open(&old, T)),
-        Some(Rejected::Unproven),
-        "b restarted"
-    );
+    assert_eq!(why(&b.open(&old)), Some(Rejected::Unproven), "b restarted");
 
     let mut a = sessions("a", b"secret", 4);
     acquaint(&mut a, &mut { sessions("b", b"secret", 5) });
     let mut b = sessions("b", b"secret", 6);
     let mut young = sessions("a", b"secret", 7);
     acquaint(&mut young, &mut b);
-    assert_eq!(
-        why(&b.open(&old, T)),
-        Some(Rejected::Unproven),
-        "a restarted"
-    );
+    assert_eq!(why(&b.open(&old)), Some(Rejected::Unproven), "a restarted");
     let next = young.seal(&"b".into(), &Message::Pong).unwrap();
     assert!(
-        b.open(&next, T).message.unwrap().is_ok(),
+        b.open(&next).message.unwrap().is_ok(),
         "the recording does not disturb the living"
     );
 }
@@ -347,39 +337,36 @@ fn a_restarted_receiver_is_reached_again_after_one_challenge() {
     acquaint(&mut a, &mut b);
     let mut b = sessions("b", b"secret", 9);
     let lost = a.seal(&"b".into(), &Message::Ping).unwrap();
-    let (_, challenge) = b.open(&lost, T).replies.unwrap();
-    assert!(a.open(&challenge[0], T).message.is_none());
+    let (_, challenge) = b.open(&lost).replies.unwrap();
+    assert!(a.open(&challenge[0]).message.is_none());
     let next = a.seal(&"b".into(), &Message::Pong).unwrap();
-    assert_eq!(
-        b.open(&next, T).message,
-        Some(Ok(("a".into(), Message::Pong)))
-    );
+    assert_eq!(b.open(&next).message, Some(Ok(("a".into(), Message::Pong))));
 }
 
 #[test]
 fn a_recorded_challenge_is_not_believed() {
     let [mut a, mut b] = pair();
     let first = a.seal(&"b".into(), &Message::Ping).unwrap();
-    let (_, challenge) = b.open(&first, T).replies.unwrap();
+    let (_, challenge) = b.open(&first).replies.unwrap();
     let mut a = sessions("a", b"secret", 8);
     a.seal(&"b".into(), &Message::Ping);
-    assert_eq!(why(&a.open(&challenge[0], T)), Some(Rejected::Replayed));
+    assert_eq!(why(&a.open(&challenge[0])), Some(Rejected::Replayed));
 }
 
 #[test]
 fn a_challenge_counts_once_and_mutes_nobody_when_it_is_said_again() {
     let [mut a, mut b] = pair();
     let first = a.seal(&"b".into(), &Message::Ping).unwrap();
-    let (_, recorded) = b.open(&first, T).replies.unwrap();
-    a.open(&recorded[0], T);
+    let (_, recorded) = b.open(&first).replies.unwrap();
+    a.open(&recorded[0]);
     let mut b = sessions("b", b"secret", 9);
     let lost = a.seal(&"b".into(), &Message::Ping).unwrap();
-    let (_, challenge) = b.open(&lost, T).replies.unwrap();
-    a.open(&challenge[0], T);
+    let (_, challenge) = b.open(&lost).replies.unwrap();
+    a.open(&challenge[0]);
     for old in [&recorded[0], &challenge[0]] {
-        assert_eq!(why(&a.open(old, T)), Some(Rejected::Replayed));
+        assert_eq!(why(&a.open(old)), Some(Rejected::Replayed));
         let next = a.seal(&"b".into(), &Message::Pong).unwrap();
-        assert!(b.open(&next, T).message.unwrap().is_ok());
+        assert!(b.open(&next).message.unwrap().is_ok());
     }
 }
 
@@ -389,40 +376,66 @@ fn strangers_other_keys_and_other_receivers_are_told_apart() {
     acquaint(&mut a, &mut b);
     let datagram = a.seal(&"b".into(), &Message::Ping).unwrap();
     assert_eq!(
-        why(&sessions("c", b"secret", 5).open(&datagram, T)),
+        why(&sessions("c", b"secret", 5).open(&datagram)),
         Some(Rejected::Forged),
         "sent on to c"
     );
     assert_eq!(
-        why(&sessions("b", b"other key", 5).open(&datagram, T)),
+        why(&sessions("b", b"other key", 5).open(&datagram)),
         Some(Rejected::Forged)
     );
-    assert_eq!(why(&a.open(&datagram, T)), Some(Rejected::Own));
+    assert_eq!(why(&a.open(&datagram)), Some(Rejected::Own));
     b.set_members(&BTreeSet::from(["c".into()]));
-    assert_eq!(why(&b.open(&datagram, T)), Some(Rejected::Stranger));
+    assert_eq!(why(&b.open(&datagram)), Some(Rejected::Stranger));
     for at in 0..datagram.len() {
         let [_, mut b] = pair();
         let mut changed = datagram.clone();
         changed[at] ^= 1;
         assert!(
-            why(&b.open(&changed, T)).is_some_and(|w| w != Rejected::Unproven),
+            why(&b.open(&changed)).is_some_and(|w| w != Rejected::Unproven),
             "octet {at}"
         );
     }
 }
 
 #[test]
-fn challenges_to_one_member_are_rare() {
+fn recordings_do_not_delay_the_challenge_that_a_member_needs() {
+    let members = BTreeSet::from(["a".into(), "b".into()]);
+    let mut recorded = Vec::new();
+    // Of forty earlier processes of `a`, and of the one that still runs.
+    let mut a = sessions("a", b"secret", 0);
+    for boot in 0..=40 {
+        a = sessions("a", b"secret", 100 + boot);
+        a.set_members(&members);
+        let ping = || a.seal(&"b".into(), &Message::Ping).unwrap();
+        recorded.extend(std::iter::repeat_with(ping).take(20));
+    }
+    for (later_first, seed) in [(false, 7), (true, 8)] {
+        let mut b = sessions("b", b"secret", seed);
+        b.set_members(&members);
+        let mut flood = recorded.clone();
+        if later_first {
+            flood.reverse();
+        }
+        flood.iter().for_each(|old| drop(b.open(old)));
+        let now = a.seal(&"b".into(), &Message::Ping).unwrap();
+        let (_, challenge) = b.open(&now).replies.unwrap();
+        assert!(a.open(&challenge[0]).message.is_none());
+        let next = a.seal(&"b".into(), &Message::Ping).unwrap();
+        assert!(b.open(&next).message.unwrap().is_ok());
+    }
+}
+
+#[test]
+fn a_datagram_causes_one_challenge_and_an_earlier_one_of_the_same_process_none() {
     let [mut a, mut b] = pair();
-    let mut flood = |ms| {
-        let datagram = a.seal(&"b".into(), &Message::Ping).unwrap();
-        b.open(&datagram, Duration::from_millis(ms))
-            .replies
-            .is_some()
-    };
+    let sent: Vec<_> = (0..3)
+        .map(|_| a.seal(&"b".into(), &Message::Ping).unwrap())
+        .collect();
+    let mut causes = |at: usize| b.open(&sent[at]).replies.is_some();
     assert_eq!(
-        [flood(0), flood(1), flood(19), flood(20), flood(21)],
-        [true, false, false, true, false]
+        [1, 1, 0, 2, 1, 2].map(&mut causes),
+        [true, false, false, true, false, false]
     );
 }
 
@@ -446,7 +459,7 @@ async fn hear(t: &mut Transport) -> Heard {
     tokio::time::timeout(Duration::from_secs(10), async {
         loop {
             t.ready().await.unwrap();
-            if let Some(heard) = t.receive(T) {
+            if let Some(heard) = t.receive() {
                 return heard;
             }
         }
@@ -516,13 +529,10 @@ async fn what_waits_in_the_socket_is_read_although_the_runtime_has_not_looked_ye
     // There is no await from here on, so the runtime gets no turn. Over loopback, a datagram has arrived as soon as it is sent.
     a.send(&"b".into(), &Message::Ping);
     assert_eq!(
-        b.receive(T),
+        b.receive(),
         Some(Heard::Dropped(ips[0], Rejected::Unproven))
     );
-    assert_eq!(a.receive(T), None, "the challenge is no message");
-    assert_eq!(
-        b.receive(T),
-        Some(Heard::Message("a".into(), Message::Ping))
-    );
-    assert_eq!(b.receive(T), None);
+    assert_eq!(a.receive(), None, "the challenge is no message");
+    assert_eq!(b.receive(), Some(Heard::Message("a".into(), Message::Ping)));
+    assert_eq!(b.receive(), None);
 }

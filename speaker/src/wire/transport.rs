@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvfrom, recvmsg, sendto, setsockopt, sockopt,
@@ -129,8 +128,8 @@ impl Transport {
             .map(|_| ())
     }
 
-    /// Reads the next event from the socket without waiting. `now` is the caller's steady clock.
-    pub fn receive(&mut self, now: Duration) -> Option<Heard> {
+    /// Reads the next event from the socket without waiting.
+    pub fn receive(&mut self) -> Option<Heard> {
         loop {
             if let Some(name) = self.refused() {
                 return Some(Heard::Refused(name));
@@ -139,7 +138,7 @@ impl Transport {
                 Ok((length, from)) => {
                     let opened = self
                         .sessions
-                        .open(self.buffer.get(..length).unwrap_or_default(), now);
+                        .open(self.buffer.get(..length).unwrap_or_default());
                     if let Some((to, datagrams)) = &opened.replies {
                         datagrams.iter().for_each(|d| self.put(to, d));
                     }
