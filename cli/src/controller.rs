@@ -102,7 +102,7 @@ async fn start(args: &ControllerArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ensures, in the background, that the nodes have a key.
+/// Keeps, in the background, the key of the nodes.
 fn make_key(args: &ControllerArgs, connection: &Connection) {
     let client = connection.client.clone();
     let name = args.key_secret.clone();
@@ -111,7 +111,7 @@ fn make_key(args: &ControllerArgs, connection: &Connection) {
     }
     match own_namespace() {
         Some(namespace) => {
-            tokio::spawn(async move { key::ensure(&client, &namespace, &name).await });
+            tokio::spawn(async move { key::keep(&client, &namespace, &name).await });
         }
         None => info!(
             "no Secret {name} is made: this is no pod, and POD_NAMESPACE names no namespace for it"

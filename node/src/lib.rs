@@ -11,6 +11,7 @@ pub mod config;
 pub mod error;
 mod given;
 mod identity;
+mod key_file;
 pub mod lock;
 pub mod membership;
 pub mod observed;

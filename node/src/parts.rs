@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Batch;
 use ferrolb_api::delta;
+use ferrolb_api::problem::Problem;
 use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_proxy::config::Config as ProxySettings;
 use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};
@@ -28,7 +29,7 @@ use crate::error::Error;
 use crate::identity::Identity;
 use crate::membership::Members;
 use crate::start::service_cidrs;
-use crate::thread;
+use crate::{key_file, thread};
 
 /// How many changes may wait for a daemon before the sender has to wait too.
 const QUEUE: usize = 64;
@@ -63,6 +64,8 @@ pub(crate) struct Parts {
     /// `None` if another proxy serves the traffic.
     pub(crate) proxy: Option<ProxyPart>,
     pub(crate) speaker: SpeakerPart,
+    /// What is wrong with the key file, if there is one.
+    pub(crate) key_file: Option<watch::Receiver<Option<Problem>>>,
 }
 
 /// Starts both. It fails if rights are missing or the kernel has no IPVS.
@@ -86,6 +89,8 @@ pub(crate) async fn start(
         }
         ProxyMode::None => (None, None),
     };
+    let key_file = args.key_file.clone();
+    let key_file = key_file.map(|file| key_file::watch(file, key.clone()));
     let mut settings = SpeakerSettings::new(&identity.me, key);
     settings.port = args.port;
     settings.timers = Timers::default().scaled(args.timer_scale);
@@ -99,6 +104,7 @@ pub(crate) async fn start(
     Ok(Parts {
         proxy,
         speaker: speaker(settings, identity.membership.members(), programmed, tasks)?,
+        key_file,
     })
 }
 

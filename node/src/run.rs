@@ -235,6 +235,8 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         self.renew();
         let mut problems = self.authority.problems();
         problems.extend(self.lacks_key());
+        let key_file = self.parts.key_file.as_ref();
+        problems.extend(key_file.and_then(|problem| problem.borrow().clone()));
         let proxy = self.parts.proxy.as_ref();
         let proxy_errors = proxy.map(|p| p.snapshot.borrow().errors.clone());
         // The speaker has to wait while its snapshot is borrowed, so nothing is computed meanwhile.

@@ -1,8 +1,9 @@
 //! The key that the nodes share: a Secret that the controller creates if it does not exist, as MetalLB does with its
 //! `memberlist`.
 //!
-//! An existing Secret is never read or changed. So the permission to create one is enough, and a key that the users made
-//! themselves stays in place.
+//! An existing Secret is never changed, so a key that the users made themselves stays in place. While the controller runs, it
+//! knows the key. A Secret that is deleted is made again with it, because a new key would split the nodes that run from those that
+//! start later. For the same reason another key in the Secret is reported.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -26,38 +27,96 @@ pub const FIELD: &str = "key";
 const LENGTH: usize = 32;
 /// The pauses between two attempts.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+/// How often the Secret is looked at.
+const EVERY: Duration = Duration::from_secs(10);
 
-/// Creates the Secret if it does not exist, however long that takes.
-pub async fn ensure(client: &Client, namespace: &str, name: &str) {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let right = format!("create secrets in namespace {namespace}");
+/// Keeps the Secret in existence. It never returns.
+pub async fn keep(client: &Client, namespace: &str, name: &str) {
+    let mut keeper = Keeper {
+        secrets: Api::namespaced(client.clone(), namespace),
+        namespace,
+        name,
+        key: None,
+    };
     let mut last: Option<Failure> = None;
     let mut backoff = PAUSES;
     loop {
-        let failure = match secret(namespace, name) {
-            Ok(secret) => match secrets.create(&PostParams::default(), &secret).await {
-                Ok(_) => {
-                    info!("Secret {namespace}/{name} created: the key that the nodes share");
-                    return;
+        let pause = match keeper.look().await {
+            Ok(()) => {
+                last = None;
+                backoff.reset();
+                EVERY
+            }
+            Err(failure) => {
+                if !last.as_ref().is_some_and(|last| last.is_like(&failure)) {
+                    let follows = match &keeper.key {
+                        None => "it is tried again, and nodes without the Secret wait for it",
+                        Some(_) => "it is tried again; nodes that run have the key already",
+                    };
+                    warn!("Secret {namespace}/{name}: {failure}; {follows}");
                 }
-                Err(error) => match refusal(&error, &right) {
-                    Refusal::AlreadyExists => return,
-                    refusal => Failure::Refused(refusal),
-                },
-            },
-            Err(error) => Failure::NoRandomness(error.to_string()),
+                last = Some(failure);
+                backoff.next(chance())
+            }
         };
-        if !last.as_ref().is_some_and(|last| last.is_like(&failure)) {
-            warn!(
-                "Secret {namespace}/{name} not created: {failure}; it is tried again, and the nodes wait for it"
-            );
-        }
-        last = Some(failure);
-        tokio::time::sleep(backoff.next(chance())).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
-/// Why the Secret does not exist yet.
+struct Keeper<'a> {
+    secrets: Api<Secret>,
+    namespace: &'a str,
+    name: &'a str,
+    /// The key, once it is known.
+    key: Option<Vec<u8>>,
+}
+
+impl Keeper<'_> {
+    /// Creates the Secret if it does not exist, and compares its key with the known one.
+    async fn look(&mut self) -> Result<(), Failure> {
+        let (namespace, name) = (self.namespace, self.name);
+        let may = |verb: &str| format!("{verb} secrets in namespace {namespace}");
+        match self.secrets.get(name).await {
+            Ok(secret) => {
+                let now = secret.data.and_then(|mut data| data.remove(FIELD));
+                let now = now.map(|bytes| bytes.0).unwrap_or_default();
+                if self.key.as_ref().is_some_and(|known| *known != now) {
+                    warn!(
+                        "Secret {namespace}/{name} holds another key now: nodes that start from now on do not hear those that run, and may \
+                         announce the same addresses. Restart all nodes (kubectl -n {namespace} rollout restart daemonset), or put the old \
+                         key back"
+                    );
+                }
+                self.key = Some(now);
+                return Ok(());
+            }
+            Err(error) => match refusal(&error, &may("get")) {
+                Refusal::NotFound { .. } => {}
+                refusal => return Err(Failure::Refused(refusal)),
+            },
+        }
+        let key = match &self.key {
+            Some(key) => key.clone(),
+            None => random().map_err(|e| Failure::NoRandomness(e.to_string()))?,
+        };
+        let secret = secret(namespace, name, key.clone());
+        match self.secrets.create(&PostParams::default(), &secret).await {
+            Ok(_) if self.key.is_some() => {
+                warn!("Secret {namespace}/{name} was deleted; it is made again, with the same key");
+            }
+            Ok(_) => info!("Secret {namespace}/{name} created: the key that the nodes share"),
+            Err(error) => match refusal(&error, &may("create")) {
+                // Somebody was faster. The next look reads it.
+                Refusal::AlreadyExists => return Ok(()),
+                refusal => return Err(Failure::Refused(refusal)),
+            },
+        }
+        self.key = Some(key);
+        Ok(())
+    }
+}
+
+/// Why nothing is known about the Secret, or why it does not exist yet.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
@@ -76,10 +135,14 @@ impl Failure {
     }
 }
 
-fn secret(namespace: &str, name: &str) -> io::Result<Secret> {
+fn random() -> io::Result<Vec<u8>> {
     let mut key = vec![0; LENGTH];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
-    Ok(Secret {
+    Ok(key)
+}
+
+fn secret(namespace: &str, name: &str, key: Vec<u8>) -> Secret {
+    Secret {
         metadata: ObjectMeta {
             namespace: Some(namespace.to_owned()),
             name: Some(name.to_owned()),
@@ -88,5 +151,5 @@ fn secret(namespace: &str, name: &str) -> io::Result<Secret> {
         type_: Some("Opaque".to_owned()),
         data: Some([(FIELD.to_owned(), ByteString(key))].into()),
         ..Secret::default()
-    })
+    }
 }

@@ -30,12 +30,18 @@ struct Controller(Child, PathBuf);
 
 impl Controller {
     fn start(plane: &Plane, account: &str) -> Self {
+        Self::with_key(plane, account, "")
+    }
+
+    /// A controller that keeps the members' key in this Secret; none if it has no name.
+    fn with_key(plane: &Plane, account: &str, secret: &str) -> Self {
         let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, account, plane.server());
         let log = plane.folder().join(format!("controller-{account}.log"));
         let file = std::fs::File::create(&log).unwrap();
         let child = Command::new(ferrolb())
-            .args(["controller", "--key-secret", "", "--kubeconfig"])
+            .args(["controller", "--key-secret", secret, "--kubeconfig"])
             .arg(kubeconfig)
+            .env("POD_NAMESPACE", NAMESPACE)
             .stdin(Stdio::null())
             .stderr(file)
             .spawn()
@@ -185,4 +191,42 @@ fn a_controller_without_rights_says_which_it_lacks() {
             Err(log)
         }
     });
+}
+
+#[test]
+fn a_deleted_key_is_made_again_and_another_one_is_reported() {
+    needs!("a_deleted_key_is_made_again_and_another_one_is_reported");
+    let plane = installed();
+    let controller = Controller::with_key(&plane, "controller", "ferrolb-members");
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets/ferrolb-members");
+    let key = |what: &str| {
+        wait::expect(what, SOON, || {
+            let secret = plane.get(&path)?;
+            let key = secret["data"]["key"].as_str().map(str::to_owned);
+            key.ok_or(secret.to_string())
+        })
+    };
+    let first = key("the key");
+    plane.kubectl(&["-n", NAMESPACE, "delete", "secret", "ferrolb-members"]);
+    assert_eq!(key("the key again"), first);
+    let said = |text: &str| {
+        wait::expect(text, SOON, || {
+            let log = controller.log();
+            if log.contains(text) { Ok(()) } else { Err(log) }
+        });
+    };
+    said("was deleted; it is made again, with the same key");
+    let patch = r#"{"data": {"key": "QW5vdGhlciBrZXksIG9mIHdob21zb2V2ZXI="}}"#;
+    let change = [
+        "-n",
+        NAMESPACE,
+        "patch",
+        "secret",
+        "ferrolb-members",
+        "-p",
+        patch,
+    ];
+    plane.kubectl(&change);
+    said("holds another key now");
+    assert_ne!(key("the other key"), first, "the users' key stays");
 }
