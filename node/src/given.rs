@@ -37,4 +37,8 @@ impl<Src: Source> Source for GivenConfig<Src> {
         batch.changes.extend(given.map(Change::Upsert));
         Some(batch)
     }
+
+    fn waits_for(&self) -> Vec<String> {
+        self.source.waits_for()
+    }
 }

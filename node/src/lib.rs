@@ -24,6 +24,7 @@ mod standalone;
 mod start;
 pub mod store;
 mod thread;
+mod waiting;
 
 pub use config::{Config, ProxyMode};
 pub use error::Error;

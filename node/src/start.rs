@@ -29,7 +29,7 @@ use crate::publish::l2_status::write::Writer;
 use crate::report::book::Book;
 use crate::standalone::Standalone;
 use crate::store::{Background, DirStore};
-use crate::{identity, parts, run as node_loop, socket};
+use crate::{identity, parts, run as node_loop, socket, waiting};
 
 /// The range of ClusterIPs without an API server: kubeadm's default.
 const DEFAULT_SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
@@ -130,16 +130,27 @@ async fn start_with<Src: Source, A: Authority>(
     client: Option<Client>,
     authority: impl FnOnce(&str) -> Result<A, Error>,
 ) -> Result<(), Error> {
-    let Some(first) = source.next().await else {
+    let (socket, _file) =
+        socket::StatusSocket::bind(&args.socket, args.socket_group.as_deref()).await?;
+    let (ask, mut questions) = tokio::sync::mpsc::channel(16);
+    let mut tasks = parts::Tasks::new();
+    tasks.spawn(async move {
+        socket.serve(ask).await;
+        Ok(())
+    });
+    let name = nix::unistd::gethostname().map_err(Error::failed)?;
+    let name = name.to_string_lossy().into_owned();
+    let me = args.node_name.as_ref().unwrap_or(&name);
+    let first = waiting::first(&mut source, &mut questions, me, args.proxy).await;
+    let Some(first) = first else {
         return Ok(());
     };
     let config = first.changes.iter().find_map(|c| match c {
         Change::Upsert(Object::ProxyConfig(config)) => Some((**config).clone()),
         _ => None,
     });
-    let name = nix::unistd::gethostname().map_err(Error::failed)?;
     let host = Host {
-        name: name.to_string_lossy().into_owned(),
+        name,
         address: args.manifests.as_ref().and_then(|_| default_address()),
     };
     let identity = identity::identify(args, config.as_ref(), &host, &first.changes)?;
@@ -152,15 +163,7 @@ async fn start_with<Src: Source, A: Authority>(
         warn!("the KubeProxyConfiguration asks for another mode; this proxy programs IPVS");
     }
     let authority = authority(&identity.me)?;
-    let (socket, _file) =
-        socket::StatusSocket::bind(&args.socket, args.socket_group.as_deref()).await?;
-    let mut tasks = parts::Tasks::new();
     let parts = parts::start(args, &identity, config.unwrap_or_default(), &mut tasks).await?;
-    let (ask, questions) = tokio::sync::mpsc::channel(16);
-    tasks.spawn(async move {
-        socket.serve(ask).await;
-        Ok(())
-    });
     let desk = client.map(|client| {
         let publisher = Publisher::start(client.clone(), &identity.me);
         let writer = Writer::start(client, &args.namespace, &identity.me);

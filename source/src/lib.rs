@@ -19,4 +19,9 @@ pub mod yaml;
 pub trait Source: Send {
     /// The next batch; the first is the complete state of the source. `None` when the source has ended for good.
     fn next(&mut self) -> impl Future<Output = Option<Batch>> + Send;
+
+    /// What the first batch is still waiting for, one sentence each.
+    fn waits_for(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -154,14 +154,20 @@ impl Merge {
         })
     }
 
-    /// What the first batch is still waiting for: a sentence for each watch.
+    /// What the first batch is still waiting for: a sentence for each cause, with the kinds.
     pub(super) fn waits_for(&self) -> Vec<String> {
-        let waiting = self.watches.iter().filter(|w| !w.ready);
-        let sentence = |w: &Watch| match &w.fault {
-            Some(why) => format!("{}: {why}", w.kind),
-            None => format!("{}: no complete list yet", w.kind),
-        };
-        waiting.map(sentence).collect()
+        let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for watch in self.watches.iter().filter(|w| !w.ready) {
+            let why = match &watch.fault {
+                Some(why) => why.to_string(),
+                None => "no complete list yet".to_owned(),
+            };
+            kinds.entry(why).or_default().push(watch.kind.to_string());
+        }
+        let sentences = kinds.into_iter();
+        sentences
+            .map(|(why, kinds)| format!("{}: {why}", kinds.join(", ")))
+            .collect()
     }
 
     /// The ones among them that waiting will not resolve: a permission is missing.

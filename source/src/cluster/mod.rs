@@ -94,11 +94,6 @@ impl ClusterSource {
         }
     }
 
-    /// What the first batch is still waiting for: a sentence for each list that is missing.
-    pub fn waits_for(&self) -> Vec<String> {
-        self.merge.waits_for()
-    }
-
     /// The ones among them that lack a permission. [`next`](Source::next) waits until somebody grants it.
     pub fn refusals(&self) -> Vec<String> {
         self.merge.refusals()
@@ -147,5 +142,9 @@ impl Source for ClusterSource {
                 return Some(batch);
             }
         }
+    }
+
+    fn waits_for(&self) -> Vec<String> {
+        self.merge.waits_for()
     }
 }
