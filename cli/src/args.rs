@@ -153,6 +153,7 @@ impl ClusterArgs {
     pub(crate) fn access(&self, proxy_kubeconfig: Option<PathBuf>) -> Access {
         let set = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
         Access {
+            usual: false,
             kubeconfig: self.kubeconfig.clone(),
             context: self.context.clone(),
             proxy_kubeconfig,
@@ -311,8 +312,11 @@ Examples:
     ferrolb status
     ferrolb status -o json |
       jq '.services[] | select(.state != \"Serving\")'
-  A whole cluster, from anywhere:
-    ferrolb status --kubeconfig ~/.kube/config
+  A whole cluster, from anywhere (the kubeconfig as kubectl finds it):
+    ferrolb status --kubeconfig
+    ferrolb status --context production
+
+Where no node runs and $KUBECONFIG is set, the cluster is asked.
 
 A cluster shows who announces what (ServiceL2Status objects) and what its nodes
 report (events). A node also shows what is in its kernel and how it sees the
@@ -328,12 +332,13 @@ pub(crate) struct StatusArgs {
     #[arg(long, value_name = "FILE", default_value = ferrolb_node::config::DEFAULT_SOCKET)]
     pub(crate) socket: PathBuf,
 
-    /// Ask the API of a cluster instead
-    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
-    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Ask the API of a cluster instead [default FILE: $KUBECONFIG, or
+    /// ~/.kube/config]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with = "socket")]
+    pub(crate) kubeconfig: Option<Option<PathBuf>>,
 
     /// Context in the kubeconfig [default: its current one]
-    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    #[arg(long, value_name = "NAME", conflicts_with = "socket")]
     pub(crate) context: Option<String>,
 
     /// Namespace of the pools and of MetalLB's ConfigMap `config`

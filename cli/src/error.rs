@@ -14,7 +14,7 @@ pub(crate) enum Error {
     Node(#[from] ferrolb_node::Error),
     /// The node's socket does not answer.
     #[error(
-        "no node answers on {path}: {source}; is `ferrolb node` running with this --socket, and are you root or in its group? (A whole cluster: --kubeconfig FILE)",
+        "no node answers on {path}: {source}; is `ferrolb node` running with this --socket, and are you root or in its group? (A whole cluster: --kubeconfig)",
         path = path.display()
     )]
     NoNode {

@@ -190,6 +190,7 @@ fn the_rights_are_those_that_are_used() {
         if which == Resources::Controller {
             uses("", "", "services/status", "", &["patch"]);
             uses(SYSTEM, "", "secrets", "", &["create"]);
+            uses(SYSTEM, "", "secrets", "ferrolb-members", &["get"]);
         } else {
             let (namespace, group) = (METALLB_NAMESPACE, "metallb.io");
             let (object, status) = ("servicel2statuses", "servicel2statuses/status");

@@ -11,6 +11,8 @@ use serde_json::json;
 /// Code and body of an answer, by the path that is asked for.
 type Answer = fn(&str) -> (u16, String);
 
+const FILE: &str = "FILE";
+
 /// A server that answers as it is told for as long as the test runs.
 fn serve(answer: Answer) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -52,6 +54,11 @@ fn version() -> (u16, String) {
 
 /// What it says on standard error; it ends with 1 and prints nothing else.
 fn complaint(test: &str, answer: Answer) -> String {
+    asked(test, answer, &["--kubeconfig", FILE], false)
+}
+
+/// The same with these arguments, where [`FILE`] stands for the kubeconfig. `named`: `$KUBECONFIG` names it too.
+fn asked(test: &str, answer: Answer, arguments: &[&str], named: bool) -> String {
     let server = serve(answer);
     let kubeconfig = format!("{}/{test}.kubeconfig", env!("CARGO_TARGET_TMPDIR"));
     let text = json!({
@@ -62,7 +69,13 @@ fn complaint(test: &str, answer: Answer) -> String {
     });
     std::fs::write(&kubeconfig, text.to_string()).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
-        .args(["status", "--kubeconfig", &kubeconfig])
+        .arg("status")
+        .args(
+            arguments
+                .iter()
+                .map(|a| if *a == FILE { &*kubeconfig } else { a }),
+        )
+        .env("KUBECONFIG", if named { &*kubeconfig } else { "" })
         .env_remove("http_proxy")
         .env_remove("HTTP_PROXY")
         .output()
@@ -81,6 +94,16 @@ fn a_token_that_is_not_accepted_is_told_as_such() {
     assert!(told.contains("does not accept these credentials"), "{told}");
     assert!(!told.contains("does not answer"), "{told}");
     assert!(!told.contains("Status {"), "{told}");
+}
+
+#[test]
+fn the_kubeconfig_is_the_one_that_kubectl_uses_unless_another_is_named() {
+    let arguments: [&[&str]; 3] = [&["--kubeconfig"], &["--context", "c"], &[]];
+    for (number, arguments) in arguments.iter().enumerate() {
+        let test = format!("usual-{number}");
+        let told = asked(&test, |_| status(401, "Unauthorized"), arguments, true);
+        assert!(told.contains("does not accept these credentials"), "{told}");
+    }
 }
 
 #[test]

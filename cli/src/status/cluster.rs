@@ -7,7 +7,6 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,17 +42,19 @@ const GLANCE: Duration = Duration::from_millis(200);
 const TELLER: &str = "ferrolb-node";
 
 /// Queries the API server.
-pub(super) fn ask(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, Error> {
+pub(super) fn ask(args: &StatusArgs) -> Result<ClusterStatus, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::failed)?;
-    runtime.block_on(gather(args, kubeconfig))
+    runtime.block_on(gather(args))
 }
 
-async fn gather(args: &StatusArgs, kubeconfig: &Path) -> Result<ClusterStatus, Error> {
+async fn gather(args: &StatusArgs) -> Result<ClusterStatus, Error> {
+    let file = args.kubeconfig.clone().flatten();
     let access = Access {
-        kubeconfig: Some(kubeconfig.to_owned()),
+        usual: file.is_none(),
+        kubeconfig: file,
         context: args.context.clone(),
         ..Access::default()
     };

@@ -7,6 +7,7 @@ mod tests;
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use ferrolb_node::report::view::NodeStatus;
@@ -20,8 +21,8 @@ const LIMIT: u64 = 256 << 20;
 
 /// Prints the status of the node behind the socket, or of the cluster behind the kubeconfig.
 pub(crate) fn main(args: &StatusArgs) -> Result<(), Error> {
-    if let Some(kubeconfig) = &args.kubeconfig {
-        let status = cluster::ask(args, kubeconfig)?;
+    if asks_cluster(args, std::env::var_os("KUBECONFIG").is_some()) {
+        let status = cluster::ask(args)?;
         return show(&status, args.output, table::render_cluster);
     }
     let text = ask(args).map_err(|source| Error::NoNode {
@@ -34,6 +35,13 @@ pub(crate) fn main(args: &StatusArgs) -> Result<(), Error> {
         ))
     })?;
     show(&status, args.output, table::render)
+}
+
+/// Whether the question is about a cluster. `named`: `$KUBECONFIG` is set.
+fn asks_cluster(args: &StatusArgs, named: bool) -> bool {
+    let asked = args.kubeconfig.is_some() || args.context.is_some();
+    let is_usual = args.socket == Path::new(ferrolb_node::config::DEFAULT_SOCKET);
+    asked || named && is_usual && !args.socket.exists()
 }
 
 fn show<S: Serialize>(status: &S, output: Output, table: fn(&S) -> String) -> Result<(), Error> {

@@ -4,7 +4,10 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use ferrolb_api::problem::Problem;
-use ferrolb_node::report::view::{ClusterStatus, NodeStatus, ServiceStatus};
+use ferrolb_node::report::view::{ClusterStatus, NodeStatus, ServiceState, ServiceStatus};
+
+/// The most Services for which a sentence is printed.
+const MOST: usize = 50;
 
 /// The output of `status` without `-o json`.
 pub(crate) fn render(status: &NodeStatus) -> String {
@@ -32,6 +35,7 @@ pub(crate) fn render(status: &NodeStatus) -> String {
         }),
     );
     services(&mut text, status.services.iter().map(AsRef::as_ref));
+    reasons(&mut text, status.services.iter().map(AsRef::as_ref));
     problems(&mut text, &status.problems);
     text
 }
@@ -46,6 +50,7 @@ pub(crate) fn render_cluster(status: &ClusterStatus) -> String {
         nodes.map(|n| vec![n.name.clone(), n.addresses.to_string()]),
     );
     services(&mut text, status.services.iter());
+    reasons(&mut text, status.services.iter());
     problems(&mut text, &status.problems);
     text
 }
@@ -69,6 +74,24 @@ fn services<'s>(text: &mut String, services: impl Iterator<Item = &'s ServiceSta
         ],
         services.map(service),
     );
+}
+
+/// A sentence for each Service that is not served.
+fn reasons<'s>(text: &mut String, services: impl Iterator<Item = &'s ServiceStatus>) {
+    let waits = |s: &&ServiceStatus| {
+        matches!(s.state, ServiceState::Pending | ServiceState::Refused) && !s.message.is_empty()
+    };
+    for (index, s) in services.filter(waits).enumerate() {
+        match index {
+            0 => text.push_str("\nNot served:\n"),
+            MOST => {
+                text.push_str("  There are more; -o json shows all.\n");
+                return;
+            }
+            _ => {}
+        }
+        let _ = writeln!(text, "  {}/{}: {}", s.namespace, s.name, s.message);
+    }
 }
 
 fn problems(text: &mut String, problems: &[Problem]) {

@@ -77,6 +77,19 @@ fn the_table_shows_service_address_pool_node_endpoints_state_and_reason() {
 }
 
 #[test]
+fn a_service_that_is_not_served_has_its_sentence() {
+    let mut status = status();
+    let text = render(&status);
+    assert!(text.ends_with("\nNot served:\n  default/web: 172.17.255.1 waits for an owner\n"));
+    let service = status.services[0].clone();
+    status.services = vec![service.clone(); 51];
+    assert!(render(&status).ends_with("\n  There are more; -o json shows all.\n"));
+    Arc::make_mut(&mut status.services[0]).state = ServiceState::Serving;
+    status.services.truncate(1);
+    assert!(!render(&status).contains("Not served"));
+}
+
+#[test]
 fn problems_come_last_with_file_object_and_field() {
     let mut status = status();
     let key = ObjectKey::new("metallb-system", "a");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ferrolb_api::refusal::Refusal;
 use kube::client::ClientBuilder;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::Status;
 use kube::{Client, Config};
 
@@ -23,6 +23,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub struct Access {
     /// A kubeconfig.
     pub kubeconfig: Option<PathBuf>,
+    /// Without `kubeconfig`: those that kubectl uses, in `$KUBECONFIG` or else `~/.kube/config`.
+    pub usual: bool,
     /// The context in the kubeconfig; `None`: its current one.
     pub context: Option<String>,
     /// `clientConnection.kubeconfig` of the KubeProxyConfiguration.
@@ -40,7 +42,7 @@ pub enum AccessError {
         /// The file.
         path: PathBuf,
         /// Why.
-        error: Box<kube::config::KubeconfigError>,
+        error: Box<KubeconfigError>,
     },
     /// The address is not a URL.
     #[error("--server {0}: this is not a URL like https://192.0.2.1:6443")]
@@ -87,6 +89,11 @@ impl Access {
         if let Some(path) = &self.kubeconfig {
             return self.named(path, self.context.as_deref()).await;
         }
+        if self.usual {
+            let place = std::env::var_os("KUBECONFIG").filter(|place| !place.is_empty());
+            let place = PathBuf::from(place.unwrap_or_else(|| "~/.kube/config".into()));
+            return chosen(Kubeconfig::read(), &place, self.context.as_deref()).await;
+        }
         if let Some(path) = &self.proxy_kubeconfig {
             return self.named(path, None).await;
         }
@@ -106,19 +113,27 @@ impl Access {
     }
 
     async fn named(&self, path: &Path, context: Option<&str>) -> Result<Config, AccessError> {
-        let unusable = |error| AccessError::Kubeconfig {
-            path: path.to_owned(),
-            error: Box::new(error),
-        };
-        let kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
-        let options = KubeConfigOptions {
-            context: context.map(str::to_owned),
-            ..KubeConfigOptions::default()
-        };
-        Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(unusable)
+        chosen(Kubeconfig::read_from(path), path, context).await
     }
+}
+
+/// The settings of a context of the kubeconfig that was read from this place.
+async fn chosen(
+    read: Result<Kubeconfig, KubeconfigError>,
+    place: &Path,
+    context: Option<&str>,
+) -> Result<Config, AccessError> {
+    let unusable = |error| AccessError::Kubeconfig {
+        path: place.to_owned(),
+        error: Box::new(error),
+    };
+    let options = KubeConfigOptions {
+        context: context.map(str::to_owned),
+        ..KubeConfigOptions::default()
+    };
+    Config::from_custom_kubeconfig(read.map_err(unusable)?, &options)
+        .await
+        .map_err(unusable)
 }
 
 /// Creates a client that gives every request a deadline. It does not retry: each daemon has its own pauses between attempts.
