@@ -1,6 +1,6 @@
 //! KubeProxyConfiguration v1alpha1: the fields that matter to a proxy in IPVS mode, with kube-proxy's defaults.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -26,6 +26,8 @@ pub struct ProxyConfig {
     pub node_port_addresses: NodePortAddresses,
     /// `bindAddress`.
     pub bind_address: IpAddr,
+    /// `healthzBindAddress`; `None` if it is unset.
+    pub healthz: Option<SocketAddr>,
     /// `hostnameOverride`.
     pub hostname_override: Option<String>,
     /// `clientConnection.kubeconfig`.
@@ -73,6 +75,7 @@ impl Default for ProxyConfig {
             ],
             node_port_addresses: NodePortAddresses::All,
             bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            healthz: None,
             hostname_override: None,
             kubeconfig: None,
             mode: String::new(),

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -231,6 +231,11 @@ pub(crate) struct NodeArgs {
     /// 1.43 (KEP-5707)
     #[arg(long, value_enum, value_name = "WHICH", default_value = "on")]
     pub(crate) external_ips: ExternalIps,
+
+    /// Where to answer over HTTP, at /healthz, whether this node is ready
+    /// [default: healthzBindAddress of the KubeProxyConfiguration, else none]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) healthz_bind_address: Option<SocketAddr>,
 
     /// Announce new addresses without asking the LAN who has them (RFC 5227).
     /// Needed where a router answers ARP for every address

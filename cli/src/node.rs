@@ -36,6 +36,7 @@ fn config(args: &NodeArgs) -> Config {
             crate::args::ExternalIps::Pools => ExternalIps::Pools,
             crate::args::ExternalIps::Off => ExternalIps::Off,
         },
+        healthz: args.healthz_bind_address,
         protected: Vec::new(),
         probes: !args.no_probes,
         bridged_pods: args.bridged_pods,

@@ -73,6 +73,8 @@ pub struct Config {
     pub proxy: ProxyMode,
     /// Which external addresses of Services are served.
     pub external_ips: ExternalIps,
+    /// Where to answer over HTTP whether the node is ready; `None`: where the KubeProxyConfiguration says.
+    pub healthz: Option<SocketAddr>,
     /// Where API servers answer, in addition to the one that this node uses. No Service may take these addresses.
     pub protected: Vec<SocketAddr>,
     /// Ask the LAN who has an address before it is announced for the first time.
@@ -110,6 +112,7 @@ impl Config {
             proxy_config: None,
             proxy: ProxyMode::Ipvs,
             external_ips: ExternalIps::default(),
+            healthz: None,
             protected: Vec::new(),
             probes: true,
             bridged_pods: false,

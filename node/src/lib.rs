@@ -10,6 +10,7 @@ pub mod authority;
 pub mod config;
 pub mod error;
 mod given;
+mod health;
 mod identity;
 mod key_file;
 pub mod lock;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::problem::{Cause, Part, Problem, Subject};
+use ferrolb_proxy::snapshot::ServiceStatus as Proxied;
 use ferrolb_source::Source;
 use ferrolb_speaker::message::NodeName;
 use ferrolb_speaker::snapshot::{Snapshot as SpeakerSnapshot, Status};
@@ -17,6 +18,7 @@ use crate::answers::Answers;
 use crate::authority::{Authority, Effects};
 use crate::config::ProxyMode;
 use crate::error::Error;
+use crate::health::{Doctor, Health};
 use crate::identity::Identity;
 use crate::parts::{Parts, ProxyPart, Tasks};
 use crate::publish::{Desk, Looker};
@@ -39,6 +41,8 @@ pub(crate) struct Node<Src, A> {
     pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) answers: Answers,
     pub(crate) book: Book,
+    /// Answers questions about health.
+    pub(crate) doctor: Doctor,
     pub(crate) tasks: Tasks,
     pub(crate) identity: Identity,
     /// A file with the members' shared key was given.
@@ -102,7 +106,11 @@ pub(crate) async fn run<Src: Source, A: Authority>(
             () = proxied(node.parts.proxy.as_ref()) => {
                 node.touch();
                 if let Some(proxy) = &node.parts.proxy {
-                    node.book.proxied(proxy.services.take());
+                    let news = proxy.services.take();
+                    for (key, status) in &news {
+                        node.doctor.service(key, status.as_deref().and_then(asked));
+                    }
+                    node.book.proxied(news);
                 }
                 continue;
             }
@@ -111,6 +119,7 @@ pub(crate) async fn run<Src: Source, A: Authority>(
             }
             end = node.authority.disk() => node.authority.wrote(end, Instant::now()),
             _ = tick.tick() => {
+                node.examine(Instant::now());
                 node.look(Instant::now());
                 node.authority.tick(Instant::now())
             }
@@ -213,6 +222,15 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         }
     }
 
+    /// Tells those who ask whether this node is ready.
+    fn examine(&mut self, now: Instant) {
+        let proxy = self.parts.proxy.as_ref();
+        let passed = proxy.is_none_or(|proxy| proxy.snapshot.borrow().passed);
+        self.doctor
+            .node(passed && self.parts.speaker.snapshot.borrow().settled);
+        self.doctor.again(now);
+    }
+
     /// Reports to the API server, if a report is due.
     fn look(&mut self, now: Instant) {
         if !self.desk.as_ref().is_some_and(|desk| desk.is_due(now)) {
@@ -237,6 +255,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         problems.extend(self.lacks_key());
         let key_file = self.parts.key_file.as_ref();
         problems.extend(key_file.and_then(|problem| problem.borrow().clone()));
+        problems.extend(self.doctor.problems());
         let proxy = self.parts.proxy.as_ref();
         let proxy_errors = proxy.map(|p| p.snapshot.borrow().errors.clone());
         // The speaker has to wait while its snapshot is borrowed, so nothing is computed meanwhile.
@@ -280,6 +299,15 @@ fn of(changes: Vec<Change>) -> Batch {
         changes,
         ..Batch::default()
     }
+}
+
+/// What is asked about the health of a Service, and how it is.
+fn asked(status: &Proxied) -> Option<Health> {
+    let ports = status.ports.iter();
+    Some(Health {
+        port: status.health_check_node_port?,
+        local: ports.map(|port| port.local_endpoints).max().unwrap_or(0),
+    })
 }
 
 /// Waits until the proxy has news about Services.

@@ -17,9 +17,10 @@ use tracing::{info, warn};
 
 use crate::answers::Answers;
 use crate::authority::Authority;
-use crate::config::Config;
+use crate::config::{Config, ProxyMode};
 use crate::error::Error;
 use crate::given::GivenConfig;
+use crate::health::Doctor;
 use crate::identity::Host;
 use crate::lock::StateLock;
 use crate::observed::Observed;
@@ -162,6 +163,10 @@ async fn start_with<Src: Source, A: Authority>(
     {
         warn!("the KubeProxyConfiguration asks for another mode; this proxy programs IPVS");
     }
+    // Beside another proxy, that configuration is the other one's.
+    let healthz = config.as_ref().and_then(|c| c.healthz);
+    let healthz = healthz.filter(|_| args.proxy == ProxyMode::Ipvs);
+    let doctor = Doctor::at(args.healthz.or(healthz));
     let authority = authority(&identity.me)?;
     let parts = parts::start(args, &identity, config.unwrap_or_default(), &mut tasks).await?;
     let desk = client.map(|client| {
@@ -173,6 +178,7 @@ async fn start_with<Src: Source, A: Authority>(
         answers: Answers::default(),
         book: Book::new(&identity.me, parts.proxy.is_some()),
         desk,
+        doctor,
         source,
         authority,
         parts,

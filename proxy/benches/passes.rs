@@ -37,6 +37,7 @@ fn proxy_config() -> ProxyConfig {
         conntrack_timeouts: [Duration::ZERO; 2],
         node_port_addresses: Default::default(),
         bind_address: Ipv4Addr::UNSPECIFIED.into(),
+        healthz: None,
         hostname_override: None,
         kubeconfig: None,
         mode: "ipvs".to_owned(),

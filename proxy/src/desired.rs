@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use ferrolb_api::view::{ServiceType, TrafficPolicy};
 use ferrolb_api::{Family, ObjectKey};
 
 use crate::config::Config;
@@ -78,8 +79,11 @@ impl Desired {
         let mut problems = refusal::problems(service, plan);
         let lowered = self.lowered.service(key).into_iter();
         problems.extend(lowered.flat_map(|s| s.problems(key)));
+        let asked = service.service_type == ServiceType::LoadBalancer
+            && service.external_policy == TrafficPolicy::Local;
         Some(ServiceStatus {
             problems,
+            health_check_node_port: service.health_check_node_port.filter(|_| asked),
             ..snapshot::status(plan)
         })
     }

@@ -12,6 +12,9 @@ use crate::plan::{Cause, Front, PortPlan, ServicePlan, Standing};
 /// What is wrong as a whole; Services are reported one by one, where they change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// The first pass is over: everything that could be programmed is.
+    #[serde(default)]
+    pub passed: bool,
     /// Operations that the kernel refused in the last pass and that are tried again.
     pub errors: Vec<String>,
 }
@@ -23,6 +26,9 @@ pub struct ServiceStatus {
     pub programmed: bool,
     /// Its ports, in order.
     pub ports: Vec<PortStatus>,
+    /// The port at which load balancers ask each node whether it has endpoints, if clients reach only those of the node.
+    #[serde(default)]
+    pub health_check_node_port: Option<u16>,
     /// What is wrong with it, beside its endpoints.
     #[serde(default)]
     pub problems: Vec<Problem>,
@@ -83,6 +89,7 @@ pub fn status(plan: &ServicePlan) -> ServiceStatus {
             .iter()
             .map(|port| port_status(plan, port))
             .collect(),
+        health_check_node_port: None,
         problems: Vec::new(),
     }
 }

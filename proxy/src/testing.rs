@@ -63,6 +63,7 @@ pub(crate) fn proxy_config() -> ProxyConfig {
         conntrack_timeouts: [Duration::ZERO; 2],
         node_port_addresses: Default::default(),
         bind_address: ip("0.0.0.0"),
+        healthz: None,
         hostname_override: None,
         kubeconfig: None,
         mode: "ipvs".to_owned(),

@@ -91,18 +91,28 @@ pub fn connect(to: SocketAddr, ask: Ask) -> io::Result<TcpStream> {
 
 /// Sends one HTTP request to a `lab-http`, on a new connection.
 pub fn http(to: SocketAddr, ask: Ask) -> io::Result<Answer> {
-    let mut stream = connect(to, ask)?;
-    let local = stream.local_addr()?;
-    stream.write_all(
-        format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n").as_bytes(),
-    )?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
+    let (text, local) = get(to, "/", ask)?;
     let body = text
         .split_once("\r\n\r\n")
         .map(|(_, body)| body)
         .ok_or(io::ErrorKind::UnexpectedEof)?;
     answer(body, local)
+}
+
+/// Sends one HTTP request on a new connection and returns the whole answer.
+pub fn http_text(to: SocketAddr, path: &str, ask: Ask) -> io::Result<String> {
+    get(to, path, ask).map(|(text, _)| text)
+}
+
+fn get(to: SocketAddr, path: &str, ask: Ask) -> io::Result<(String, SocketAddr)> {
+    let mut stream = connect(to, ask)?;
+    let local = stream.local_addr()?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok((text, local))
 }
 
 /// Sends one datagram to a `lab-http` and returns its answer.

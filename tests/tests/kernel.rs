@@ -12,6 +12,8 @@ mod exec;
 mod external;
 #[path = "kernel/foreign.rs"]
 mod foreign;
+#[path = "kernel/health.rs"]
+mod health;
 #[path = "kernel/hostport.rs"]
 mod hostport;
 #[path = "kernel/matrix.rs"]

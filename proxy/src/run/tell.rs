@@ -67,7 +67,7 @@ impl<K> Proxy<K> {
             if changed {
                 snapshot.errors = all.cloned().collect();
             }
-            changed
+            !std::mem::replace(&mut snapshot.passed, true) || changed
         });
     }
 }

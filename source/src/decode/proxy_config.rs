@@ -4,6 +4,7 @@
 mod not_followed;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ferrolb_api::proxy_config::{NodePortAddresses, ProxyConfig};
@@ -136,6 +137,9 @@ struct Conntrack {
     udp_stream_timeout: Option<String>,
 }
 
+/// kube-proxy's port for questions about its health.
+const HEALTHZ: u16 = 10256;
+
 /// Decodes a KubeProxyConfiguration.
 pub(super) fn decode(value: &Value) -> Result<(ProxyConfig, Vec<FieldError>), FieldError> {
     let raw: Raw = typed(value)?;
@@ -145,6 +149,7 @@ pub(super) fn decode(value: &Value) -> Result<(ProxyConfig, Vec<FieldError>), Fi
     if let Some(text) = some(raw.bind_address) {
         config.bind_address = ip("bindAddress", &text)?;
     }
+    config.healthz = raw.healthz.as_deref().map_or(Ok(None), healthz)?;
     config.hostname_override = some(raw.hostname_override);
     config.kubeconfig = some(raw.client_connection.kubeconfig);
     config.mode = raw.mode.unwrap_or_default();
@@ -289,6 +294,22 @@ fn count(field: &str, number: Option<i64>, default: u32) -> Result<u32, FieldErr
                 field,
                 format!("{number} is out of range: use 0 to {}", u32::MAX),
             )
+        }),
+    }
+}
+
+/// An address with a port, or an address alone, to which kube-proxy adds its port.
+fn healthz(text: &str) -> Result<Option<SocketAddr>, FieldError> {
+    let with_port = || text.parse::<SocketAddr>().ok();
+    let alone = || Some(SocketAddr::new(text.parse().ok()?, HEALTHZ));
+    match text {
+        "" => Ok(None),
+        _ => with_port().or_else(alone).map(Some).ok_or_else(|| {
+            let text = format!(
+                "{} is no address with a port: write 0.0.0.0:{HEALTHZ}",
+                quoted(text)
+            );
+            FieldError::new("healthzBindAddress", text)
         }),
     }
 }

@@ -615,6 +615,10 @@ fn what_is_wrong_in_a_kube_proxy_configuration_is_told() {
             "c.yaml:3: KubeProxyConfiguration: ipvs.strictARP: invalid type: string \"maybe\", expected a boolean",
         ),
         (
+            "healthzBindAddress: localhost:10256",
+            "c.yaml:3: KubeProxyConfiguration: healthzBindAddress: \"localhost:10256\" is no address with a port: write 0.0.0.0:10256",
+        ),
+        (
             "mode: userspace",
             "c.yaml:3: KubeProxyConfiguration: mode: \"userspace\" is unknown: use ipvs",
         ),
@@ -622,6 +626,20 @@ fn what_is_wrong_in_a_kube_proxy_configuration_is_told() {
         let problem =
             crate::proxy_config::parse_file("c.yaml", &format!("{PROXY}{line}\n")).unwrap_err();
         assert_eq!(problem.to_string(), expected);
+    }
+    for (line, expected) in [
+        ("healthzBindAddress: 127.0.0.1:99", Some("127.0.0.1:99")),
+        ("healthzBindAddress: 127.0.0.1", Some("127.0.0.1:10256")),
+        ("healthzBindAddress: '[::]:99'", Some("[::]:99")),
+        ("healthzBindAddress: '::'", Some("[::]:10256")),
+        ("healthzBindAddress: ''", None),
+    ] {
+        let (config, _) = crate::proxy_config::parse(&format!("{PROXY}{line}\n")).unwrap();
+        assert_eq!(
+            config.healthz,
+            expected.map(|a| a.parse().unwrap()),
+            "{line}"
+        );
     }
     let (config, problems) = crate::proxy_config::parse(PROXY).unwrap();
     assert_eq!(problems[0].field, "mode");

@@ -10,13 +10,13 @@ use crate::{needs, shared};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// The lines that an overlay adds to the base, in which nothing else may differ.
-fn added(plane: &Plane, overlay: &str) -> String {
+/// The lines that an overlay adds to the base, in which nothing else may differ but the port of the health check.
+fn added(plane: &Plane, overlay: &str, port: &str) -> String {
     let built = |folder: &str| {
         let path = workspace().join("deploy/kustomize").join(folder);
         plane.kubectl(&["kustomize", &path.display().to_string()])
     };
-    let (base, overlay) = (built("base"), built(overlay));
+    let (base, overlay) = (built("base").replace("10256", port), built(overlay));
     let mut base = base.lines();
     let more: Vec<&str> = overlay
         .lines()
@@ -41,13 +41,13 @@ fn each_overlay_adds_what_it_is_for_and_changes_nothing_else() {
     let mount = "mountPath: /var/lib/kube-proxy name: kube-proxy readOnly: true";
     let volume = "configMap: name: kube-proxy name: kube-proxy";
     assert_eq!(
-        added(&plane, "kube-proxy-config"),
+        added(&plane, "kube-proxy-config", "10256"),
         format!(
             "- --kubeconfig=/var/lib/kube-proxy/kubeconfig.conf volumeMounts: - {mount} volumes: - {volume} \
              - --config=/var/lib/kube-proxy/config.conf - {mount} - {volume}"
         )
     );
-    assert_eq!(added(&plane, "announcer"), "- --proxy=none");
+    assert_eq!(added(&plane, "announcer", "7948"), "- --proxy=none");
 }
 
 const POOL: &str = "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: lan, namespace: metallb-system}\nspec: {addresses: [192.0.2.0/28]}\n";

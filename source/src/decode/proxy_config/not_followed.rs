@@ -51,11 +51,6 @@ pub(super) fn not_followed(raw: &Raw) -> Vec<FieldError> {
             "is not followed: what comes from pods is recognised by clusterCIDR, so set that",
         ),
         (
-            some(&raw.healthz),
-            "healthzBindAddress",
-            "is not followed: nothing listens there, ask `ferrolb status` instead",
-        ),
-        (
             some(&raw.metrics),
             "metricsBindAddress",
             "is not followed: nothing listens there, there are no metrics yet",

@@ -1,0 +1,182 @@
+//! What a node answers to those who ask over HTTP whether it is well: cloud and hardware load balancers about one Service
+//! (`spec.healthCheckNodePort`), the kubelet and administrators about the node (`/healthz`, `/livez`). kube-proxy gives the same
+//! answers in the same places.
+//!
+//! [`board`] decides who is asked where; [`http`] serves a port. This joins the two.
+
+mod board;
+mod http;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::object::Kind;
+use ferrolb_api::problem::{Cause, Part, Problem, Subject};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use self::board::Board;
+pub(crate) use self::board::Health;
+use self::http::{Answer, listen, serve};
+
+/// How long after an attempt to open a port the next one follows.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// A port that is served.
+#[derive(Debug)]
+struct Served {
+    answer: watch::Sender<Answer>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The ports that are served. It needs a tokio runtime.
+#[derive(Debug, Default)]
+pub(crate) struct Doctor {
+    board: Board,
+    served: BTreeMap<u16, Served>,
+    /// Why a port could not be opened.
+    failed: BTreeMap<u16, String>,
+    /// The node's own port, and what it answers.
+    node: Option<(SocketAddr, Result<Served, String>)>,
+    /// When to try again what could not be opened.
+    next: Option<Instant>,
+}
+
+impl Doctor {
+    /// Answers for the node at this address. It is not well until [`Doctor::node`] says so.
+    pub(crate) fn at(address: Option<SocketAddr>) -> Self {
+        let node = address.map(|address| {
+            let served = open(address, Answer::node(false));
+            if let Err(why) = &served {
+                warn!("{}", taken(address, why));
+            }
+            (address, served)
+        });
+        Self {
+            node,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in whether this node is well.
+    pub(crate) fn node(&self, well: bool) {
+        if let Some((_, Ok(served))) = &self.node {
+            served.answer.send_if_modified(|before| {
+                let now = Answer::node(well);
+                let changed = *before != now;
+                *before = now;
+                changed
+            });
+        }
+    }
+
+    /// Takes in what is asked about a Service, and how it is. `None`: nothing is asked.
+    pub(crate) fn service(&mut self, key: &ObjectKey, health: Option<Health>) {
+        for port in self.board.update(key, health) {
+            self.renew(port);
+        }
+    }
+
+    /// Opens or closes a port, or changes its answer.
+    fn renew(&mut self, port: u16) {
+        let Some((service, local)) = self.board.answer(port) else {
+            self.served.remove(&port);
+            self.failed.remove(&port);
+            return;
+        };
+        let answer = Answer::service(service, local);
+        if let Some(served) = self.served.get(&port) {
+            served.answer.send_replace(answer);
+            return;
+        }
+        match open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), answer) {
+            Ok(served) => {
+                self.failed.remove(&port);
+                self.served.insert(port, served);
+            }
+            Err(why) => {
+                if self.failed.insert(port, why.clone()).as_ref() != Some(&why) {
+                    warn!("Service {service}: {}", unopened(port, &why));
+                }
+            }
+        }
+    }
+
+    /// Tries again what could not be opened, now and then.
+    pub(crate) fn again(&mut self, now: Instant) {
+        if self.next.is_some_and(|next| now < next) {
+            return;
+        }
+        self.next = Some(now + AGAIN);
+        let failed: Vec<u16> = self.failed.keys().copied().collect();
+        failed.into_iter().for_each(|port| self.renew(port));
+        if let Some((address, node)) = &mut self.node
+            && node.is_err()
+        {
+            *node = open(*address, Answer::node(false));
+        }
+    }
+
+    /// What is wrong with the ports.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = Problem> {
+        let failed = self.failed.iter().filter_map(|(port, why)| {
+            let (service, _) = self.board.answer(*port)?;
+            Some(of_service(service, unopened(*port, why)))
+        });
+        let second = self.board.second().map(|(service, port, first)| {
+            let text = format!(
+                "Service {first} is asked about at port {port} already: give this one another port"
+            );
+            of_service(service, text)
+        });
+        let node = self.node.iter().filter_map(|(address, served)| {
+            let text = taken(*address, served.as_ref().err()?);
+            let problem = Problem::new(Subject::part(Part::Proxy), Cause::Reported { text });
+            Some(problem.field("--healthz-bind-address"))
+        });
+        failed.chain(second).chain(node)
+    }
+}
+
+fn of_service(service: &ObjectKey, text: String) -> Problem {
+    let subject = Subject::object_of(Kind::Service, service.clone());
+    Problem::new(subject, Cause::Reported { text }).field("spec.healthCheckNodePort")
+}
+
+fn unopened(port: u16, why: &str) -> String {
+    format!(
+        "port {port} cannot be opened on this node ({why}), so nobody learns there whether it has endpoints: end what has the port"
+    )
+}
+
+fn taken(address: SocketAddr, why: &str) -> String {
+    format!(
+        "this node cannot answer on {address} ({why}), so it does not become ready: if kube-proxy still runs, stop it, or name another address"
+    )
+}
+
+/// Opens a port. Where the kernel has no IPv6, the unspecified address is that of IPv4.
+fn open(address: SocketAddr, answer: Answer) -> Result<Served, String> {
+    let listener = match listen(address) {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+        }
+        listener => listener,
+    };
+    let listener = listener.map_err(|e| e.to_string())?;
+    let (answer, told) = watch::channel(answer);
+    let task = tokio::spawn(serve(listener, told));
+    Ok(Served { answer, task })
+}
+
+#[cfg(test)]
+mod tests;
