@@ -16,6 +16,7 @@ use crate::link::{Links, Patterns, choose};
 use crate::machine::Moved;
 use crate::state::{Dirty, State};
 
+pub(crate) mod leaving;
 #[cfg(test)]
 mod tests;
 

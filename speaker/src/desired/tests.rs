@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
@@ -15,6 +16,7 @@ use ferrolb_api::view::{
 };
 use proptest::prelude::*;
 
+use super::leaving::{Leaving, WHILE};
 use super::{Answer, Surroundings, desired, eligible, refresh};
 use crate::apply::probe::Probes;
 use crate::link::{Link, LinkAddress, LinkChange, Links, Patterns};
@@ -552,4 +554,93 @@ fn an_address_of_a_node_of_a_member_or_of_a_subnet_is_announced_by_nobody() {
         state.set_subnets([subnet.parse().unwrap()].into(), &mut dirty);
         assert_eq!(answer(&state, ip(7)).is_ok(), free, "{subnet}");
     }
+}
+
+/// What one of two nodes may announce while the pool is changed. `announces`: it is the one that announces the address.
+fn moved(announces: bool, changes: &[(u64, Change)]) -> Vec<(u64, bool)> {
+    let (links, open, patterns) = (links(), BTreeSet::from([2, 3]), Patterns::default());
+    let mut probes = Probes::default();
+    probes.settle(ip(1));
+    let around = Surroundings {
+        me: "a",
+        programmed: None,
+        links: &links,
+        patterns: &patterns,
+        probes: &probes,
+        open: &open,
+    };
+    let mut state = State::new(None);
+    let mut dirty = Dirty::default();
+    for object in [
+        Object::IpAddressPool(pool("p").into()),
+        Object::L2Advertisement(advertisement("p").into()),
+        Object::Service(service("web", 1, TrafficPolicy::Cluster).into()),
+    ] {
+        state.apply(Change::Upsert(object), &mut dirty);
+    }
+    let mut answers = BTreeMap::new();
+    let mut leaving = Leaving::default();
+    refresh(&mut answers, &state, around, Dirty::All);
+    let mut may = answers[&ip(1)].is_ok();
+    assert!(may);
+    let announced = match announces {
+        true => [(ip(1), BTreeSet::from([2]))].into(),
+        false => BTreeMap::new(),
+    };
+    let mut seen = Vec::new();
+    for second in 0..30 {
+        let now = Duration::from_secs(second);
+        let mut dirty: Dirty = Dirty::default();
+        dirty.add(leaving.due(now).collect::<Vec<_>>());
+        for (at, change) in changes {
+            if *at == second {
+                state.apply(change.clone(), &mut dirty);
+            }
+        }
+        let mut changed = refresh(&mut answers, &state, around, dirty);
+        leaving.forget(&state);
+        leaving.keep(&mut changed, &mut answers, &state, &announced, now);
+        let before = may;
+        may |= changed.permitted.added.contains(&ip(1));
+        may &= !changed.permitted.removed.contains(&ip(1));
+        assert_eq!(
+            answers.get(&ip(1)).is_some_and(Answer::is_ok),
+            may,
+            "{second}"
+        );
+        if may != before {
+            seen.push((second, may));
+        }
+    }
+    assert_eq!(leaving.next(), None);
+    seen
+}
+
+#[test]
+fn an_announced_address_outside_of_all_pools_stays_until_its_service_has_another_one() {
+    let without = Change::Remove(Kind::IpAddressPool, ObjectKey::new("metallb-system", "p"));
+    let other = |last| {
+        Change::Upsert(Object::Service(
+            service("web", last, TrafficPolicy::Cluster).into(),
+        ))
+    };
+    let with = Change::Upsert(Object::IpAddressPool(pool("p").into()));
+    let end = 3 + WHILE.as_secs();
+    // The node that does not announce it may not take it over.
+    assert_eq!(moved(false, &[(3, without.clone())]), [(3, false)]);
+    assert_eq!(moved(true, &[(3, without.clone())]), [(end, false)]);
+    assert_eq!(
+        moved(true, &[(3, without.clone()), (5, other(9))]),
+        [(5, false)]
+    );
+    assert_eq!(moved(true, &[(3, without.clone()), (5, with.clone())]), []);
+    let again = [(3, without.clone()), (5, with), (8, without.clone())];
+    assert_eq!(moved(true, &again), [(end + 5, false)]);
+    // Whoever uses it now ends that at once.
+    let node = Node {
+        internal_ips: vec![ip(1)],
+        ..node("a")
+    };
+    let taken = Change::Upsert(Object::Node(node.into()));
+    assert_eq!(moved(true, &[(3, without), (5, taken)]), [(5, false)]);
 }

@@ -18,6 +18,8 @@ const ASKING: Duration = Duration::from_secs(2);
 impl Node {
     /// Recomputes the answers for what changed, and gives the machine what this node may announce.
     pub(super) fn renew_eligibility(&mut self) {
+        let left = self.leaving.due(super::clock().now);
+        self.dirty.add(left);
         if self.dirty.is_empty() {
             return;
         }
@@ -46,7 +48,12 @@ impl Node {
             probes: &self.probes,
             open: &open,
         };
-        let changed = refresh(&mut self.desired, &self.state, around, dirty);
+        let mut changed = refresh(&mut self.desired, &self.state, around, dirty);
+        let now = super::clock().now;
+        self.leaving.forget(&self.state);
+        let (answers, on) = (&mut self.desired, &self.announced);
+        self.leaving
+            .keep(&mut changed, answers, &self.state, on, now);
         let unchecked = |a: &&IpAddr| self.desired.get(*a) == Some(&Err(Reason::AddressUnchecked));
         let unchecked = changed.answers.iter().filter(unchecked);
         let ask = unchecked.filter_map(|a| Some((*a, permitted(&self.state, around, *a).ok()?)));
@@ -57,7 +64,6 @@ impl Node {
         // The machine gets no eligibility before the proxy's first pass is over and the LAN was asked for every address: a restarted
         // node would seem to have lost the right to announce what it announced.
         let unprogrammed = self.programmed.as_ref().is_some_and(Option::is_none);
-        let now = super::clock().now;
         let patient = now < *self.give_by.get_or_insert(now + ASKING);
         if unprogrammed || !self.permitted_given && patient && self.probes.is_pending() {
             self.permitted_given = false;

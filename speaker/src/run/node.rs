@@ -16,6 +16,7 @@ use crate::apply::probe::Probes;
 use crate::apply::real::Sockets;
 use crate::apply::schedule::Schedule;
 use crate::desired::Answer;
+use crate::desired::leaving::Leaving;
 use crate::diff::Announced;
 use crate::frame::arp::Mac;
 use crate::kernel_ping::KernelPing;
@@ -43,6 +44,8 @@ pub(super) struct Node {
     pub(super) members: BTreeMap<NodeName, Option<IpAddr>>,
     /// What this node may announce.
     pub(super) desired: BTreeMap<IpAddr, Answer>,
+    /// Addresses that are outside of all pools now and still announced.
+    pub(super) leaving: Leaving,
     /// What it announces, and where.
     pub(super) announced: Announced,
     pub(super) conflicts: Conflicts,
@@ -104,6 +107,7 @@ impl Node {
             carried: BTreeMap::new(),
             members: BTreeMap::new(),
             desired: BTreeMap::new(),
+            leaving: Leaving::default(),
             announced: Announced::new(),
             conflicts: Conflicts::default(),
             contested: Digest::default(),
@@ -316,6 +320,7 @@ impl Node {
             self.schedule.next(),
             self.conflicts.next(),
             self.probes.next(),
+            self.leaving.next(),
         ];
         others
             .into_iter()
