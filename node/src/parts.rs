@@ -98,8 +98,10 @@ pub(crate) async fn start(
     settings.class = args.class.clone();
     settings.probes = args.probes;
     if args.proxy == ProxyMode::None {
-        // While an announcer is away, its kernel does not answer for it. So the others wait no longer than they do after a crash.
-        settings.timers.hold = settings.timers.crash_hold;
+        // While an announcer is away, its kernel does not answer for it. So the others wait for it no longer than for a machine that
+        // has died.
+        settings.timers.crash_hold = settings.timers.declare;
+        settings.timers.hold = settings.timers.declare;
     }
     Ok(Parts {
         proxy,

@@ -16,11 +16,27 @@ use crate::state::Dirty;
 const ASKING: Duration = Duration::from_secs(2);
 
 impl Node {
+    /// Gives up what this node announces, so that others take it over while it still answers. Returns whether there is anything
+    /// to wait for: not if the kernel answers in its place, and not if no other member lives.
+    pub(super) fn hand_over(&mut self) -> bool {
+        let others = self.machine.members().into_iter();
+        let mut others = others.filter(|m| m.node != self.me);
+        if self.config.leave_addresses
+            || self.announced.is_empty()
+            || !others.any(|m| m.status == crate::message::Status::Alive)
+        {
+            return false;
+        }
+        self.hands_over = true;
+        self.event(Event::Eligible(BTreeSet::new()));
+        true
+    }
+
     /// Recomputes the answers for what changed, and gives the machine what this node may announce.
     pub(super) fn renew_eligibility(&mut self) {
         let left = self.leaving.due(super::clock().now);
         self.dirty.add(left);
-        if self.dirty.is_empty() {
+        if self.dirty.is_empty() || self.hands_over {
             return;
         }
         let dirty = std::mem::take(&mut self.dirty);

@@ -79,6 +79,7 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
     let mut proxy_reports = wiring.programmed.is_some();
     let mut retry = clock().now;
     let mut published = Duration::ZERO;
+    let mut handed_by: Option<Duration> = None;
     loop {
         if std::mem::take(&mut refresh_programmed) {
             node.programmed(
@@ -102,7 +103,11 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
             }
         }
         let now = clock().now;
+        if handed_by.is_some_and(|by| now >= by || node.announced.is_empty()) {
+            break;
+        }
         let mut wake = node.next_wakeup().min(retry);
+        wake = handed_by.map_or(wake, |by| wake.min(by));
         if node.changed || !node.touched.is_empty() {
             if now >= published + PUBLISH {
                 published = now;
@@ -113,7 +118,12 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
         }
         // In random order: a flood on one socket must not block the others.
         tokio::select! {
-            () = stopped(&mut wiring.stop) => break,
+            () = stopped(&mut wiring.stop), if handed_by.is_none() => {
+                if !node.hand_over() {
+                    break;
+                }
+                handed_by = Some(now + node.config.timers.grace * 2);
+            }
             Some(heard) = arp.recv() => {
                 node.arp(heard);
                 for _ in 0..BURST {

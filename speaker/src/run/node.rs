@@ -76,6 +76,8 @@ pub(super) struct Node {
     pub(super) programmed: Option<Option<BTreeSet<IpAddr>>>,
     /// When the machine gets what this node may announce, although the LAN is still being asked for new addresses.
     pub(super) give_by: Option<Duration>,
+    /// This node stops, and gives up what it announces before that.
+    pub(super) hands_over: bool,
     /// The machine has what this node may announce; from then on it gets what changes.
     pub(super) permitted_given: bool,
     actions: Vec<Action>,
@@ -130,6 +132,7 @@ impl Node {
             touched: BTreeSet::new(),
             programmed: None,
             give_by: None,
+            hands_over: false,
             permitted_given: false,
             actions: Vec::new(),
         };

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use ferrolb_tests::arp::Questions;
 use ferrolb_tests::cluster::Cluster;
 use ferrolb_tests::late::Lateness;
 use ferrolb_tests::need;
@@ -10,6 +11,8 @@ use ferrolb_tests::need::Need;
 use ferrolb_tests::node::PodLinks;
 use ferrolb_tests::rows::{ADDRESSES, INGRESS, WEB, one_mac};
 use ferrolb_tests::wait;
+
+use crate::tenant::longest_silence;
 
 const WHILE: Duration = Duration::from_secs(15);
 
@@ -77,13 +80,14 @@ fn an_announcer_leaves_the_kernel_as_it_is() {
     }
 }
 
-#[test]
-fn a_dead_nodes_address_is_answered_by_another_within_a_second() {
-    needs!("a_dead_nodes_address_is_answered_by_another_within_a_second");
+/// Kills the agent that announces an address, and with it the link of its machine or not.
+fn is_replaced_within_a_second(link_too: bool) {
     let mut cluster = announcing();
     let victim = cluster.announcer(WEB.into()).unwrap();
     let lateness = Lateness::start();
-    cluster.lan.unplug(&cluster.node(&victim).host);
+    if link_too {
+        cluster.lan.unplug(&cluster.node(&victim).host);
+    }
     cluster.node_mut(&victim).drop_agent();
     let killed = Instant::now();
     let heir = wait::expect("another announcer", WHILE, || {
@@ -94,6 +98,18 @@ fn a_dead_nodes_address_is_answered_by_another_within_a_second() {
     let limit = Duration::from_secs(1) * wait::slowness() + late;
     assert!(took < limit, "{took:?} and not {limit:?}");
     one_mac(&cluster, WEB).unwrap();
+}
+
+#[test]
+fn a_dead_nodes_address_is_answered_by_another_within_a_second() {
+    needs!("a_dead_nodes_address_is_answered_by_another_within_a_second");
+    is_replaced_within_a_second(true);
+}
+
+#[test]
+fn a_killed_agent_costs_no_more_than_a_killed_machine() {
+    needs!("a_killed_agent_costs_no_more_than_a_killed_machine");
+    is_replaced_within_a_second(false);
 }
 
 #[test]
@@ -118,20 +134,35 @@ fn a_node_that_comes_back_takes_nothing_away() {
 }
 
 #[test]
-fn a_restarted_agent_keeps_its_address() {
-    needs!("a_restarted_agent_keeps_its_address");
+fn an_agent_that_restarts_hands_its_address_over_and_is_not_missed() {
+    needs!("an_agent_that_restarts_hands_its_address_over_and_is_not_missed");
     let mut cluster = announcing();
     let owner = cluster.announcer(WEB.into()).unwrap();
     let setup = cluster.setup.clone();
+    let (lateness, pace) = (Lateness::start(), Duration::from_millis(20));
+    let questions = Questions::start(&cluster.client, WEB, pace);
     let status = cluster
         .node_mut(&owner)
         .agent()
         .expect("it runs")
         .stop(Duration::from_secs(10));
     assert!(status.success(), "{status}");
+    let other = cluster.nodes.iter().find(|n| n.name != owner).unwrap();
+    let heir = wait::expect("another announcer", WHILE, || {
+        match cluster.announcer_as_seen_by(other, WEB.into()) {
+            Ok(name) if name != owner => Ok(name),
+            other => Err(format!("{other:?}")),
+        }
+    });
     cluster.node_mut(&owner).start_agent(&setup);
     wait::expect("all three agree", WHILE, || cluster.announcer(WEB.into()));
-    assert_eq!(cluster.announcer(WEB.into()).unwrap(), owner);
+    assert_eq!(cluster.announcer(WEB.into()).unwrap(), heir);
+    let (silence, late) = (longest_silence(&questions.finish()), lateness.so_far());
+    println!(
+        "{owner} restarted, {heir} took over after {silence:?} of silence; the machine was {late:?} late"
+    );
+    let limit = Duration::from_millis(500) * wait::slowness() + late;
+    assert!(silence < limit, "{silence:?} and not {limit:?}");
     one_mac(&cluster, WEB).unwrap();
 }
 

@@ -111,7 +111,7 @@ fn endpoints(node: &Node, cluster: &Cluster) -> Result<Vec<usize>, String> {
 }
 
 /// The longest time in which questions were asked and none was answered.
-fn longest_silence(heard: &Heard) -> Duration {
+pub(crate) fn longest_silence(heard: &Heard) -> Duration {
     let mut longest = Duration::ZERO;
     let mut unanswered: Option<Instant> = None;
     let mut answers = heard.answers.iter().map(|(at, _)| *at).peekable();
