@@ -23,7 +23,7 @@ impl Change {
     pub fn rank(&self) -> (bool, u8) {
         let rank = |kind: Kind| match kind {
             Kind::ProxyConfig => 0,
-            Kind::Node | Kind::Namespace => 1,
+            Kind::Node | Kind::Namespace | Kind::ServiceCidr => 1,
             Kind::IpAddressPool | Kind::LegacyConfig => 2,
             Kind::L2Advertisement => 3,
             Kind::Pod => 4,

@@ -9,7 +9,7 @@ use crate::ObjectKey;
 use crate::crd::{IpAddressPool, L2Advertisement};
 use crate::legacy::LegacyConfig;
 use crate::proxy_config::ProxyConfig;
-use crate::view::{EndpointSlice, Namespace, Node, Pod, Service};
+use crate::view::{EndpointSlice, Namespace, Node, Pod, Service, ServiceCidr};
 
 /// The kinds that ferrolb reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub enum Kind {
     Node,
     /// v1 Namespace.
     Namespace,
+    /// networking.k8s.io/v1 ServiceCIDR.
+    ServiceCidr,
     /// v1 Pod.
     Pod,
     /// metallb.io/v1beta1 IPAddressPool.
@@ -44,6 +46,7 @@ impl fmt::Display for Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Node => "Node",
             Self::Namespace => "Namespace",
+            Self::ServiceCidr => "ServiceCIDR",
             Self::Pod => "Pod",
             Self::IpAddressPool => "IPAddressPool",
             Self::L2Advertisement => "L2Advertisement",
@@ -64,6 +67,8 @@ pub enum Object {
     Node(Arc<Node>),
     /// A Namespace.
     Namespace(Arc<Namespace>),
+    /// A range of ClusterIPs.
+    ServiceCidr(Arc<ServiceCidr>),
     /// A Pod.
     Pod(Arc<Pod>),
     /// An address pool.
@@ -84,6 +89,7 @@ impl Object {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Node(_) => Kind::Node,
             Self::Namespace(_) => Kind::Namespace,
+            Self::ServiceCidr(_) => Kind::ServiceCidr,
             Self::Pod(_) => Kind::Pod,
             Self::IpAddressPool(_) => Kind::IpAddressPool,
             Self::L2Advertisement(_) => Kind::L2Advertisement,
@@ -99,6 +105,7 @@ impl Object {
             Self::EndpointSlice(o) => o.key.clone(),
             Self::Node(o) => ObjectKey::new("", o.name.clone()),
             Self::Namespace(o) => ObjectKey::new("", o.name.clone()),
+            Self::ServiceCidr(o) => ObjectKey::new("", o.name.clone()),
             Self::Pod(o) => o.key.clone(),
             Self::IpAddressPool(o) => o.key.clone(),
             Self::L2Advertisement(o) => o.key.clone(),

@@ -140,6 +140,16 @@ impl State {
                 let places = self.ownership.set_node(old.as_deref(), None);
                 return self.owners_moved(&places);
             }
+            Change::Upsert(Object::ServiceCidr(range)) => {
+                let places = self
+                    .ownership
+                    .set_service_cidr(&range.name, Some(&range.cidrs));
+                return self.owners_moved(&places);
+            }
+            Change::Remove(Kind::ServiceCidr, key) => {
+                let places = self.ownership.set_service_cidr(&key.name, None);
+                return self.owners_moved(&places);
+            }
             Change::Upsert(Object::Namespace(namespace)) => {
                 let labels = Some(namespace.labels.clone());
                 self.dirty.all |=

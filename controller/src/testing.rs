@@ -10,7 +10,8 @@ use ferrolb_api::crd::{AddressRange, IpAddressPool, LabelSelector, ServiceAlloca
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{
-    Namespace, Node, Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
+    Namespace, Node, Protocol, Service, ServiceCidr, ServicePort, ServiceType, TargetPort,
+    TrafficPolicy,
 };
 use ferrolb_api::{Family, ObjectKey};
 
@@ -183,6 +184,16 @@ pub fn put_node(name: &str, internal: &str, pods: &str) -> Change {
         internal_ips: ips(internal),
         pod_cidrs: pods.split(',').filter_map(|net| net.parse().ok()).collect(),
         ..Node::default()
+    })))
+}
+
+pub fn put_range(name: &str, cidrs: &str) -> Change {
+    Change::Upsert(Object::ServiceCidr(Arc::new(ServiceCidr {
+        name: name.into(),
+        cidrs: cidrs
+            .split(',')
+            .filter_map(|net| net.parse().ok())
+            .collect(),
     })))
 }
 

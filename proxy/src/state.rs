@@ -14,6 +14,7 @@ use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::ownership::{Ownership, Place};
 use ferrolb_api::proxy_config::{NodePortAddresses, ProxyConfig};
 use ferrolb_api::view::{EndpointSlice, Node, Service};
+use ipnet::IpNet;
 
 use crate::config::{Config, ExternalIps};
 
@@ -102,6 +103,10 @@ impl State {
             Change::Upsert(Object::Node(node)) => {
                 self.set_node(&node.name.clone(), Some(node));
             }
+            Change::Upsert(Object::ServiceCidr(range)) => {
+                self.set_service_cidr(&range.name, Some(&range.cidrs));
+            }
+            Change::Remove(Kind::ServiceCidr, key) => self.set_service_cidr(&key.name, None),
             Change::Upsert(Object::ProxyConfig(proxy)) => self.set_proxy(*proxy),
             Change::Upsert(Object::IpAddressPool(pool)) => {
                 let places = self.pools.set(pool.key.clone(), Some(&pool.ranges));
@@ -293,6 +298,12 @@ impl State {
         } else {
             self.owners_changed(&places);
         }
+    }
+
+    fn set_service_cidr(&mut self, name: &str, nets: Option<&[IpNet]>) {
+        let places = self.ownership.set_service_cidr(name, nets);
+        self.dirty.globals |= !places.is_empty();
+        self.owners_changed(&places);
     }
 
     fn set_proxy(&mut self, proxy: ProxyConfig) {

@@ -131,7 +131,10 @@ impl State {
                 self.legacy.insert(config.key.clone(), config);
                 *dirty = Dirty::All;
             }
-            Object::Pod(_) | Object::Namespace(_) | Object::ProxyConfig(_) => {}
+            Object::Pod(_)
+            | Object::Namespace(_)
+            | Object::ServiceCidr(_)
+            | Object::ProxyConfig(_) => {}
         }
     }
 
@@ -156,7 +159,7 @@ impl State {
             Kind::IpAddressPool => self.pools.remove(key).is_some(),
             Kind::L2Advertisement => self.advertisements.remove(key).is_some(),
             Kind::LegacyConfig => self.legacy.remove(key).is_some(),
-            Kind::Pod | Kind::Namespace | Kind::ProxyConfig => false,
+            Kind::Pod | Kind::Namespace | Kind::ServiceCidr | Kind::ProxyConfig => false,
         };
         if gone {
             *dirty = Dirty::All;

@@ -39,6 +39,8 @@ enum Use {
 pub struct Ownership {
     services: BTreeMap<IpAddr, BTreeSet<(Use, ObjectKey)>>,
     service_ranges: Ranges,
+    /// By ServiceCIDR object, those of the ranges that it names.
+    service_cidrs: BTreeMap<String, BTreeSet<IpNet>>,
     nodes: BTreeMap<IpAddr, BTreeSet<String>>,
     members: BTreeMap<IpAddr, String>,
     pods: BTreeMap<IpAddr, usize>,
@@ -274,6 +276,29 @@ impl Ownership {
             .copied()
             .map(Place::Range)
             .collect()
+    }
+
+    /// Records that a ServiceCIDR was added, changed or deleted.
+    pub fn set_service_cidr(&mut self, name: &str, nets: Option<&[IpNet]>) -> Vec<Place> {
+        let after: BTreeSet<IpNet> = nets.into_iter().flatten().map(IpNet::trunc).collect();
+        let before = match after.is_empty() {
+            true => self.service_cidrs.remove(name),
+            false => self.service_cidrs.insert(name.to_owned(), after.clone()),
+        };
+        let before = before.unwrap_or_default();
+        for net in before.difference(&after) {
+            self.service_ranges.remove(*net);
+        }
+        for net in after.difference(&before) {
+            self.service_ranges.add(*net);
+        }
+        let moved = before.symmetric_difference(&after);
+        moved.copied().map(Place::Range).collect()
+    }
+
+    /// The ranges of ClusterIPs.
+    pub fn service_ranges(&self) -> BTreeSet<IpNet> {
+        self.service_ranges.nets()
     }
 
     /// Sets the gateways in this machine's routes.

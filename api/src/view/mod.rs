@@ -7,6 +7,7 @@ pub mod namespace;
 pub mod node;
 pub mod pod;
 pub mod service;
+pub mod service_cidr;
 
 pub use endpoints::{Endpoint, EndpointPort, EndpointSlice};
 pub use namespace::Namespace;
@@ -16,3 +17,4 @@ pub use service::{
     Balancer, DualStack, IngressAddress, Protocol, Service, ServicePort, ServiceType, TargetPort,
     TrafficPolicy,
 };
+pub use service_cidr::ServiceCidr;

@@ -44,7 +44,7 @@ pub fn ranges(state: &State, config: &Config, family: Family) -> FamilyRanges {
         (true, true) => (Vec::new(), vec![everything(family)]),
     };
     FamilyRanges {
-        services: merged(config.service_cidrs.iter().copied(), family),
+        services: merged(state.ownership().service_ranges().into_iter(), family),
         pods,
         node: own,
         cluster,

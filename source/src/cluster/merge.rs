@@ -183,6 +183,10 @@ impl Merge {
     fn problems(&self) -> Vec<Problem> {
         let faults = self.watches.iter().filter_map(|w| {
             let refusal = w.fault.clone()?;
+            // Kubernetes before 1.33 has no such kind, and nothing depends on it there.
+            if w.kind == Kind::ServiceCidr && matches!(refusal, Refusal::UnknownKind { .. }) {
+                return None;
+            }
             let consequence = match refusal {
                 // The cluster may simply not have this kind.
                 Refusal::UnknownKind { .. } => Consequence::Nothing,

@@ -89,6 +89,14 @@ pub(super) fn resources(settings: &Settings) -> Vec<Resource> {
         one(Kind::Node, "", "v1", "Node", "nodes", false),
         one(Kind::Namespace, "", "v1", "Namespace", "namespaces", false),
         one(
+            Kind::ServiceCidr,
+            "networking.k8s.io",
+            "v1",
+            "ServiceCIDR",
+            "servicecidrs",
+            false,
+        ),
+        one(
             Kind::IpAddressPool,
             metallb,
             "v1beta1",

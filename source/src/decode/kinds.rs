@@ -13,6 +13,7 @@ pub(super) fn kind(name: &str, api_version: &str) -> Result<Option<Kind>, FieldE
         "Service" => (Kind::Service, "", "v1"),
         "Node" => (Kind::Node, "", "v1"),
         "Namespace" => (Kind::Namespace, "", "v1"),
+        "ServiceCIDR" => (Kind::ServiceCidr, "networking.k8s.io", "v1"),
         "Pod" => (Kind::Pod, "", "v1"),
         "ConfigMap" => (Kind::LegacyConfig, "", "v1"),
         "EndpointSlice" => (Kind::EndpointSlice, "discovery.k8s.io", "v1"),

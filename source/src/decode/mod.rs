@@ -27,6 +27,7 @@ pub(crate) mod proxy_config;
 pub(crate) mod raw;
 pub(crate) mod selector;
 pub(crate) mod service;
+mod service_cidr;
 pub(crate) mod timestamp;
 mod unknown;
 
@@ -91,7 +92,7 @@ pub fn subject(value: &Value, default_namespace: &str) -> Subject {
         }
     }
     let namespace = match kind_name {
-        "Node" | "Namespace" | "KubeProxyConfiguration" => "",
+        "Node" | "Namespace" | "ServiceCIDR" | "KubeProxyConfiguration" => "",
         _ => text(value, "/metadata/namespace").unwrap_or(default_namespace),
     };
     let kind = shown(kind_name);
@@ -149,6 +150,8 @@ pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &s
         Kind::Node => {
             node::decode(value, key.clone()).map(|n| (Object::Node(n.into()), Vec::new()))
         }
+        Kind::ServiceCidr => service_cidr::decode(value, key.clone())
+            .map(|r| (Object::ServiceCidr(r.into()), Vec::new())),
         Kind::Namespace => {
             namespace::decode(value, key.clone()).map(|n| (Object::Namespace(n.into()), Vec::new()))
         }
@@ -233,7 +236,7 @@ fn key(value: &Value, kind: Kind, default_namespace: &str) -> Result<ObjectKey, 
         }
     };
     raw::check_name("metadata.name", name, 253)?;
-    if matches!(kind, Kind::Node | Kind::Namespace) {
+    if matches!(kind, Kind::Node | Kind::Namespace | Kind::ServiceCidr) {
         return Ok(ObjectKey::new("", name));
     }
     let namespace = match value.pointer("/metadata/namespace") {

@@ -9,6 +9,7 @@ use ferrolb_api::object::Kind;
 use ferrolb_api::quote::quoted;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::value::StrDeserializer;
 use serde::de::{
@@ -42,6 +43,7 @@ pub(super) fn fields(value: &Value, kind: Kind) -> Vec<FieldError> {
         Kind::EndpointSlice => of::<EndpointSlice>(value),
         Kind::Node => of::<Node>(value),
         Kind::Namespace => of::<Namespace>(value),
+        Kind::ServiceCidr => of::<ServiceCIDR>(value),
         Kind::Pod => of::<Pod>(value),
         Kind::IpAddressPool => of::<Whole<pool::PoolSpec>>(value),
         Kind::L2Advertisement => of::<Whole<pool::AdvertisementSpec>>(value),

@@ -201,3 +201,38 @@ fn a_service_leaves_an_address_that_a_host_turns_out_to_have() {
     let d = then(&mut s, &d, &[]);
     assert_eq!(why(&d, "a/2"), Reason::Allocated);
 }
+
+#[test]
+fn a_range_of_the_api_server_is_not_given_from_while_it_exists() {
+    let mut s = state(
+        "",
+        [
+            put_range("kubernetes", "10.0.0.0/30,fd00::/112"),
+            put_pool(pool("p", "10.0.0.1-10.0.0.9")),
+            put(service("a/1")),
+        ],
+    );
+    let d = first(&s);
+    assert_eq!(has(&d, "a/1"), "10.0.0.4");
+    assert!(
+        problem_of_pool(&d).contains("overlaps the range of ClusterIPs 10.0.0.0/30"),
+        "{d:?}"
+    );
+    // A wider range keeps newcomers away only.
+    let d = then(
+        &mut s,
+        &d,
+        &[put_range("more", "10.0.0.4/31"), put(service("a/2"))],
+    );
+    assert_eq!(
+        (has(&d, "a/1"), has(&d, "a/2")),
+        ("10.0.0.4".into(), "10.0.0.6".into())
+    );
+    let gone = Change::Remove(
+        Kind::ServiceCidr,
+        ferrolb_api::ObjectKey::new("", "kubernetes"),
+    );
+    let d = then(&mut s, &d, &[gone, put(service("a/3"))]);
+    assert_eq!(has(&d, "a/3"), "10.0.0.1");
+    assert!(problem_of_pool(&d).contains("10.0.0.4/31"), "{d:?}");
+}

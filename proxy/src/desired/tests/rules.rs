@@ -7,7 +7,7 @@ use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::reason::Reason;
-use ferrolb_api::view::{Protocol, ServiceType, TrafficPolicy};
+use ferrolb_api::view::{Protocol, ServiceCidr, ServiceType, TrafficPolicy};
 
 use crate::kernel::memory::Outcome;
 use crate::kernel::table::set;
@@ -285,4 +285,29 @@ fn slices_that_come_before_or_after_their_service_end_in_the_same_state() {
         one.send(ip("client"), addr("10.96.0.1", 80), Protocol::Tcp),
         Outcome::Reset
     );
+}
+
+#[test]
+fn the_ranges_of_the_api_server_refuse_unused_cluster_ips_and_external_addresses() {
+    let mut world = World::on("A");
+    let range = |nets: &[&str]| {
+        let cidrs = nets.iter().map(|net| net.parse().unwrap()).collect();
+        let name = "kubernetes".to_owned();
+        Change::Upsert(Object::ServiceCidr(ServiceCidr { name, cidrs }.into()))
+    };
+    let mut web = service("web");
+    web.external_ips = vec![ip("10.80.0.7")];
+    world.change(served(&web, &["a1"]));
+    let unused = addr("10.80.0.99", 80);
+    let external = addr("10.80.0.7", 80);
+    let delivered = |world: &mut World| {
+        let outcome = world.send(ip("client"), external, Protocol::Tcp);
+        matches!(outcome, Outcome::Delivered(..))
+    };
+    assert!(delivered(&mut world));
+    world.change(vec![range(&["10.80.0.0/16"])]);
+    assert_eq!(world.send(ip("a1"), unused, Protocol::Tcp), Outcome::Reset);
+    assert!(!delivered(&mut world));
+    world.change(vec![range(&["10.81.0.0/16"])]);
+    assert!(delivered(&mut world));
 }

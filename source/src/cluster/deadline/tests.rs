@@ -186,7 +186,7 @@ async fn a_source_says_which_lists_an_api_server_that_says_nothing_owes_it() {
     let owes = |source: &ClusterSource| match source.waits_for().as_slice() {
         [all] => {
             all.ends_with("does not answer (nothing came for 200ms)")
-                && all.matches(", ").count() == 4
+                && all.matches(", ").count() == 5
         }
         _ => false,
     };
