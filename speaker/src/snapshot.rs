@@ -73,8 +73,19 @@ pub struct Address {
     pub reason: Reason,
     /// To whom the address belongs, if that is why this node does not announce it.
     pub owned: Option<Owner>,
+    /// Where no advertisement fits this node: those that cover the address.
+    pub advertised: Advertised,
     /// Who else claims the address by ARP.
     pub conflict: Option<Conflict>,
+}
+
+/// The advertisements that cover an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advertised {
+    /// Their names, `namespace/name`.
+    pub by: Vec<String>,
+    /// The interfaces in `spec.interfaces` of those that have any.
+    pub on: Vec<String>,
 }
 
 /// A station that claims one of our addresses by ARP.

@@ -255,16 +255,14 @@ impl Book {
             true => Programmed::No,
         };
         let orphan = |orphan: &AddressStatus| {
-            let owned = self
-                .addresses
-                .get(&orphan.ip)
-                .and_then(|a| a.owned.as_ref());
+            let known = self.addresses.get(&orphan.ip);
             let about = Unannounced {
                 ip: orphan.ip,
                 pool: standing.pool.as_deref(),
                 node: &self.me,
                 reason: orphan.reason,
-                owned,
+                owned: known.and_then(|a| a.owned.as_ref()),
+                advertised: known.map(|a| &a.advertised),
             };
             (orphan.reason, about.sentence())
         };

@@ -88,6 +88,7 @@ fn world(reason: Reason) -> World {
             owner: Some("b".into()),
             interfaces: vec![],
             reason: Reason::Announced,
+            advertised: Default::default(),
             owned: None,
             conflict: None,
         }),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ferrolb_api::ownership::Owner;
 use ferrolb_api::reason::Reason;
+use ferrolb_speaker::snapshot::Advertised;
 
 /// What the sentence is about.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +19,8 @@ pub(crate) struct Unannounced<'a> {
     pub(crate) reason: Reason,
     /// To whom the address belongs, if that is why.
     pub(crate) owned: Option<&'a Owner>,
+    /// What covers the address and does not fit this node, if that is why.
+    pub(crate) advertised: Option<&'a Advertised>,
 }
 
 impl Unannounced<'_> {
@@ -51,7 +54,8 @@ impl Unannounced<'_> {
                 "no L2Advertisement selects {pool}. Add one, or select the pool in spec.ipAddressPools or spec.ipAddressPoolSelectors of one"
             ),
             Reason::NodeNotSelected => format!(
-                "spec.nodeSelectors of the L2Advertisements for {pool} select other nodes. Check that those nodes run ferrolb, or select this one"
+                "spec.nodeSelectors of {} selects other nodes for {pool}. Check that those nodes run ferrolb, or select this one",
+                self.advertisements()
             ),
             Reason::NodeExcluded => format!(
                 "the Node has the label node.kubernetes.io/exclude-from-external-load-balancers. Remove it with \
@@ -69,10 +73,17 @@ impl Unannounced<'_> {
             Reason::NotProgrammed => {
                 "the address is not in the kernel yet. If this lasts, the problems of this node say why".to_owned()
             }
-            Reason::NoInterface => format!(
-                "no interface that is up has an address in the subnet of {ip}. Check the addresses of the interfaces, the range of {pool} and \
-                 spec.interfaces of the L2Advertisements"
-            ),
+            Reason::NoInterface => match self.advertised.map(|a| &a.on) {
+                Some(on) if !on.is_empty() => format!(
+                    "spec.interfaces of {} names {}, and no such interface of this node is up and has an address in the subnet of {ip}. Name \
+                     one that has, or check the addresses of the interfaces",
+                    self.advertisements(),
+                    on.join(", ")
+                ),
+                _ => format!(
+                    "no interface that is up has an address in the subnet of {ip}. Check the addresses of the interfaces and the range of {pool}"
+                ),
+            },
             Reason::NotSettled => {
                 "it has not heard from the other members yet. If this lasts, check that the UDP port of the members is open between the nodes".to_owned()
             }
@@ -80,6 +91,17 @@ impl Unannounced<'_> {
                 "it may announce the address and waits until the elected member gives it to a node".to_owned()
             }
             other => format!("{other}"),
+        }
+    }
+}
+
+impl Unannounced<'_> {
+    /// The advertisements that cover the address.
+    fn advertisements(&self) -> String {
+        match self.advertised.map(|a| a.by.as_slice()) {
+            None | Some([]) => "the L2Advertisements".to_owned(),
+            Some([one]) => format!("L2Advertisement {one}"),
+            Some(all) => format!("L2Advertisements {}", all.join(", ")),
         }
     }
 }
@@ -110,6 +132,7 @@ mod tests {
                 node: "a",
                 reason,
                 owned: Some(&Owner::Gateway),
+                advertised: None,
             };
             let sentence = about.sentence();
             assert!(sentence.starts_with("no node announces 192.0.2.7. Node a: "));
@@ -117,5 +140,37 @@ mod tests {
             assert_ne!(why, reason.to_string());
             assert!(why.split(' ').count() > 8, "{why}");
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_this_node_is_named() {
+        let advertised = Advertised {
+            by: vec!["metallb-system/lan".into()],
+            on: vec!["eth7".into(), "eth8".into()],
+        };
+        let why = |reason, advertised| {
+            let about = Unannounced {
+                ip: IpAddr::from([192, 0, 2, 7]),
+                pool: Some("lan"),
+                node: "a",
+                reason,
+                owned: None,
+                advertised: Some(advertised),
+            };
+            about.why()
+        };
+        assert!(
+            why(Reason::NodeNotSelected, &advertised)
+                .starts_with("spec.nodeSelectors of L2Advertisement metallb-system/lan selects other nodes for pool \"lan\"")
+        );
+        assert!(
+            why(Reason::NoInterface, &advertised)
+                .starts_with("spec.interfaces of L2Advertisement metallb-system/lan names eth7, eth8, and no such interface")
+        );
+        let everywhere = Advertised {
+            on: vec![],
+            by: advertised.by.clone(),
+        };
+        assert!(why(Reason::NoInterface, &everywhere).ends_with("and the range of pool \"lan\""));
     }
 }

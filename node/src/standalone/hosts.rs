@@ -84,6 +84,7 @@ mod tests {
             owner: owner.map(str::to_owned),
             interfaces: Vec::new(),
             reason: Reason::NoOwner,
+            advertised: Default::default(),
             owned: host.map(|n| Owner::Host(LinkAddress(vec![n]))),
             conflict: None,
         })

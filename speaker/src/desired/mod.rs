@@ -14,6 +14,7 @@ use ferrolb_api::view::{Service, TrafficPolicy};
 use crate::apply::probe::{Probes, Verdict};
 use crate::link::{Links, Patterns, choose};
 use crate::machine::Moved;
+use crate::snapshot::Advertised;
 use crate::state::{Dirty, State};
 
 pub(crate) mod leaving;
@@ -106,11 +107,7 @@ pub(crate) fn permitted(state: &State, around: Surroundings<'_>, address: IpAddr
         return Err(Reason::AddressOwned);
     }
     let services: Vec<&Service> = state.services(address).collect();
-    let (pool, advertisements) = state.pool(address).ok_or(Reason::NoAdvertisement)?;
-    let covering: Vec<_> = advertisements
-        .into_iter()
-        .filter(|a| covers(a, pool, &services))
-        .collect();
+    let covering = covering(state, address);
     if covering.is_empty() {
         return Err(Reason::NoAdvertisement);
     }
@@ -149,6 +146,32 @@ pub(crate) fn permitted(state: &State, around: Surroundings<'_>, address: IpAddr
         return Err(Reason::NoInterface);
     }
     Ok(interfaces)
+}
+
+/// The advertisements that cover an address.
+fn covering(state: &State, address: IpAddr) -> Vec<&L2Advertisement> {
+    let services: Vec<&Service> = state.services(address).collect();
+    let (pool, advertisements) = match state.pool(address) {
+        Some((pool, advertisements)) => (pool, advertisements),
+        None => return Vec::new(),
+    };
+    let mut all = advertisements;
+    all.retain(|a| covers(a, pool, &services));
+    all
+}
+
+/// What covers the address, if this node may not announce it because none of that fits this node.
+pub(crate) fn advertised(state: &State, address: IpAddr, reason: Reason) -> Advertised {
+    if !matches!(reason, Reason::NodeNotSelected | Reason::NoInterface) {
+        return Advertised::default();
+    }
+    let covering = covering(state, address);
+    let on = covering.iter().flat_map(|a| &a.interfaces);
+    let on: BTreeSet<&String> = on.collect();
+    Advertised {
+        on: on.into_iter().cloned().collect(),
+        by: covering.iter().map(|a| a.key.to_string()).collect(),
+    }
 }
 
 /// Whether an advertisement covers this pool and any of these Services.

@@ -11,6 +11,7 @@ use ferrolb_api::reason::Reason;
 
 use super::node::Node;
 use crate::apply::probe::Verdict;
+use crate::desired::advertised;
 use crate::frame::arp::Mac;
 use crate::message;
 use crate::problem::Problem;
@@ -139,6 +140,7 @@ impl Node {
                 (Reason::AddressOwned, _) => self.state.owner(address),
                 _ => None,
             },
+            advertised: advertised(&self.state, address, reason),
             conflict: self
                 .conflicts
                 .iter()

@@ -129,6 +129,7 @@ impl World {
                         owner: ["a", "b"].get(usize::from(owner)).map(|o| (*o).to_owned()),
                         interfaces: vec!["eth0".into()],
                         reason: Reason::NoOwner,
+                        advertised: Default::default(),
                         owned: None,
                         conflict: conflict.then(|| Conflict {
                             mac: "02:00:00:00:00:01".into(),
