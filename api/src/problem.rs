@@ -187,6 +187,8 @@ pub enum Consequence {
     UnknownAnnouncers,
     /// It is not known why an address is not announced.
     UnknownReasons,
+    /// It is not known on which nodes an agent runs.
+    UnknownAgents,
 }
 
 impl Problem {
@@ -301,6 +303,7 @@ impl Consequence {
             Self::Nothing | Self::Partial => None,
             Self::UnknownAnnouncers => Some("so it is not known who announces what"),
             Self::UnknownReasons => Some("so it is not known why an address is not announced"),
+            Self::UnknownAgents => Some("so it is not known on which nodes an agent runs"),
             Self::Kept => Some("its previous version, if there was one, stays in force"),
             Self::KeptOrDefaults => {
                 Some("the previous configuration stays in force; at the start that is the defaults")

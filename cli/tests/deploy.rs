@@ -196,6 +196,13 @@ fn the_rights_are_those_that_are_used() {
             let (object, status) = ("servicel2statuses", "servicel2statuses/status");
             uses(namespace, group, object, "", &["list", "create", "delete"]);
             uses(namespace, group, status, "", &["patch"]);
+            uses(
+                SYSTEM,
+                "coordination.k8s.io",
+                "leases",
+                "",
+                &["create", "patch"],
+            );
         }
     }
     assert_eq!(granted(), used);

@@ -20,6 +20,8 @@ pub(crate) struct Identity {
     pub(crate) me: String,
     /// Its addresses, at most one per family.
     pub(crate) addresses: Vec<IpAddr>,
+    /// The uid of its Node object, if there is one.
+    pub(crate) uid: Option<String>,
     /// The members, including what the first objects say.
     pub(crate) membership: Membership,
 }
@@ -92,7 +94,9 @@ pub(crate) fn identify(
                 .into(),
         ));
     }
+    let uid = own_node(&me, first).map(|node| node.uid.clone());
     Ok(Identity {
+        uid: uid.filter(|uid| !uid.is_empty()),
         me,
         addresses,
         membership,

@@ -17,7 +17,7 @@ pub mod lock;
 pub mod membership;
 pub mod observed;
 mod parts;
-mod publish;
+pub mod publish;
 pub mod report;
 mod run;
 mod socket;

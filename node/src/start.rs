@@ -24,9 +24,9 @@ use crate::health::Doctor;
 use crate::identity::Host;
 use crate::lock::StateLock;
 use crate::observed::Observed;
-use crate::publish::Desk;
 use crate::publish::events::publish::Publisher;
 use crate::publish::l2_status::write::Writer;
+use crate::publish::{Desk, heartbeat};
 use crate::report::book::Book;
 use crate::standalone::Standalone;
 use crate::store::{Background, DirStore};
@@ -170,6 +170,10 @@ async fn start_with<Src: Source, A: Authority>(
     let authority = authority(&identity.me)?;
     let parts = parts::start(args, &identity, config.unwrap_or_default(), &mut tasks).await?;
     let desk = client.map(|client| {
+        if let Some(agents) = &args.agents {
+            let uid = identity.uid.clone();
+            heartbeat::start(client.clone(), &agents.namespace, &identity.me, uid);
+        }
         let publisher = Publisher::start(client.clone(), &identity.me);
         let writer = Writer::start(client, &args.namespace, &identity.me);
         Desk::new(publisher, writer, Instant::now())

@@ -22,12 +22,15 @@ use ferrolb_api::refusal::Refusal;
 use ferrolb_controller::state::Settings;
 use ferrolb_node::authority::{Authority, Standing};
 use ferrolb_node::observed::Observed;
+use ferrolb_node::publish::heartbeat;
 use ferrolb_node::report::service::{Programmed, count, status};
-use ferrolb_node::report::view::{AddressStatus, ClusterNode, ClusterStatus, ServiceStatus};
+use ferrolb_node::report::view::{AddressStatus, Agent, ClusterNode, ClusterStatus, ServiceStatus};
 use ferrolb_source::Source;
 use ferrolb_source::cluster::access::{Access, refusal};
 use ferrolb_source::cluster::{ClusterSource, Resources, Settings as Watched, l2_status_kind};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 
@@ -91,6 +94,14 @@ async fn gather(args: &StatusArgs) -> Result<ClusterStatus, Error> {
                 .push(unknown("ServiceL2Status", refusal, consequence));
         }
     }
+    match heartbeats(&connection.client).await {
+        Ok(leases) => found.heartbeats = Some(leases),
+        Err(error) => {
+            let refusal = refusal(&error, "list leases.coordination.k8s.io");
+            let problem = unknown("Lease", refusal, Consequence::UnknownAgents);
+            found.problems.push(problem);
+        }
+    }
     match complaints(&connection.client).await {
         Ok(told) => found.told = told,
         Err(error) => {
@@ -143,6 +154,46 @@ fn announcers(objects: Vec<DynamicObject>) -> BTreeMap<ObjectKey, Vec<(String, L
     announcers
 }
 
+/// The Lease of each node's agent, by node.
+type Heartbeats = BTreeMap<String, Heartbeat>;
+
+/// What a Lease says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Heartbeat {
+    version: Option<String>,
+    heard_seconds_ago: Option<u64>,
+    /// The renewal still counts.
+    fresh: bool,
+}
+
+async fn heartbeats(client: &Client) -> Result<Heartbeats, kube::Error> {
+    let (label, value) = heartbeat::LABEL;
+    let of_agents = ListParams::default().labels(&format!("{label}={value}"));
+    let leases = Api::<Lease>::all(client.clone()).list(&of_agents).await?;
+    let now = Timestamp::now();
+    Ok(leases
+        .items
+        .into_iter()
+        .filter_map(|lease| pulse(lease, now))
+        .collect())
+}
+
+/// The node of a Lease, and what it says.
+fn pulse(lease: Lease, now: Timestamp) -> Option<(String, Heartbeat)> {
+    let spec = lease.spec?;
+    let annotations = lease.metadata.annotations.unwrap_or_default();
+    let renewed = spec.renew_time.map(|at| now.duration_since(at.0).as_secs());
+    // The clock of the other machine may be ahead.
+    let ago = renewed.map(|seconds| u64::try_from(seconds).unwrap_or(0));
+    let lasts = u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
+    let heartbeat = Heartbeat {
+        version: annotations.get(heartbeat::VERSION).cloned(),
+        heard_seconds_ago: ago,
+        fresh: ago.is_some_and(|ago| ago <= lasts),
+    };
+    Some((spec.holder_identity?, heartbeat))
+}
+
 /// By uid of a Service: why it is not served, as a node reported it.
 type Complaints = BTreeMap<String, (Reason, String)>;
 
@@ -189,6 +240,8 @@ struct Found {
     /// Name and status of the ServiceL2Status objects for each Service.
     announcers: BTreeMap<ObjectKey, Vec<(String, L2Status)>>,
     told: Complaints,
+    /// `None`: they could not be read.
+    heartbeats: Option<Heartbeats>,
     problems: Vec<Problem>,
 }
 
@@ -232,7 +285,7 @@ fn compose(first: Batch, found: Found, class: Option<String>) -> ClusterStatus {
         server: found.server,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         nodes: nodes
-            .map(|(name, addresses)| ClusterNode { name, addresses })
+            .map(|(name, addresses)| node(name, addresses, found.heartbeats.as_ref()))
             .collect(),
         services,
         problems: observed
@@ -240,6 +293,23 @@ fn compose(first: Batch, found: Found, class: Option<String>) -> ClusterStatus {
             .into_iter()
             .chain(found.problems)
             .collect(),
+    }
+}
+
+fn node(name: String, addresses: usize, heartbeats: Option<&Heartbeats>) -> ClusterNode {
+    let heartbeat = heartbeats.map(|all| all.get(&name));
+    let known = heartbeat.flatten();
+    ClusterNode {
+        agent: match heartbeat {
+            None => Agent::Unknown,
+            Some(None) => Agent::None,
+            Some(Some(heartbeat)) if heartbeat.fresh => Agent::Alive,
+            Some(Some(_)) => Agent::Gone,
+        },
+        version: known.and_then(|h| h.version.clone()),
+        heard_seconds_ago: known.and_then(|h| h.heard_seconds_ago),
+        name,
+        addresses,
     }
 }
 

@@ -46,8 +46,17 @@ pub(crate) fn render_cluster(status: &ClusterStatus) -> String {
     let nodes = status.nodes.iter();
     columns(
         &mut text,
-        &["NODE", "ANNOUNCES"],
-        nodes.map(|n| vec![n.name.clone(), n.addresses.to_string()]),
+        &["NODE", "AGENT", "HEARD", "VERSION", "ANNOUNCES"],
+        nodes.map(|n| {
+            vec![
+                n.name.clone(),
+                format!("{:?}", n.agent),
+                n.heard_seconds_ago
+                    .map_or_else(none, |s| format!("{} ago", age(s))),
+                n.version.clone().unwrap_or_else(none),
+                n.addresses.to_string(),
+            ]
+        }),
     );
     services(&mut text, status.services.iter());
     reasons(&mut text, status.services.iter());
@@ -123,6 +132,20 @@ fn service(s: &ServiceStatus) -> Vec<String> {
         format!("{:?}", s.state),
         s.reason.to_string(),
     ]
+}
+
+fn none() -> String {
+    "<none>".to_owned()
+}
+
+/// A duration as kubectl shows ages: in its largest unit, and the second one while that is small.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {

@@ -3,6 +3,7 @@
 //! Both are derived from the Services whose status changed, at most once a second.
 
 pub(crate) mod events;
+pub mod heartbeat;
 pub(crate) mod l2_status;
 #[cfg(test)]
 mod testing;

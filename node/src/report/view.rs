@@ -56,6 +56,25 @@ pub struct ClusterNode {
     pub name: String,
     /// How many addresses the node announces.
     pub addresses: usize,
+    /// Whether an agent runs there.
+    pub agent: Agent,
+    /// The version of its agent, if known.
+    pub version: Option<String>,
+    /// How many seconds ago its agent was last heard, if ever.
+    pub heard_seconds_ago: Option<u64>,
+}
+
+/// Whether an agent runs on a node, according to the Lease that it renews.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Agent {
+    /// It renews its Lease.
+    Alive,
+    /// It has not renewed its Lease for too long.
+    Gone,
+    /// The node has no Lease: an agent never ran there.
+    None,
+    /// The Leases could not be read.
+    Unknown,
 }
 
 /// A known node.

@@ -75,6 +75,13 @@ fn the_api_shows_who_announces_what_and_so_does_the_status_of_the_cluster() {
     }
     let table = status(&story, &[]);
     assert!(table.starts_with("Cluster https://"), "{table}");
+    let seen: Value = serde_json::from_str(&status(&story, &["-o", "json"])).unwrap();
+    let nodes = seen["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 3);
+    for node in nodes {
+        assert_eq!(node["agent"], "Alive", "{node}");
+        assert_eq!(node["version"], seen["version"], "{node}");
+    }
 }
 
 #[test]

@@ -105,11 +105,14 @@ impl Story {
         ADDRESSES.iter().map(of).collect()
     }
 
-    /// What the daemons have written so far, except events and what they report about announcers.
+    /// What the daemons have written so far, except events, heartbeats and what they report about announcers.
     pub(super) fn writes(&self) -> Vec<AuditEvent> {
         let of = |name: &str| self.plane.writes(&account(name));
         let all = of("controller").into_iter().chain(of("node"));
-        let other = |w: &AuditEvent| w.resource().contains("events") || is_about_announcers(w);
+        let other = |w: &AuditEvent| {
+            let resource = w.resource();
+            resource.contains("events") || resource == "leases" || is_about_announcers(w)
+        };
         all.filter(|w| !other(w)).collect()
     }
 

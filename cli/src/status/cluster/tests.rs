@@ -159,7 +159,8 @@ fn the_table_begins_with_the_cluster_and_its_nodes() {
         .lines()
         .map(|l| l.split_whitespace().collect())
         .collect();
-    assert!(rows.contains(&vec!["node-2", "1"]), "{text}");
+    let node = vec!["node-2", "Unknown", "<none>", "<none>", "1"];
+    assert!(rows.contains(&node), "{text}");
     let web = rows.iter().find(|r| r.get(1) == Some(&"web")).unwrap();
     assert_eq!(
         web[4..9],
@@ -209,4 +210,48 @@ fn what_was_told_about_a_service_of_the_same_name_before_is_not_told_about_this_
         ..Found::default()
     });
     assert_eq!(of(&status, "web").reason, Reason::NoOwner);
+}
+
+/// The Lease of a node whose agent was heard this many seconds ago.
+fn lease(node: &str, ago: i64) -> (Lease, Timestamp) {
+    let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let at = Timestamp::from_second(now.as_second() - ago).unwrap();
+    let lease = serde_json::json!({
+        "metadata": {"name": node, "annotations": {"ferrolb.io/version": "0.1.0"}},
+        "spec": {"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": format!("{at}")},
+    });
+    (serde_json::from_value(lease).unwrap(), now)
+}
+
+#[test]
+fn a_node_whose_agent_is_not_heard_is_gone_and_one_that_never_had_one_has_none() {
+    let rows = |leases: Option<&[(Lease, Timestamp)]>| {
+        let heartbeats = leases.map(|all| {
+            let all = all.iter().cloned();
+            all.filter_map(|(lease, now)| pulse(lease, now)).collect()
+        });
+        let text = render_cluster(&shown(Found {
+            heartbeats,
+            ..Found::default()
+        }));
+        let lines = text.lines().filter(|l| l.starts_with("node-"));
+        lines
+            .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        rows(Some(&[lease("node-1", 7)])),
+        ["node-1 Alive 7s ago 0.1.0 0", "node-2 None <none> <none> 0"]
+    );
+    assert_eq!(
+        rows(Some(&[lease("node-1", -3), lease("node-2", 600)])),
+        ["node-1 Alive 0s ago 0.1.0 0", "node-2 Gone 10m ago 0.1.0 0"]
+    );
+    assert_eq!(
+        rows(None),
+        [
+            "node-1 Unknown <none> <none> 0",
+            "node-2 Unknown <none> <none> 0"
+        ]
+    );
 }
