@@ -244,13 +244,25 @@ impl State {
                 .iter()
                 .any(|r| (r.first..=r.last).contains(&address))
         };
-        if let Some(pool) = self.pools.values().map(AsRef::as_ref).find(holds) {
+        // Of two pools of one name, the allocator leaves out the younger one.
+        let older = |p: &&IpAddressPool| {
+            let mut legacy = self.legacy.values().flat_map(|c| &c.pools);
+            legacy.any(|l| l.key.name == p.key.name && l.seniority(true) < p.seniority(false))
+        };
+        let pools = self.pools.values().map(AsRef::as_ref);
+        let mut pools = pools.filter(holds);
+        if let Some(pool) = pools.find(|p| !older(p)) {
             let advertisements = self.advertisements.values();
             return Some((pool, advertisements.map(AsRef::as_ref).collect()));
         }
         // The legacy configuration itself defines how its pools are announced.
-        self.legacy
-            .values()
-            .find_map(|c| Some((c.pools.iter().find(holds)?, vec![&c.advertisement])))
+        let younger = |l: &&IpAddressPool| {
+            let mut pools = self.pools.values();
+            pools.any(|p| p.key.name == l.key.name && p.seniority(false) < l.seniority(true))
+        };
+        self.legacy.values().find_map(|c| {
+            let mut pools = c.pools.iter().filter(holds);
+            Some((pools.find(|l| !younger(l))?, vec![&c.advertisement]))
+        })
     }
 }

@@ -44,4 +44,15 @@ pub struct IpAddressPool {
     pub avoid_buggy_ips: bool,
     /// Who may use the pool; `None`: everyone.
     pub allocation: Option<ServiceAllocation>,
+    /// `metadata.creationTimestamp` of its object in seconds since 1970 UTC. `None` if no API server set it.
+    pub created: Option<i64>,
+}
+
+impl IpAddressPool {
+    /// Of two pools of one name, the one with the lesser seniority is in force: that of the older object, and of equally old ones
+    /// that of the legacy ConfigMap, which in every migration was there first. It does not depend on what is in force already,
+    /// because all nodes must come to it, whenever they started.
+    pub fn seniority(&self, legacy: bool) -> (Option<i64>, bool) {
+        (self.created, !legacy)
+    }
 }

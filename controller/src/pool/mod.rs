@@ -2,7 +2,7 @@
 //!
 //! Pools come from IPAddressPool objects and from the ConfigMap of MetalLB 0.9. Every address belongs to at most one pool: if two
 //! pools overlap, one is refused. A pool in force takes precedence over a new one; otherwise the lower name wins. So a mistake in
-//! a new pool never takes an address from a Service that has it.
+//! a new pool never takes an address from a Service that has it. Of two pools of one name the older one is in force.
 
 pub mod eligible;
 pub mod range;
@@ -97,9 +97,15 @@ impl Pools {
                 .is_some_and(|old| old == o)
         };
         let mut order: Vec<&Offer> = offers.iter().collect();
-        // If two pools have the same name, the old ConfigMap's wins: in every migration it was there first.
-        let rank = |o: &Offer| o.object.0 != Kind::LegacyConfig;
-        order.sort_by_key(|o| (!in_force(o), &o.pool.key.name, rank(o), &o.object.1));
+        let seniority = |o: &Offer| o.pool.seniority(o.object.0 == Kind::LegacyConfig);
+        let mut first: BTreeMap<&str, (Option<i64>, bool)> = BTreeMap::new();
+        for offer in offers {
+            let name = offer.pool.key.name.as_str();
+            let first = first.entry(name).or_insert_with(|| seniority(offer));
+            *first = seniority(offer).min(*first);
+        }
+        let younger = |o: &Offer| first.get(o.pool.key.name.as_str()) != Some(&seniority(o));
+        order.sort_by_key(|o| (younger(o), !in_force(o), &o.pool.key.name, &o.object.1));
         let mut next = Self::default();
         let mut problems = Vec::new();
         for offer in order {

@@ -89,14 +89,47 @@ fn a_pool_replaced_by_an_invalid_one_stays_as_it_was() {
 fn a_backwards_range_and_a_second_pool_of_one_name_are_refused() {
     let mut s = state("", [put_pool(pool("a", "10.0.0.9-10.0.0.1"))]);
     assert!(s.problems()[0].message().contains("10.0.0.9-10.0.0.1"));
-    s.apply(&put_pool(pool("a", "10.0.0.1-10.0.0.9")));
-    s.apply(&legacy(vec![pool("a", "10.9.0.0/24")]));
+    s.apply(&put_pool(aged(pool("a", "10.0.0.1-10.0.0.9"), 5)));
+    s.apply(&legacy(vec![aged(pool("a", "10.9.0.0/24"), 6)]));
     assert!(
         s.problems()[0]
             .message()
             .contains("IPAddressPool metallb-system/a")
     );
     assert!(s.pools().containing(ip("10.0.0.3")).is_some());
+}
+
+fn aged(
+    mut pool: ferrolb_api::crd::IpAddressPool,
+    created: i64,
+) -> ferrolb_api::crd::IpAddressPool {
+    pool.created = Some(created);
+    pool
+}
+
+#[test]
+fn of_two_pools_of_one_name_the_older_one_is_in_force_whichever_came_first() {
+    let (new, old) = (pool("a", "10.0.0.1-10.0.0.9"), pool("a", "10.9.0.0/24"));
+    for (new, old, in_force) in [
+        (aged(new.clone(), 5), aged(old.clone(), 6), "10.0.0.3"),
+        (aged(new.clone(), 6), aged(old.clone(), 5), "10.9.0.3"),
+        (aged(new.clone(), 5), aged(old.clone(), 5), "10.9.0.3"),
+        (new, old, "10.9.0.3"),
+    ] {
+        let changes = [put_pool(new), legacy(vec![old])];
+        for order in [[0, 1], [1, 0]] {
+            let mut s = state("", []);
+            order.iter().for_each(|i| s.apply(&changes[*i]));
+            let other = if in_force == "10.0.0.3" {
+                "10.9.0.3"
+            } else {
+                "10.0.0.3"
+            };
+            assert!(s.pools().containing(ip(in_force)).is_some(), "{changes:?}");
+            assert!(s.pools().containing(ip(other)).is_none(), "{changes:?}");
+            assert_eq!(s.problems().len(), 1);
+        }
+    }
 }
 
 fn legacy(pools: Vec<ferrolb_api::crd::IpAddressPool>) -> Change {

@@ -10,7 +10,7 @@ use ferrolb_api::quote::quoted;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::raw::{one_of, typed};
+use super::raw::{Metadata, one_of, typed};
 use super::{FieldError, pool};
 use crate::yaml;
 
@@ -22,6 +22,7 @@ const LONGEST_NAME: usize = 253;
 
 #[derive(Deserialize)]
 struct Raw {
+    metadata: Option<Metadata>,
     data: Option<BTreeMap<String, Option<String>>>,
 }
 
@@ -55,8 +56,15 @@ pub(super) fn decode(
         return Ok(None);
     }
     let raw: Raw = typed(value)?;
+    let created = raw.metadata.and_then(|metadata| metadata.created());
     match raw.data.unwrap_or_default().remove(NAME) {
-        Some(text) => parse(&text.unwrap_or_default(), key).map(Some),
+        Some(text) => {
+            let (mut config, notes) = parse(&text.unwrap_or_default(), key)?;
+            for pool in &mut config.pools {
+                pool.created = created;
+            }
+            Ok(Some((config, notes)))
+        }
         None => Ok(None),
     }
 }

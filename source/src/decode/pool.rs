@@ -60,6 +60,7 @@ pub(super) fn decode_pool(value: &Value, key: ObjectKey) -> Result<IpAddressPool
             "is missing: a pool needs spec.addresses",
         ));
     };
+    let mut metadata = raw.metadata.unwrap_or_default();
     let allocation = match spec.service_allocation {
         None => None,
         Some(a) => Some(ServiceAllocation {
@@ -77,7 +78,8 @@ pub(super) fn decode_pool(value: &Value, key: ObjectKey) -> Result<IpAddressPool
     };
     Ok(IpAddressPool {
         key,
-        labels: raw.metadata.unwrap_or_default().labels(),
+        created: metadata.created(),
+        labels: metadata.labels(),
         ranges: ranges("spec.addresses", &spec.addresses.unwrap_or_default())?,
         auto_assign: spec.auto_assign.unwrap_or(true),
         avoid_buggy_ips: spec.avoid_buggy_ips.unwrap_or(false),

@@ -49,6 +49,7 @@ fn pool(name: &str) -> IpAddressPool {
         }],
         auto_assign: true,
         avoid_buggy_ips: false,
+        created: None,
         allocation: None,
         labels: labels(&[("pool", name)]),
     }
@@ -220,6 +221,33 @@ fn the_legacy_configuration_announces_all_its_pools() {
         one(vec![web(), Object::LegacyConfig(legacy.into())], None),
         ok(2)
     );
+}
+
+#[test]
+fn of_two_pools_of_one_name_the_older_one_says_how_its_addresses_are_announced() {
+    // The legacy pool is announced as it is; the other one lacks an advertisement.
+    for (new, old, expected) in [
+        (Some(5), Some(6), Err(Reason::NoAdvertisement)),
+        (Some(6), Some(5), ok(2)),
+        (None, None, ok(2)),
+    ] {
+        let aged = |created| IpAddressPool {
+            created,
+            ..pool("default")
+        };
+        let legacy = LegacyConfig {
+            key: ObjectKey::new("metallb-system", "config"),
+            pools: vec![aged(old)],
+            advertisement: advertisement("config"),
+            broken: Default::default(),
+        };
+        let objects = vec![
+            web(),
+            Object::LegacyConfig(legacy.into()),
+            Object::IpAddressPool(aged(new).into()),
+        ];
+        assert_eq!(one(objects, None), expected, "{new:?} {old:?}");
+    }
 }
 
 /// The name of a case, the change to the advertisement, the expected answer.
