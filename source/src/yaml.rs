@@ -21,6 +21,9 @@ const MAX_DEPTH: usize = 48;
 /// Nodes that aliases may add to a document.
 const MAX_REPLAYED: usize = 100_000;
 
+/// Keys, values, lists and maps of a document. Each may take half a kilobyte.
+const MAX_NODES: usize = 150_000;
+
 /// Bytes of scalars that a document may have beyond its own length: what aliases may add.
 const MAX_ADDED: usize = 1 << 20;
 
@@ -28,6 +31,7 @@ fn options(depth: usize, length: usize) -> serde_yaml::Options {
     let mut budget = serde_yaml::Budget::default();
     budget.max_total_scalar_bytes = length.saturating_add(MAX_ADDED);
     budget.max_depth = depth;
+    budget.max_nodes = MAX_NODES;
     budget.max_aliases = 1_000;
     budget.max_anchors = 1_000;
     budget.flow_nesting_limit = depth;
@@ -65,6 +69,11 @@ fn plain(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     if line.contains("ScalarBytes") {
         return "its aliases repeat more than 1 MiB of text: write the values out".to_owned();
+    }
+    if line.contains("Nodes") {
+        return format!(
+            "it has more than {MAX_NODES} values: split it into several documents with ---"
+        );
     }
     let line = line.rsplit_once(" at line ").map_or(line, |(head, _)| head);
     let line = line

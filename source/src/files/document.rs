@@ -17,8 +17,10 @@ use crate::yaml;
 
 /// The limit of documents and list items per file; the rest of the file is not read.
 pub const MOST_OBJECTS: usize = 50_000;
-/// The number of problems per file for which the exact line is determined.
-const MOST_LOCATED: usize = 20;
+/// A longer document is not searched for the lines of its fields, in bytes.
+const LONGEST_SEARCHED: usize = 256 << 10;
+/// The most that is searched in one file, in bytes.
+const MOST_SEARCHED: usize = 1 << 20;
 /// The limit on nested lists.
 const DEEPEST_LIST: usize = 3;
 
@@ -49,6 +51,7 @@ pub fn read(file: &str, namespace: &str, text: &str) -> Read {
     let mut read = Read::default();
     let mut seen = BTreeMap::new();
     let mut left = MOST_OBJECTS;
+    let mut searchable = MOST_SEARCHED;
     for (line, document) in documents(text) {
         if left == 0 {
             read.unknown = true;
@@ -68,6 +71,7 @@ pub fn read(file: &str, namespace: &str, text: &str) -> Read {
             read: &mut read,
             seen: &mut seen,
             left: &mut left,
+            searchable: &mut searchable,
         };
         match yaml::value(document) {
             Ok(Value::Null) => {}
@@ -94,6 +98,8 @@ struct Reader<'r> {
     read: &'r mut Read,
     seen: &'r mut BTreeMap<(Kind, ObjectKey), Arc<str>>,
     left: &'r mut usize,
+    /// How many bytes may still be searched for the lines of fields.
+    searchable: &'r mut usize,
 }
 
 impl Reader<'_> {
@@ -173,13 +179,16 @@ impl Reader<'_> {
         self.read.problems.push(problem);
     }
 
-    /// The position of a field, or of the whole document, which costs nothing. Only the first errors get the line of their field,
-    /// because each of those requires the file to be parsed again.
-    fn origin(&self, path: &str) -> String {
-        let within = if path.is_empty() || self.read.problems.len() >= MOST_LOCATED {
-            first_line(self.document)
-        } else {
+    /// The position of a field, or of the whole document, which costs nothing. The line of a field requires the document to be
+    /// parsed again, with the position of every value. So only the first errors in documents of moderate size get it.
+    fn origin(&mut self, path: &str) -> String {
+        let length = self.document.len();
+        let search = !path.is_empty() && length <= LONGEST_SEARCHED && length <= *self.searchable;
+        let within = if search {
+            *self.searchable -= length;
             line_of(self.document, path)
+        } else {
+            first_line(self.document)
         };
         format!("{}:{}", self.file, self.line + within - 1)
     }
