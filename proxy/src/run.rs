@@ -360,8 +360,9 @@ impl<K: Kernel + Look> Proxy<K> {
     async fn carry_out(&mut self, ops: &[Op], touched: &Touched) {
         let applied = apply(&mut self.kernel, &mut self.held, ops).await;
         self.unverified |= applied.unknown;
-        self.errors = applied.errors;
-        for error in &self.errors {
+        // What lasts is logged once; the status goes on to show it.
+        let before = std::mem::replace(&mut self.errors, applied.errors);
+        for error in self.errors.iter().filter(|error| !before.contains(error)) {
             tracing::warn!(%error, "an operation was not done, trying again");
         }
         if self.errors.is_empty() {

@@ -28,6 +28,8 @@ const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6]
 pub(super) struct Around {
     channel: Channel<NetlinkSocket>,
     sockets: Sockets,
+    /// Why the listening sockets could not be read, as it was logged.
+    unread: Option<String>,
 }
 
 impl Around {
@@ -35,6 +37,7 @@ impl Around {
         Ok(Self {
             channel: Channel::open(NETLINK_ROUTE, "rtnetlink", false)?,
             sockets: Sockets::default(),
+            unread: None,
         })
     }
 
@@ -46,13 +49,20 @@ impl Around {
             self.family(family, dummy, &mut around).await?;
         }
         around.listeners = match self.sockets.read().await {
-            Ok(listeners) => Some(listeners),
+            Ok(listeners) => {
+                self.unread = None;
+                Some(listeners)
+            }
             Err(error) => {
-                tracing::warn!(
-                    %error,
-                    "the listening sockets of this node could not be read, so that no Service gets a port of the node's own addresses \
-                     by spec.externalIPs; a kernel with tcp_diag and udp_diag (CONFIG_INET_DIAG, CONFIG_INET_UDP_DIAG) is needed"
-                );
+                let error = error.to_string();
+                if self.unread.as_ref() != Some(&error) {
+                    tracing::warn!(
+                        %error,
+                        "the listening sockets of this node cannot be read, so no Service gets a port of the node's own addresses by \
+                         spec.externalIPs: use a kernel with tcp_diag and udp_diag (CONFIG_INET_DIAG, CONFIG_INET_UDP_DIAG)"
+                    );
+                }
+                self.unread = Some(error);
                 None
             }
         };

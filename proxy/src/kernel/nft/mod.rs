@@ -98,8 +98,13 @@ impl<S: Socket> Nft<S> {
             }
             Some((index, error)) => {
                 // The table was changed in a way that cannot be repaired in place, e.g. a chain of ours got a hook.
-                tracing::warn!(table = self.table.name, %error, at = ?messages.get(index).map(|m| &m.message),
-                    "the table cannot be brought up to date in place and is written anew");
+                let name = self.table.name;
+                tracing::warn!(
+                    table = name,
+                    %error,
+                    "the table cannot be brought up to date in place and is written anew"
+                );
+                tracing::debug!(at = ?messages.get(index).map(|m| &m.message), "the refused message");
                 let mut whole = vec![
                     encode::new_table(self.table.name),
                     encode::delete_table(self.table.name),
