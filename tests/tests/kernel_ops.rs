@@ -305,7 +305,7 @@ fn servers_change_in_place_and_a_refused_operation_stops_no_other() {
         assert_eq!(refused, [2, 3, 5], "{errors:#?}");
         let text = errors[0].1.to_string();
         assert!(
-            text.contains("10.96.0.11:53") && text.contains("nonsense"),
+            text.contains("no IPVS scheduler nonsense") && text.contains("modprobe ip_vs_nonsense"),
             "{text}"
         );
         let observed = kernel.read().await.unwrap();
