@@ -220,7 +220,11 @@ fn who_may_only_look_may_ask_what_the_status_of_a_cluster_asks() {
             asked.insert([group, resource, name.clone(), verb.to_owned()]);
         }
     }
-    for (group, resource) in [("metallb.io", "servicel2statuses"), ("", "events")] {
+    for (group, resource) in [
+        ("metallb.io", "servicel2statuses"),
+        ("", "events"),
+        ("coordination.k8s.io", "leases"),
+    ] {
         asked.insert([group, resource, "", "list"].map(str::to_owned));
     }
     let roles = of_kind("ClusterRole");
