@@ -35,10 +35,10 @@ impl Default for Ask {
 
 /// A new source port. IPVS finds the connection of a reply by the client's address and port alone, so two connections of one
 /// client must never share one, even to different addresses. The ports are below those that the kernel chooses and below the
-/// node ports.
+/// node ports, and above those on which Kubernetes' daemons and the agent listen (10256 among them).
 pub fn fresh_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000
+    11_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 19_000
 }
 
 /// A pod's answer.
