@@ -307,6 +307,7 @@ fn asked(status: &Proxied) -> Option<Health> {
     Some(Health {
         port: status.health_check_node_port?,
         local: ports.map(|port| port.local_endpoints).max().unwrap_or(0),
+        programmed: status.programmed,
     })
 }
 

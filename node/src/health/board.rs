@@ -11,6 +11,8 @@ pub(crate) struct Health {
     pub(crate) port: u16,
     /// How many endpoints on this node take new connections.
     pub(crate) local: usize,
+    /// Everything of it is in the kernel.
+    pub(crate) programmed: bool,
 }
 
 /// All Services that are asked about.
@@ -44,10 +46,10 @@ impl Board {
         before.into_iter().chain(health).map(|h| h.port).collect()
     }
 
-    /// The Service that is asked about at a port, and its endpoints on this node. Of several, the first by name.
-    pub(super) fn answer(&self, port: u16) -> Option<(&ObjectKey, usize)> {
+    /// The Service that is asked about at a port, and how it is. Of several, the first by name.
+    pub(super) fn answer(&self, port: u16) -> Option<(&ObjectKey, Health)> {
         let key = self.ports.get(&port)?.first()?;
-        Some((key, self.services.get(key)?.local))
+        Some((key, *self.services.get(key)?))
     }
 
     /// The Services whose port another one has, with that one.

@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
+use super::board::Health;
+
 /// The most connections at a time.
 const ASKERS: usize = 256;
 /// How long a connection may take in all, however slow the asker is.
@@ -39,14 +41,17 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// About a Service with this many endpoints on this node.
-    pub(super) fn service(key: &ObjectKey, local: usize) -> Self {
+    /// About a Service. A node that has endpoints but not the Service in its kernel gets no traffic either.
+    pub(super) fn service(key: &ObjectKey, health: Health) -> Self {
+        let Health {
+            local, programmed, ..
+        } = health;
         Self {
-            well: local > 0,
+            well: programmed && local > 0,
             body: json!({
                 "service": {"namespace": key.namespace, "name": key.name},
                 "localEndpoints": local,
-                "serviceProxyHealthy": true,
+                "serviceProxyHealthy": programmed,
             }),
             weight: Some(local),
             lives: false,

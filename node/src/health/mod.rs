@@ -88,12 +88,12 @@ impl Doctor {
 
     /// Opens or closes a port, or changes its answer.
     fn renew(&mut self, port: u16) {
-        let Some((service, local)) = self.board.answer(port) else {
+        let Some((service, health)) = self.board.answer(port) else {
             self.served.remove(&port);
             self.failed.remove(&port);
             return;
         };
-        let answer = Answer::service(service, local);
+        let answer = Answer::service(service, health);
         if let Some(served) = self.served.get(&port) {
             served.answer.send_replace(answer);
             return;

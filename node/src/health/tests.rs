@@ -24,6 +24,14 @@ fn free() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+fn well(port: u16, local: usize) -> Health {
+    Health {
+        port,
+        local,
+        programmed: true,
+    }
+}
+
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("default", name)
 }
@@ -31,28 +39,33 @@ fn key(name: &str) -> ObjectKey {
 #[tokio::test]
 async fn a_port_says_how_many_endpoints_the_node_has_until_nobody_asks_any_more() {
     let (mut doctor, port) = (Doctor::default(), free());
-    doctor.service(&key("web"), Some(Health { port, local: 2 }));
-    let well = get(port, "/").await.unwrap();
-    assert!(well.starts_with("HTTP/1.1 200 "), "{well}");
+    doctor.service(&key("web"), Some(well(port, 2)));
+    let answer = get(port, "/").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(
-        well.contains("x-load-balancing-endpoint-weight: 2\r\n"),
-        "{well}"
+        answer.contains("x-load-balancing-endpoint-weight: 2\r\n"),
+        "{answer}"
     );
     assert!(
-        well.ends_with(
+        answer.ends_with(
             r#"{"localEndpoints":2,"service":{"name":"web","namespace":"default"},"serviceProxyHealthy":true}"#
         ),
-        "{well}"
+        "{answer}"
     );
-    doctor.service(&key("web"), Some(Health { port, local: 0 }));
+    doctor.service(&key("web"), Some(well(port, 0)));
     let ill = get(port, "/healthz").await.unwrap();
     assert!(ill.starts_with("HTTP/1.1 503 "), "{ill}");
     assert!(ill.contains(r#""localEndpoints":0"#), "{ill}");
-    let moved = free();
-    let health = Health {
-        port: moved,
-        local: 1,
+    let unprogrammed = Health {
+        programmed: false,
+        ..well(port, 2)
     };
+    doctor.service(&key("web"), Some(unprogrammed));
+    let ill = get(port, "/healthz").await.unwrap();
+    assert!(ill.starts_with("HTTP/1.1 503 "), "{ill}");
+    assert!(ill.contains(r#""serviceProxyHealthy":false"#), "{ill}");
+    let moved = free();
+    let health = well(moved, 1);
     doctor.service(&key("web"), Some(health));
     assert!(get(moved, "/").await.unwrap().starts_with("HTTP/1.1 200 "));
     doctor.service(&key("web"), None);
@@ -68,8 +81,8 @@ async fn a_port_says_how_many_endpoints_the_node_has_until_nobody_asks_any_more(
 #[tokio::test]
 async fn of_two_services_with_one_port_the_first_has_it_and_the_other_inherits_it() {
     let (mut doctor, port) = (Doctor::default(), free());
-    doctor.service(&key("b"), Some(Health { port, local: 1 }));
-    doctor.service(&key("a"), Some(Health { port, local: 3 }));
+    doctor.service(&key("b"), Some(well(port, 1)));
+    doctor.service(&key("a"), Some(well(port, 3)));
     assert!(get(port, "/").await.unwrap().contains(r#""name":"a""#));
     let problems: Vec<String> = doctor.problems().map(|p| p.to_string()).collect();
     assert_eq!(problems.len(), 1);
@@ -88,7 +101,7 @@ async fn a_port_that_another_process_has_is_a_problem_until_it_is_free() {
     let taken = std::net::TcpListener::bind(("::", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let mut doctor = Doctor::default();
-    doctor.service(&key("web"), Some(Health { port, local: 1 }));
+    doctor.service(&key("web"), Some(well(port, 1)));
     let said = doctor.problems().next().unwrap().to_string();
     assert!(said.contains("Address already in use"), "{said}");
     drop(taken);
@@ -114,7 +127,7 @@ async fn the_node_is_alive_at_once_and_ready_when_it_is_told_so() {
 #[tokio::test]
 async fn whoever_says_nothing_or_nonsense_keeps_nobody_from_an_answer() {
     let (mut doctor, port) = (Doctor::default(), free());
-    doctor.service(&key("web"), Some(Health { port, local: 1 }));
+    doctor.service(&key("web"), Some(well(port, 1)));
     let mut silent = Vec::new();
     for _ in 0..200 {
         silent.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());

@@ -8,6 +8,7 @@ use ferrolb_api::reason::Reason;
 
 use super::node::Node;
 use crate::apply::probe::Verdict;
+use crate::desired::leaving::Leaving;
 use crate::desired::{Surroundings, permitted, refresh};
 use crate::machine::Event;
 use crate::state::Dirty;
@@ -28,6 +29,7 @@ impl Node {
             return false;
         }
         self.hands_over = true;
+        self.leaving = Leaving::default();
         self.event(Event::Eligible(BTreeSet::new()));
         true
     }
