@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::kernel::{Kernel, Observed, Op};
+use crate::lower::ipvs::Wanted;
 use crate::lower::service::LoweredService;
 
 /// The result of a batch.
@@ -117,7 +118,7 @@ pub fn note(held: &mut Observed, op: &Op) {
 /// of its real servers.
 pub fn stands(held: &Observed, service: &LoweredService) -> bool {
     service.addresses.is_subset(&held.addresses)
-        && service.servers.iter().all(|(id, (_, reals))| {
+        && service.servers.iter().all(|(id, Wanted { reals, .. })| {
             held.servers.get(id).is_some_and(|(_, held)| {
                 reals.is_empty() || reals.keys().any(|addr| held.contains_key(addr))
             })
@@ -133,6 +134,6 @@ pub fn holds(held: &Observed, service: &LoweredService) -> bool {
         && service
             .servers
             .iter()
-            .all(|(id, server)| held.servers.get(id) == Some(server))
+            .all(|(id, wanted)| held.servers.get(id).is_some_and(|held| wanted.is(held)))
         && service.elements.iter().all(elements)
 }

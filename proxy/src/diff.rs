@@ -13,9 +13,11 @@
 //!
 //! If a key changes from masquerading everybody to keeping the client's address, its remote real servers are removed
 //! before the elements change (step 4). In the opposite case they are added after that.
+//!
+//! A policy that no longer uses an endpoint does not end its TCP connections: the real server gets weight 0 ([`Wanted::stay`]).
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::Range;
 
 use ipnet::IpNet;
@@ -24,6 +26,7 @@ use crate::desired::Desired;
 use crate::kernel::rule::{Key, Value, Verdict};
 use crate::kernel::table::{class, set};
 use crate::kernel::{Element, Family, Observed, Op, RealServer, VirtualServer, VirtualServerId};
+use crate::lower::ipvs::Wanted;
 use crate::lower::{Lowered, Touched};
 use crate::state::State;
 
@@ -139,7 +142,7 @@ impl Steps {
             (None, None) => {}
             (Some(_), None) if marked => self.going.push(Op::DelVirtualServer(id)),
             (Some(_), None) => self.gone.push(Op::DelVirtualServer(id)),
-            (None, Some((server, reals))) => {
+            (None, Some(Wanted { server, reals, .. })) => {
                 let step = if marked {
                     &mut self.marked
                 } else {
@@ -148,9 +151,10 @@ impl Steps {
                 step.push(Op::SetVirtualServer(server.clone()));
                 step.extend(reals.values().map(|r| Op::SetRealServer(id, *r)));
             }
-            (Some(have), Some(want)) if have == want => {}
-            (Some((old, had)), Some((new, reals))) => {
-                self.edit(id, old, new);
+            (Some(have), Some(want)) if want.is(have) => {}
+            (Some((old, had)), Some(want)) => {
+                let reals = &want.reals;
+                self.edit(id, old, &want.server);
                 let turn = Turn::of(&id, held, desired);
                 for (addr, real) in reals {
                     match had.get(addr) {
@@ -161,9 +165,16 @@ impl Steps {
                         _ => self.comes(turn, id, real),
                     }
                 }
-                let gone = had.keys().filter(|a| !reals.contains_key(a));
-                for addr in gone.copied().collect::<Vec<SocketAddr>>() {
-                    self.leaves(turn, Op::DelRealServer(id, addr));
+                for real in had.values().filter(|r| !reals.contains_key(&r.addr)) {
+                    if want.stays(real) {
+                        continue;
+                    }
+                    let op = if want.stay.contains(&real.addr) {
+                        Op::SetRealServer(id, RealServer { weight: 0, ..*real })
+                    } else {
+                        Op::DelRealServer(id, real.addr)
+                    };
+                    self.leaves(turn, op);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Virtual and real servers, as values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::kernel::{Family, Forwarding, RealServer, VirtualServer, VirtualServerId};
@@ -11,7 +11,37 @@ use crate::plan::{FrontKey, Way};
 const FALLBACK: u32 = 0x0008;
 
 /// Virtual servers with their real servers.
-pub type Servers = BTreeMap<VirtualServerId, (VirtualServer, BTreeMap<SocketAddr, RealServer>)>;
+pub type Servers = BTreeMap<VirtualServerId, Wanted>;
+
+/// Real servers, by address.
+pub type Reals = BTreeMap<SocketAddr, RealServer>;
+
+/// What the kernel should hold for one virtual server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The virtual server.
+    pub server: VirtualServer,
+    /// Its real servers.
+    pub reals: Reals,
+    /// Endpoints that exist, but that the traffic policy does not use. A real server for one of them stays with weight 0 if the
+    /// kernel has it, so that its connections outlive a change of the policy. It is never created.
+    pub stay: BTreeSet<SocketAddr>,
+}
+
+impl Wanted {
+    /// Whether the kernel holds this.
+    pub fn is(&self, (server, held): &(VirtualServer, Reals)) -> bool {
+        let mut rest = held.values().filter(|real| !self.stays(real));
+        *server == self.server
+            && self.reals.values().all(|real| rest.next() == Some(real))
+            && rest.next().is_none()
+    }
+
+    /// Whether a real server is kept only for its connections.
+    pub fn stays(&self, held: &RealServer) -> bool {
+        held.weight == 0 && self.stay.contains(&held.addr)
+    }
+}
 
 /// Identity of the server on an address, port and protocol.
 pub fn address_id((addr, port, protocol): FrontKey) -> VirtualServerId {

@@ -5,13 +5,13 @@
 //! mark that is still in use there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::{Bound, Range};
 
 use ferrolb_api::ObjectKey;
 
 use crate::kernel::rule::Key;
-use crate::kernel::{Element, Observed, RealServer, VirtualServer, VirtualServerId};
+use crate::kernel::{Element, Observed, VirtualServerId};
 use crate::plan::Plans;
 use crate::plan::ranges::FamilyRanges;
 
@@ -21,6 +21,7 @@ pub mod marks;
 pub mod nft;
 pub mod service;
 
+use ipvs::Wanted;
 use marks::Marks;
 use nft::Item;
 use service::LoweredService;
@@ -171,10 +172,7 @@ impl Lowered {
     }
 
     /// A virtual server and its real servers.
-    pub fn server(
-        &self,
-        id: &VirtualServerId,
-    ) -> Option<&(VirtualServer, BTreeMap<SocketAddr, RealServer>)> {
+    pub fn server(&self, id: &VirtualServerId) -> Option<&Wanted> {
         self.services.get(self.owners.get(id)?)?.servers.get(id)
     }
 

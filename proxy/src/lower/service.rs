@@ -9,10 +9,10 @@ use ferrolb_api::problem::{Cause, Problem, Subject};
 use ferrolb_api::view::{Protocol, TrafficPolicy};
 
 use super::class;
-use super::ipvs::{self, Servers};
+use super::ipvs::{self, Reals, Servers, Wanted};
 use super::marks::{Marks, PortKey};
 use super::nft::{self, Item};
-use crate::kernel::{Family, Observed, RealServer};
+use crate::kernel::{Family, Observed};
 use crate::plan::{Front, FrontKey, Place, PortPlan, Served, ServicePlan, Targets};
 
 /// Everything that one Service needs in the kernel.
@@ -113,12 +113,20 @@ impl Job<'_> {
     /// Adds the parts of a port for one family.
     fn family(&mut self, port: &PortPlan, targets: &Targets, mark: Option<u32>) {
         let family = targets.family;
-        let mut reals: BTreeMap<TrafficPolicy, BTreeMap<SocketAddr, RealServer>> = BTreeMap::new();
+        let mut made: BTreeMap<TrafficPolicy, (Reals, BTreeSet<SocketAddr>)> = BTreeMap::new();
         let (plan, protocol) = (self.plan, port.protocol);
-        let mut reals = |policy: TrafficPolicy| {
-            let made = reals.entry(policy);
-            made.or_insert_with(|| real_servers(plan, targets, policy, protocol))
-                .clone()
+        let mut wanted = |policy: TrafficPolicy, server| {
+            let parts = made.entry(policy).or_insert_with(|| {
+                let reals = real_servers(plan, targets, policy, protocol);
+                let stay = staying(plan, targets, policy, protocol, &reals);
+                (reals, stay)
+            });
+            let (reals, stay) = parts.clone();
+            Wanted {
+                server,
+                reals,
+                stay,
+            }
         };
         let of_family = served(port).filter(|(front, _)| Family::of(front.addr) == family);
         for (front, served) in of_family {
@@ -128,11 +136,11 @@ impl Job<'_> {
                 self.out.elements.insert(nft::mark(key, mark));
                 let all = ipvs::marked(mark, family, self.scheduler, plan.affinity.is_some());
                 let servers = self.out.servers.entry(all.id);
-                servers.or_insert_with(|| (all, reals(TrafficPolicy::Cluster)));
+                servers.or_insert_with(|| wanted(TrafficPolicy::Cluster, all));
             }
             let server = ipvs::ordinary(key, self.scheduler, plan.affinity);
-            let reals = reals(front.policy);
-            self.out.servers.insert(server.id, (server, reals));
+            let id = server.id;
+            self.out.servers.insert(id, wanted(front.policy, server));
         }
         let set = plan.backends.get(targets.set).into_iter().flatten();
         let used = set.filter(|b| {
@@ -165,7 +173,7 @@ fn real_servers(
     targets: &Targets,
     policy: TrafficPolicy,
     protocol: Protocol,
-) -> BTreeMap<SocketAddr, RealServer> {
+) -> Reals {
     let set = plan.backends.get(targets.set).into_iter().flatten();
     let reals = set.filter_map(|backend| {
         let weight = backend.role(policy).weight?;
@@ -174,4 +182,24 @@ fn real_servers(
         keeps.then(|| (addr, ipvs::real(addr, weight, backend.way)))
     });
     reals.collect()
+}
+
+/// The endpoints that only the other policy uses. Their TCP connections continue when this policy is switched on.
+fn staying(
+    plan: &ServicePlan,
+    targets: &Targets,
+    policy: TrafficPolicy,
+    protocol: Protocol,
+    reals: &Reals,
+) -> BTreeSet<SocketAddr> {
+    if protocol != Protocol::Tcp {
+        return BTreeSet::new();
+    }
+    let set = plan.backends.get(targets.set).into_iter().flatten();
+    let present = set.filter(|backend| {
+        let roles = [backend.cluster, backend.local];
+        backend.role(policy).weight.is_none() && roles.iter().any(|role| role.weight.is_some())
+    });
+    let present = present.map(|b| targets.numbers.resolve(b.addr, b.list));
+    present.filter(|addr| !reals.contains_key(addr)).collect()
 }

@@ -98,6 +98,57 @@ fn a_tcp_endpoint_that_is_not_ready_keeps_its_connections_with_weight_0() {
 }
 
 #[test]
+fn connections_to_endpoints_of_other_nodes_outlive_a_switch_to_policy_local() {
+    let mut s = balanced(service("web"), "198.51.100.8");
+    s.cluster_ips = vec![ip("10.96.0.1")];
+    s.ports.push(port(53, Protocol::Udp));
+    let mut local = s.clone();
+    local.external_policy = TrafficPolicy::Local;
+    local.internal_policy = TrafficPolicy::Local;
+    let (here, far) = (addr("a1", 8080), addr("b1", 8080));
+    for (from, vip) in [("client", "198.51.100.8"), ("a2", "10.96.0.1")] {
+        let mut world = World::on("A");
+        let key = id(vip, 80, Protocol::Tcp);
+        world.change(served(&s, &["a1", "b1"]));
+        let sent = (1..=2).map(|n| {
+            let live = world.packet(ip(from), 4000 + n, addr(vip, 80), Protocol::Tcp);
+            (live, world.kernel.send(live))
+        });
+        let (live, before) = sent
+            .collect::<Vec<_>>()
+            .into_iter()
+            .find(|(_, seen)| matches!(seen, Outcome::Delivered(to, _) if *to == far))
+            .unwrap();
+
+        world.change(vec![upsert_service(&local)]);
+        assert_eq!(world.kernel.send(live), before, "{vip}");
+        assert_eq!(weights(&world, key), [(here, 1), (far, 0)]);
+        assert_eq!(weights(&world, id(vip, 53, Protocol::Udp)).len(), 1);
+        for _ in 0..3 {
+            let new = world.send(ip(from), addr(vip, 80), Protocol::Tcp);
+            assert!(
+                matches!(new, Outcome::Delivered(to, _) if to == here),
+                "{new:?}"
+            );
+        }
+        let status = world.desired.status(&world.state, &s.key).unwrap();
+        assert_eq!(status.ports[0].local_endpoints, 1);
+        assert_eq!(world.audit(), []);
+        assert_eq!(world.restart(), []);
+
+        world.change(vec![upsert_service(&s)]);
+        assert_eq!(weights(&world, key), [(here, 1), (far, 1)]);
+        assert_eq!(world.kernel.send(live), before, "{vip}");
+        world.change(vec![upsert_service(&local)]);
+        world.change(served(&local, &["a1"]));
+        assert_eq!(weights(&world, key), [(here, 1)]);
+        assert_eq!(world.kernel.send(live), Outcome::Expired);
+        world.change(served(&local, &["a1", "b1"]));
+        assert_eq!(weights(&world, key), [(here, 1)], "never created");
+    }
+}
+
+#[test]
 fn of_two_services_of_unknown_age_on_one_key_the_lower_name_has_it_and_the_other_inherits_it() {
     let mut world = World::on("A");
     let web = balanced(service("web"), "198.51.100.8");
