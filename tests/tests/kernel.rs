@@ -18,6 +18,8 @@ mod health;
 mod hostport;
 #[path = "kernel/matrix.rs"]
 mod matrix;
+#[path = "kernel/policy.rs"]
+mod policy;
 #[path = "kernel/restart.rs"]
 mod restart;
 #[path = "kernel/restart_cluster.rs"]

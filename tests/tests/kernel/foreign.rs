@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ferrolb_tests::client::{Ask, http, udp};
+use ferrolb_tests::client::{Ask, Flow, http, udp};
 use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
 use ferrolb_tests::netns::Netns;
@@ -155,6 +155,13 @@ fn a_foreign_flush_is_repaired_and_foreign_things_stay() {
             foreign == foreign_things(solo.node.netns()),
             "before {shown}"
         );
+        // A connection on which nothing is sent meanwhile is kept, except where Linux itself ends it: with expire_nodest_conn,
+        // ip_vs expires every connection whose real server is removed.
+        let mut idle = solo
+            .client
+            .netns
+            .run(|| Flow::open(SocketAddr::from((WEB, 9000)), Ask::default()))
+            .unwrap();
         solo.node.netns().sh(program, arguments);
         let start = Instant::now();
         wait::expect(
@@ -194,6 +201,11 @@ fn a_foreign_flush_is_repaired_and_foreign_things_stay() {
             &format!("traffic after {shown}"),
             Duration::from_secs(6),
             || all_answer(&solo, inside),
+        );
+        let pinged = idle.ping();
+        assert!(
+            pinged.is_ok() || program == "ipvsadm",
+            "after {shown}: {pinged:?}"
         );
         println!("{shown}: repaired after {} ms", repaired.as_millis());
     }
