@@ -8,6 +8,7 @@ use ferrolb_controller::cluster::{key, run};
 use ferrolb_controller::state::Settings;
 use ferrolb_source::cluster::access::{AccessError, Connection};
 use ferrolb_source::cluster::{ClusterSource, Resources, Settings as SourceSettings, api_server};
+use ferrolb_source::memory;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -98,6 +99,7 @@ async fn start(args: &ControllerArgs) -> Result<(), Error> {
         api_servers: api_server::addresses(&connection.server).await,
         ..Settings::default()
     };
+    tokio::spawn(memory::tend());
     run(source, &writer, settings, stop).await;
     Ok(())
 }

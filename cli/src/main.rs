@@ -16,6 +16,7 @@ use args::{Cli, Command};
 use clap::Parser;
 
 fn main() -> ExitCode {
+    ferrolb_source::memory::keep_little();
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Node(args) => node::main(&args),

@@ -93,6 +93,7 @@ fn node(at: &Path) {
     config.node_ip = vec!["172.16.0.1".parse().unwrap()];
     config.proxy = ProxyMode::None;
     config.socket = at.join("sock");
+    ferrolb_source::memory::keep_little();
     ferrolb_node::run(&config).unwrap();
 }
 

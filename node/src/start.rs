@@ -11,6 +11,7 @@ use ferrolb_controller::state::Settings;
 use ferrolb_source::Source;
 use ferrolb_source::cluster::{ClusterSource, Resources, Settings as ClusterSettings, api_server};
 use ferrolb_source::files::{FilesSource, Settings as FilesSettings};
+use ferrolb_source::memory;
 use ipnet::{IpNet, Ipv4Net};
 use kube::Client;
 use tracing::{info, warn};
@@ -74,6 +75,7 @@ pub(crate) fn check(args: &Config) -> Result<(), Error> {
 }
 
 async fn start(args: &Config) -> Result<(), Error> {
+    tokio::spawn(memory::tend());
     let given = args.proxy_config.as_deref().map(read_config).transpose()?;
     match &args.manifests {
         Some(folder) => from_files(args, folder, given).await,

@@ -11,6 +11,7 @@ use ferrolb_api::change::Batch;
 pub mod cluster;
 pub mod decode;
 pub mod files;
+pub mod memory;
 pub mod proxy_config;
 pub mod synth;
 pub mod yaml;

@@ -17,6 +17,7 @@ use super::disk::{Disk, Kernel};
 use super::document::{self, Read};
 use super::index::share;
 use crate::decode::raw::check_name;
+use crate::memory;
 
 /// Limits on what is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,9 @@ struct Known {
     read: Arc<Read>,
 }
 
+/// A scan that has read this much gives back memory, in bytes.
+const LARGE: usize = 128 << 10;
+
 /// The resolution of timestamps: a file system's clock may be as coarse as a jiffy, and that of a network file system coarser.
 const FRESH: Duration = Duration::from_millis(1500);
 
@@ -89,6 +93,8 @@ pub struct Scanner {
     dir: PathBuf,
     limits: Limits,
     known: BTreeMap<String, Known>,
+    /// How much text the scan under way has read, in bytes.
+    read: usize,
 }
 
 impl Scanner {
@@ -104,6 +110,7 @@ impl Scanner {
             dir,
             limits,
             known: BTreeMap::new(),
+            read: 0,
         }
     }
 
@@ -118,6 +125,9 @@ impl Scanner {
             Ok(names) => self.folder("", "default", names, &mut scan),
         }
         self.known.retain(|path, _| scan.files.contains_key(path));
+        if std::mem::take(&mut self.read) >= LARGE {
+            memory::give_back();
+        }
         scan
     }
 
@@ -201,6 +211,7 @@ impl Scanner {
         }
         match read_text(&*self.disk, full, self.limits.file_bytes) {
             Ok(text) => {
+                self.read += text.len();
                 let mut read = document::read(&path, namespace, &text);
                 // What is unchanged keeps the same value, so that it is cheap to see that nothing changed.
                 let read = match self.known.get(&path) {
