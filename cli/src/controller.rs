@@ -4,12 +4,13 @@ use std::pin::pin;
 
 use clap::Args;
 use ferrolb_controller::cluster::api::KubeWriter;
-use ferrolb_controller::cluster::{key, run};
+use ferrolb_controller::cluster::{key, lease, run};
 use ferrolb_controller::state::Settings;
 use ferrolb_source::cluster::access::{AccessError, Connection};
 use ferrolb_source::cluster::{ClusterSource, Resources, Settings as SourceSettings, api_server};
 use ferrolb_source::memory;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::info;
 
 use crate::args::ClusterArgs;
@@ -93,6 +94,16 @@ async fn start(args: &ControllerArgs) -> Result<(), Error> {
         },
     );
     let host = nix::unistd::gethostname().unwrap_or_default();
+    let (tell, found) = watch::channel(lease::Found::new());
+    match own_namespace() {
+        Some(namespace) => {
+            tokio::spawn(lease::follow(connection.client.clone(), namespace, tell));
+        }
+        None => info!(
+            "this is no pod, and POD_NAMESPACE names no namespace, so the controller does not learn which addresses hosts on the network \
+             have"
+        ),
+    }
     let writer = KubeWriter::new(connection.client, &host.to_string_lossy());
     let settings = Settings {
         class,
@@ -100,7 +111,7 @@ async fn start(args: &ControllerArgs) -> Result<(), Error> {
         ..Settings::default()
     };
     tokio::spawn(memory::tend());
-    run(source, &writer, settings, stop).await;
+    run(source, &writer, settings, found, stop).await;
     Ok(())
 }
 

@@ -191,6 +191,7 @@ fn the_rights_are_those_that_are_used() {
             uses("", "", "services/status", "", &["patch"]);
             uses(SYSTEM, "", "secrets", "", &["create"]);
             uses(SYSTEM, "", "secrets", "ferrolb-members", &["get"]);
+            uses(SYSTEM, "coordination.k8s.io", "leases", "", &["list"]);
         } else {
             let (namespace, group) = (METALLB_NAMESPACE, "metallb.io");
             let (object, status) = ("servicel2statuses", "servicel2statuses/status");

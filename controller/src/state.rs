@@ -10,8 +10,7 @@ use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::crd::L2Advertisement;
 use ferrolb_api::object::{Kind, Object};
-use ferrolb_api::ownership::neighbour::LinkAddress;
-use ferrolb_api::ownership::{Ownership, Place};
+use ferrolb_api::ownership::{Owner, Ownership, Place};
 use ferrolb_api::problem::{Consequence, Problem};
 use ferrolb_api::view::{Node, Service};
 use ipnet::IpNet;
@@ -244,9 +243,9 @@ impl State {
         }
     }
 
-    /// Records that a host on the LAN has an address, or that none has it.
-    pub fn set_host(&mut self, ip: IpAddr, host: Option<LinkAddress>) {
-        let places = self.ownership.set_host(ip, host);
+    /// Records who a node found to have an address, or that nobody has it.
+    pub fn set_found(&mut self, ip: IpAddr, owner: Option<Owner>) {
+        let places = self.ownership.set_found(ip, owner);
         if self.owners_moved(&places) {
             self.renew_pools();
         }

@@ -9,6 +9,7 @@ mod answers;
 pub mod authority;
 pub mod config;
 pub mod error;
+mod found;
 mod given;
 mod health;
 mod identity;

@@ -5,11 +5,13 @@
 //! will give them. What the API shows always takes precedence over a guess.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
+use ferrolb_api::delta::Delta;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
@@ -18,13 +20,16 @@ use ferrolb_api::view::service::Balancer;
 use ferrolb_controller::Outcome;
 use ferrolb_controller::allocator::Allocator;
 use ferrolb_controller::assignment::{Assignment, Assignments};
-use ferrolb_controller::cluster::shown;
+use ferrolb_controller::cluster::{lease, shown};
 use ferrolb_controller::state::{Settings, State};
+use ferrolb_speaker::snapshot::Address;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::agreement::machine::View;
 use crate::agreement::table::Name;
 use crate::authority::{Authority, Effects, Standing};
+use crate::found::{Found, News};
 
 /// What the API shows.
 pub struct Observed {
@@ -39,6 +44,9 @@ pub struct Observed {
     /// The uid of this node's Node object. If that object is gone, the uid is kept until there is a new one: objects that the old
     /// one owns are deleted with it.
     node_uid: Option<String>,
+    found: Found,
+    /// Tells the controller what was found.
+    tell: watch::Sender<lease::Found>,
 }
 
 impl Observed {
@@ -51,6 +59,8 @@ impl Observed {
             problems: Vec::new(),
             me: String::new(),
             node_uid: None,
+            found: Found::default(),
+            tell: watch::Sender::default(),
         }
     }
 
@@ -58,6 +68,37 @@ impl Observed {
     pub fn on(mut self, me: &str) -> Self {
         me.clone_into(&mut self.me);
         self
+    }
+
+    /// The same, where the controller learns which addresses belong to somebody else.
+    pub fn telling(mut self, tell: watch::Sender<lease::Found>) -> Self {
+        self.tell = tell;
+        self
+    }
+
+    /// Passes on which addresses turned out to belong to somebody else, or not any more.
+    fn find(&mut self, news: Vec<News>) {
+        if news.is_empty() {
+            return;
+        }
+        for (addr, owner) in &news {
+            match owner {
+                Some(owner) => {
+                    warn!("{addr} belongs to {owner}; the controller gives no Service this address")
+                }
+                None => info!("{addr} belongs to nobody else any more"),
+            }
+            self.state.set_found(*addr, owner.clone());
+        }
+        self.tell.send_modify(|found| {
+            for (addr, owner) in news {
+                match owner {
+                    Some(owner) => found.insert(addr, owner),
+                    None => found.remove(&addr),
+                };
+            }
+        });
+        self.follow(&[]);
     }
 
     /// Takes in what the API shows of Services. Decides again for affected Services that show no address.
@@ -172,7 +213,15 @@ impl Authority for Observed {
         Effects::default()
     }
 
-    fn tick(&mut self, _now: Instant) -> Effects {
+    fn addresses(&mut self, changes: &Delta<IpAddr, Arc<Address>>, now: Instant) -> Effects {
+        let news = self.found.hear(changes, now);
+        self.find(news);
+        Effects::default()
+    }
+
+    fn tick(&mut self, now: Instant) -> Effects {
+        let news = self.found.forget(now);
+        self.find(news);
         Effects::default()
     }
 

@@ -4,7 +4,6 @@
 //! This module drives the allocator and the agreement. The network and the clock stay outside; the disk is the [`Store`].
 
 mod explain;
-mod hosts;
 mod trouble;
 
 #[cfg(test)]
@@ -28,11 +27,11 @@ use ferrolb_controller::state::{Settings, State};
 use ferrolb_speaker::snapshot::Address;
 use tracing::{debug, info, warn};
 
-use self::hosts::{Hosts, News};
 use self::trouble::Trouble;
 use crate::agreement::machine::{Action, Event, Machine, View};
 use crate::agreement::table::{Ballot, Name, Table, Version};
 use crate::authority::{Authority, Effects, Standing};
+use crate::found::{Found, News};
 use crate::membership::Members;
 use crate::store::{Store, StoreError};
 
@@ -64,7 +63,7 @@ pub(crate) struct Standalone<S> {
     /// Problems with Services, as last logged.
     told: BTreeMap<ObjectKey, Problem>,
     trouble: Trouble,
-    hosts: Hosts,
+    found: Found,
 }
 
 impl<S: Store> Standalone<S> {
@@ -95,7 +94,7 @@ impl<S: Store> Standalone<S> {
             origins: BTreeMap::new(),
             told: BTreeMap::new(),
             trouble: Trouble::default(),
-            hosts: Hosts::default(),
+            found: Found::default(),
         })
     }
 
@@ -130,14 +129,14 @@ impl<S: Store> Standalone<S> {
         any
     }
 
-    /// Decides again after hosts came or went.
+    /// Decides again after owners came or went.
     fn moved(&mut self, news: Vec<News>, now: Instant) -> Effects {
         if news.is_empty() {
             return Effects::default();
         }
         self.update(|state| {
-            for (ip, link) in news {
-                state.set_host(ip, link);
+            for (ip, owner) in news {
+                state.set_found(ip, owner);
             }
         });
         self.decide(now, Vec::new())
@@ -339,7 +338,7 @@ impl<S: Store> Authority for Standalone<S> {
     }
 
     fn addresses(&mut self, changes: &Delta<IpAddr, Arc<Address>>, now: Instant) -> Effects {
-        let news = self.hosts.hear(changes, now);
+        let news = self.found.hear(changes, now);
         self.moved(news, now)
     }
 
@@ -362,7 +361,7 @@ impl<S: Store> Authority for Standalone<S> {
 
     fn tick(&mut self, now: Instant) -> Effects {
         self.trouble.refresh(self.agreement.yielding(), now);
-        let news = self.hosts.forget(now);
+        let news = self.found.forget(now);
         if !news.is_empty() {
             return self.moved(news, now);
         }

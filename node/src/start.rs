@@ -7,6 +7,7 @@ use std::time::Instant;
 use ferrolb_api::change::Change;
 use ferrolb_api::object::Object;
 use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_controller::cluster::lease::Found;
 use ferrolb_controller::state::Settings;
 use ferrolb_source::Source;
 use ferrolb_source::cluster::{ClusterSource, Resources, Settings as ClusterSettings, api_server};
@@ -14,6 +15,7 @@ use ferrolb_source::files::{FilesSource, Settings as FilesSettings};
 use ferrolb_source::memory;
 use ipnet::{IpNet, Ipv4Net};
 use kube::Client;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::answers::Answers;
@@ -108,7 +110,8 @@ async fn from_cluster(args: &Config, given: Option<ProxyConfig>) -> Result<(), E
     let mut watched = ClusterSettings::new(Resources::Node);
     watched.namespace.clone_from(&args.namespace);
     let source = ClusterSource::new(&connection.client, &watched);
-    let client = Some(connection.client);
+    let found = watch::Sender::default();
+    let cluster = Some((connection.client, found.subscribe()));
     let mut args = args.clone();
     let named = args.access.server.clone();
     for url in std::iter::once(connection.server).chain(named) {
@@ -119,8 +122,8 @@ async fn from_cluster(args: &Config, given: Option<ProxyConfig>) -> Result<(), E
         api_servers: args.protected.clone(),
         ..Settings::default()
     };
-    start_with(&args, GivenConfig::new(source, given), client, |me| {
-        Ok(Observed::new(settings).on(me))
+    start_with(&args, GivenConfig::new(source, given), cluster, |me| {
+        Ok(Observed::new(settings).on(me).telling(found))
     })
     .await
 }
@@ -130,7 +133,7 @@ async fn from_cluster(args: &Config, given: Option<ProxyConfig>) -> Result<(), E
 async fn start_with<Src: Source, A: Authority>(
     args: &Config,
     mut source: Src,
-    client: Option<Client>,
+    cluster: Option<(Client, watch::Receiver<Found>)>,
     authority: impl FnOnce(&str) -> Result<A, Error>,
 ) -> Result<(), Error> {
     let (socket, _file) =
@@ -171,10 +174,10 @@ async fn start_with<Src: Source, A: Authority>(
     let doctor = Doctor::at(args.healthz.or(healthz));
     let authority = authority(&identity.me)?;
     let parts = parts::start(args, &identity, config.unwrap_or_default(), &mut tasks).await?;
-    let desk = client.map(|client| {
+    let desk = cluster.map(|(client, found)| {
         if let Some(agents) = &args.agents {
             let uid = identity.uid.clone();
-            heartbeat::start(client.clone(), &agents.namespace, &identity.me, uid);
+            heartbeat::start(client.clone(), &agents.namespace, &identity.me, uid, found);
         }
         let publisher = Publisher::start(client.clone(), &identity.me);
         let writer = Writer::start(client, &args.namespace, &identity.me);

@@ -58,6 +58,7 @@ impl Ownership {
             .chain(self.members.range(span.clone()).map(|(addr, _)| *addr))
             .chain(cluster_ips.map(|(addr, _)| *addr))
             .chain(self.hosts.range(span.clone()).map(|(addr, _)| *addr))
+            .chain(self.found.range(span.clone()).map(|(addr, _)| *addr))
             .chain(self.api_servers.keys().map(|(addr, _)| *addr))
             .chain(self.gateways.iter().chain(&self.interfaces).copied())
             .chain(edges)

@@ -52,6 +52,8 @@ pub struct Ownership {
     /// Subnets of this machine.
     subnets: BTreeSet<IpNet>,
     hosts: BTreeMap<IpAddr, LinkAddress>,
+    /// What nodes found out about single addresses.
+    found: BTreeMap<IpAddr, Owner>,
     /// Addresses listed in any Service's `spec.externalIPs`.
     externals: BTreeSet<IpAddr>,
 }
@@ -86,6 +88,7 @@ impl Ownership {
         let interface = self.interfaces.contains(&addr).then_some(Owner::Interface);
         let subnet = self.edge(addr);
         let host = self.hosts.get(&addr).cloned().map(Owner::Host);
+        let found = self.found.get(&addr).cloned();
         let users = |what| self.users(addr, what).cloned();
         nodes
             .chain(member)
@@ -101,6 +104,7 @@ impl Ownership {
             .chain(interface)
             .chain(subnet)
             .chain(host)
+            .chain(found)
             .chain(users(Use::External).map(Owner::External))
     }
 
@@ -344,6 +348,19 @@ impl Ownership {
             None => self.hosts.remove(&addr),
         };
         let changed = old != host;
+        changed
+            .then_some(Place::Address(addr))
+            .into_iter()
+            .collect()
+    }
+
+    /// Records what a node found out about this address, or that it is nobody's.
+    pub fn set_found(&mut self, addr: IpAddr, owner: Option<Owner>) -> Vec<Place> {
+        let old = match owner.clone() {
+            Some(owner) => self.found.insert(addr, owner),
+            None => self.found.remove(&addr),
+        };
+        let changed = old != owner;
         changed
             .then_some(Place::Address(addr))
             .into_iter()

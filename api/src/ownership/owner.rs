@@ -54,7 +54,7 @@ impl fmt::Display for Owner {
             Self::Interface => f.write_str("an interface of this node"),
             Self::Network(net) => write!(f, "subnet {net} as its network address"),
             Self::Broadcast(net) => write!(f, "subnet {net} as its broadcast address"),
-            Self::Host(link) => write!(f, "the host {link} on the network of this node"),
+            Self::Host(link) => write!(f, "the host {link} on the network"),
             Self::External(key) => write!(f, "Service {key} as its external address"),
         }
     }

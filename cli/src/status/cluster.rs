@@ -19,10 +19,10 @@ use ferrolb_api::object::Object;
 use ferrolb_api::problem::{Cause, Consequence, Problem, Subject};
 use ferrolb_api::reason::Reason;
 use ferrolb_api::refusal::Refusal;
+use ferrolb_controller::cluster::lease;
 use ferrolb_controller::state::Settings;
 use ferrolb_node::authority::{Authority, Standing};
 use ferrolb_node::observed::Observed;
-use ferrolb_node::publish::heartbeat;
 use ferrolb_node::report::service::{Programmed, count, status};
 use ferrolb_node::report::view::{AddressStatus, Agent, ClusterNode, ClusterStatus, ServiceStatus};
 use ferrolb_source::Source;
@@ -167,7 +167,7 @@ struct Heartbeat {
 }
 
 async fn heartbeats(client: &Client) -> Result<Heartbeats, kube::Error> {
-    let (label, value) = heartbeat::LABEL;
+    let (label, value) = lease::LABEL;
     let of_agents = ListParams::default().labels(&format!("{label}={value}"));
     let leases = Api::<Lease>::all(client.clone()).list(&of_agents).await?;
     let now = Timestamp::now();
@@ -187,7 +187,7 @@ fn pulse(lease: Lease, now: Timestamp) -> Option<(String, Heartbeat)> {
     let ago = renewed.map(|seconds| u64::try_from(seconds).unwrap_or(0));
     let lasts = u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
     let heartbeat = Heartbeat {
-        version: annotations.get(heartbeat::VERSION).cloned(),
+        version: annotations.get(lease::VERSION).cloned(),
         heard_seconds_ago: ago,
         fresh: ago.is_some_and(|ago| ago <= lasts),
     };

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::adopt::adopt;
 use super::diff::{Write, diff};
 use super::event::{Event, Limiter};
+use super::lease::Found;
 use super::queue::Queue;
 use crate::allocator::Allocator;
 use crate::assignment::Assignments;
@@ -30,6 +31,7 @@ pub(super) struct Core {
     pub(super) queue: Queue,
     limiter: Limiter,
     began: bool,
+    found: Found,
     /// Problems with the input.
     problems: Vec<Problem>,
     /// Services whose request cannot be met, with the outcome that was last reported.
@@ -44,6 +46,7 @@ impl Core {
             queue: Queue::default(),
             limiter: Limiter::default(),
             began: false,
+            found: Found::new(),
             problems: Vec::new(),
             told: BTreeMap::new(),
         }
@@ -68,12 +71,7 @@ impl Core {
         }
         let before = self.state.problems().to_vec();
         self.state.apply_all(&batch.changes);
-        for problem in self.state.problems() {
-            if !before.contains(problem) {
-                warn!("{problem}");
-                events.extend(Event::of_pool(problem));
-            }
-        }
+        events.extend(self.follow_up(&before));
         let first = !std::mem::replace(&mut self.began, true);
         if first {
             let services = self.state.services().values().map(|s| &**s);
@@ -85,6 +83,42 @@ impl Core {
             );
             self.allocator = Allocator::new(adopted);
         }
+        self.decide(events, now)
+    }
+
+    /// Processes what nodes found out about addresses.
+    pub(super) fn found(&mut self, found: &Found, now: Instant) -> Vec<Event> {
+        let before = self.state.problems().to_vec();
+        let old = std::mem::replace(&mut self.found, found.clone());
+        for addr in old.keys().filter(|addr| !found.contains_key(*addr)) {
+            self.state.set_found(*addr, None);
+        }
+        for (addr, owner) in found {
+            if old.get(addr) != Some(owner) {
+                self.state.set_found(*addr, Some(owner.clone()));
+            }
+        }
+        if !self.began {
+            return Vec::new();
+        }
+        let events = self.follow_up(&before);
+        self.decide(events, now)
+    }
+
+    /// Reports the problems of pools that are new.
+    fn follow_up(&self, before: &[Problem]) -> Vec<Event> {
+        let mut events = Vec::new();
+        for problem in self.state.problems() {
+            if !before.contains(problem) {
+                warn!("{problem}");
+                events.extend(Event::of_pool(problem));
+            }
+        }
+        events
+    }
+
+    /// Decides for what is dirty, and queues what must be written. Adds to the events.
+    fn decide(&mut self, mut events: Vec<Event>, now: Instant) -> Vec<Event> {
         let dirty = self.state.take_dirty();
         let changed = self.allocator.decide(&self.state, &dirty);
         events.retain(|event| self.limiter.allow(&event.object, now));

@@ -6,7 +6,7 @@
 //!
 //! All parts except the last are pure: [`adopt()`] reads earlier assignments, [`diff()`] says what must be written for one
 //! Service, `queue` decides when, `core` connects them. [`run()`] is the main loop; [`api`] is the [`Writer`] that talks to an
-//! API server. The Services themselves are the only persistent state: a controller that starts adopts what their status says. A
+//! API server. What nodes found out about addresses comes from their Leases ([`lease`]). The Services themselves are the only persistent state: a controller that starts adopts what their status says. A
 //! single controller runs at a time; there is no leader election.
 
 mod adopt;
@@ -15,6 +15,7 @@ mod core;
 mod diff;
 mod event;
 pub mod key;
+pub mod lease;
 mod queue;
 mod run;
 #[cfg(test)]

@@ -9,13 +9,14 @@ use ferrolb_source::Source;
 use futures_util::StreamExt;
 use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::api::events::insist;
 use super::chance;
 use super::core::Core;
 use super::event::Event;
+use super::lease::Found;
 use super::writer::Writer;
 use crate::state::Settings;
 
@@ -25,13 +26,14 @@ const EVENTS: usize = 16_384;
 /// How long a stopping controller waits for answers: less than a pod's grace period (30 s), and short enough for a user.
 pub(super) const STOP_WITHIN: Duration = Duration::from_secs(3);
 
-/// Runs until `stop` is ready or the source ends.
+/// Runs until `stop` is ready or the source ends. `found` has the addresses that nodes found to belong to somebody else.
 /// It then begins no further write. Writes in progress and events have 3 s to finish; those that have not may or may not have
 /// arrived. Waiting writes are abandoned: the next controller derives them from the Services.
 pub async fn run<S: Source, W: Writer>(
     mut source: S,
     writer: &W,
     settings: Settings,
+    mut found: watch::Receiver<Found>,
     stop: impl Future<Output = ()>,
 ) {
     let mut core = Core::new(settings);
@@ -39,6 +41,8 @@ pub async fn run<S: Source, W: Writer>(
     let (tell, events) = mpsc::channel(EVENTS);
     let mut teller = pin!(tell_all(writer, events));
     let mut stop = pin!(stop);
+    // What is known already counts too.
+    found.mark_changed();
     loop {
         while let Some(write) = core.begin(now()) {
             writes.push(async move {
@@ -55,6 +59,7 @@ pub async fn run<S: Source, W: Writer>(
                 Some(batch) => core.batch(batch, now()),
                 None => break,
             },
+            found = news(&mut found) => core.found(&found, now()),
             () = until(due) => continue,
         };
         send(&tell, told);
@@ -80,6 +85,14 @@ fn send(tell: &mpsc::Sender<Event>, events: impl IntoIterator<Item = Event>) {
         if tell.try_send(event).is_err() {
             warn!("too many events wait for the API server: one is dropped");
         }
+    }
+}
+
+/// Waits for news of addresses that belong to somebody else.
+async fn news(found: &mut watch::Receiver<Found>) -> Found {
+    match found.changed().await {
+        Ok(()) => found.borrow_and_update().clone(),
+        Err(_) => pending().await,
     }
 }
 

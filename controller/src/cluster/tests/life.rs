@@ -5,11 +5,14 @@ use std::time::Duration;
 use ferrolb_api::change::Change;
 use ferrolb_api::legacy::LegacyConfig;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::ownership::Owner;
+use ferrolb_api::ownership::neighbour::LinkAddress;
 use ferrolb_api::problem::{Cause, Problem, Subject};
 use ferrolb_api::refusal::Refusal;
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{IngressAddress, Protocol};
 
+use super::super::lease::Found;
 use super::world::World;
 use crate::testing::*;
 
@@ -29,6 +32,51 @@ async fn an_assignment_is_one_write_and_one_event() {
         world.told(),
         [r#"default/web IPAllocated: Assigned IP ["172.17.255.1"]"#]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_a_node_found_to_be_a_hosts_is_replaced_and_the_pool_says_so() {
+    let services = [service("a/1"), service("a/2").asks("172.17.255.2")];
+    let world = World::new(pools(), services.into()).start().await;
+    world.writes();
+    world.told();
+    let host = Owner::Host(LinkAddress(vec![2, 0, 0, 0, 0, 9]));
+    let found = ips("172.17.255.1,172.17.255.2").into_iter();
+    let found: Found = found.map(|addr| (addr, host.clone())).collect();
+    world.found.send_replace(found);
+    world.pass(Duration::from_secs(10)).await;
+    assert_eq!(world.server().shows("a/1"), "172.17.255.3");
+    assert_eq!(
+        world.server().shows("a/2"),
+        "172.17.255.2",
+        "it asks for no other"
+    );
+    let told = world.told();
+    let says = |what: &str| told.iter().any(|event| event.contains(what));
+    assert!(says("host 02:00:00:00:00:09"), "{told:?}");
+    assert!(says("a/2 AllocationFailed: AddressOwned"), "{told:?}");
+    assert_eq!(world.writes().len(), 1);
+    world.found.send_replace(Found::new());
+    world.pass(Duration::from_secs(10)).await;
+    assert_eq!(
+        world.server().shows("a/1"),
+        "172.17.255.3",
+        "nobody moves back"
+    );
+    assert_eq!(world.writes(), vec![]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nodes_found_before_the_first_list_counts() {
+    let mut world = World::new(pools(), vec![service("a/1")]);
+    let host = Owner::Host(LinkAddress(vec![2, 0, 0, 0, 0, 9]));
+    let found = ips("172.17.255.1")
+        .into_iter()
+        .map(|addr| (addr, host.clone()));
+    world.found.send_replace(found.collect());
+    world.restart(vec![]).await;
+    world.pass(Duration::from_secs(10)).await;
+    assert_eq!(world.server().shows("a/1"), "172.17.255.2");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,9 +11,10 @@ use ferrolb_api::problem::Problem;
 use ferrolb_api::refusal::Refusal;
 use ferrolb_api::view::{IngressAddress, Service, ServiceType};
 use ferrolb_source::Source;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::super::lease::Found;
 use super::super::{Event, Write, Writer, run};
 use crate::state::Settings;
 use crate::testing::{Builder, key};
@@ -200,6 +201,8 @@ impl Writer for Fake {
 pub(super) struct World {
     fake: Fake,
     settings: Settings,
+    /// What nodes found out about addresses.
+    pub(super) found: watch::Sender<Found>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -217,6 +220,7 @@ impl World {
         Self {
             fake,
             settings: Settings::default(),
+            found: watch::Sender::default(),
             running: None,
         }
     }
@@ -252,8 +256,9 @@ impl World {
         *self.fake.tell.lock().unwrap() = Some(tell);
         let (stop, stopped) = oneshot::channel();
         let (fake, settings) = (self.fake.clone(), self.settings.clone());
+        let found = self.found.subscribe();
         let task = tokio::spawn(async move {
-            run(Watch(watch), &fake, settings, async {
+            run(Watch(watch), &fake, settings, found, async {
                 let _ = stopped.await;
             })
             .await;

@@ -174,7 +174,9 @@ fn a_service_that_waits_gets_an_address_when_its_owner_is_gone() {
 
 #[test]
 fn a_service_leaves_an_address_that_a_host_turns_out_to_have() {
+    use ferrolb_api::ownership::Owner;
     use ferrolb_api::ownership::neighbour::LinkAddress;
+    let host = Owner::Host(LinkAddress(vec![2, 0, 0, 0, 0, 9]));
     let mut s = state(
         "",
         [
@@ -186,7 +188,7 @@ fn a_service_leaves_an_address_that_a_host_turns_out_to_have() {
     let d = first(&s);
     assert_eq!(has(&d, "a/1"), "10.0.0.1");
     for address in ["10.0.0.1", "10.0.0.3"] {
-        s.set_host(ip(address), Some(LinkAddress(vec![2, 0, 0, 0, 0, 9])));
+        s.set_found(ip(address), Some(host.clone()));
     }
     assert!(s.take_dirty().all);
     let d = then(&mut s, &d, &[]);
@@ -195,9 +197,9 @@ fn a_service_leaves_an_address_that_a_host_turns_out_to_have() {
         ("10.0.0.2".into(), "10.0.0.3".into())
     );
     assert_eq!(why(&d, "a/2"), Reason::AddressOwned);
-    let named = "10.0.0.1 belongs to the host 02:00:00:00:00:09 on the network of this node";
+    let named = "10.0.0.1 belongs to the host 02:00:00:00:00:09 on the network";
     assert!(problem_of_pool(&d).contains(named), "{d:?}");
-    s.set_host(ip("10.0.0.3"), None);
+    s.set_found(ip("10.0.0.3"), None);
     let d = then(&mut s, &d, &[]);
     assert_eq!(why(&d, "a/2"), Reason::Allocated);
 }

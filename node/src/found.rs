@@ -1,5 +1,5 @@
-//! Addresses that hosts on the LAN turned out to have. A Service gets another address instead, so nobody asks the LAN for the old
-//! one any more; it is remembered for a while, or the next Service would get it. Pure.
+//! Addresses that turned out to belong to hosts or subnets on the LAN. A Service gets another address instead, so nobody asks the
+//! LAN for the old one any more; it is remembered for a while, or the next Service would get it. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use ferrolb_api::delta::Delta;
 use ferrolb_api::ownership::Owner;
-use ferrolb_api::ownership::neighbour::LinkAddress;
 use ferrolb_speaker::snapshot::Address;
 
 /// How long an address is remembered after it was last asked for.
@@ -16,16 +15,16 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// The most addresses that are avoided. A host that answers for every address must not send Services through a whole pool.
 const MOST: usize = 64;
 
-/// The hosts, and since when nobody asks for the address; `None` while the host was heard last.
+/// The owners, and since when nobody asks for the address; `None` while the speaker still finds the owner.
 #[derive(Debug, Default)]
-pub(super) struct Hosts(BTreeMap<IpAddr, (LinkAddress, Option<Instant>)>);
+pub(crate) struct Found(BTreeMap<IpAddr, (Owner, Option<Instant>)>);
 
-/// A host that came or went.
-pub(super) type News = (IpAddr, Option<LinkAddress>);
+/// An owner that came or went.
+pub(crate) type News = (IpAddr, Option<Owner>);
 
-impl Hosts {
+impl Found {
     /// Takes in the speaker's news of addresses.
-    pub(super) fn hear(
+    pub(crate) fn hear(
         &mut self,
         changes: &Delta<IpAddr, Arc<Address>>,
         now: Instant,
@@ -36,12 +35,16 @@ impl Hosts {
                 .as_ref()
                 .map(|a| (a.owned.as_ref(), a.owner.is_some()))
             {
-                Some((Some(Owner::Host(link)), _)) => {
+                // All other owners are known to those who give addresses.
+                Some((
+                    Some(owner @ (Owner::Host(_) | Owner::Network(_) | Owner::Broadcast(_))),
+                    _,
+                )) => {
                     let known = self.0.contains_key(ip);
                     if known || self.0.len() < MOST {
-                        let before = self.0.insert(*ip, (link.clone(), None));
-                        if before.is_none_or(|(old, _)| old != *link) {
-                            news.push((*ip, Some(link.clone())));
+                        let before = self.0.insert(*ip, (owner.clone(), None));
+                        if before.is_none_or(|(old, _)| old != *owner) {
+                            news.push((*ip, Some(owner.clone())));
                         }
                     }
                 }
@@ -61,8 +64,8 @@ impl Hosts {
         news
     }
 
-    /// Forgets hosts that were heard long ago.
-    pub(super) fn forget(&mut self, now: Instant) -> Vec<News> {
+    /// Forgets owners that were found long ago.
+    pub(crate) fn forget(&mut self, now: Instant) -> Vec<News> {
         let is_old = |since: &Option<Instant>| {
             since.is_some_and(|at| now.saturating_duration_since(at) >= REMEMBERED)
         };
@@ -74,6 +77,7 @@ impl Hosts {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use ferrolb_api::ownership::neighbour::LinkAddress;
     use ferrolb_api::reason::Reason;
 
     use super::*;
@@ -96,37 +100,37 @@ mod tests {
 
     #[test]
     fn a_host_is_remembered_for_a_while_after_nobody_asks_any_more() {
-        let (mut hosts, ip, now) = (
-            Hosts::default(),
+        let (mut found, ip, now) = (
+            Found::default(),
             IpAddr::from([192, 0, 2, 1]),
             Instant::now(),
         );
-        let link = Some(LinkAddress(vec![9]));
-        assert_eq!(hosts.hear(&news(ip, None, Some(9)), now), [(ip, link)]);
-        assert_eq!(hosts.hear(&news(ip, None, Some(9)), now), []);
-        assert_eq!(hosts.forget(now + 2 * REMEMBERED), [], "it was heard last");
-        assert_eq!(hosts.hear(&Delta::from([(ip, None)]), now), []);
-        assert_eq!(hosts.forget(now + REMEMBERED / 2), []);
-        assert_eq!(hosts.forget(now + REMEMBERED), [(ip, None)]);
+        let link = Some(Owner::Host(LinkAddress(vec![9])));
+        assert_eq!(found.hear(&news(ip, None, Some(9)), now), [(ip, link)]);
+        assert_eq!(found.hear(&news(ip, None, Some(9)), now), []);
+        assert_eq!(found.forget(now + 2 * REMEMBERED), [], "it was heard last");
+        assert_eq!(found.hear(&Delta::from([(ip, None)]), now), []);
+        assert_eq!(found.forget(now + REMEMBERED / 2), []);
+        assert_eq!(found.forget(now + REMEMBERED), [(ip, None)]);
     }
 
     #[test]
     fn an_address_that_a_member_announces_is_nobody_elses() {
-        let (mut hosts, ip, now) = (
-            Hosts::default(),
+        let (mut found, ip, now) = (
+            Found::default(),
             IpAddr::from([192, 0, 2, 1]),
             Instant::now(),
         );
-        hosts.hear(&news(ip, None, Some(9)), now);
-        assert_eq!(hosts.hear(&news(ip, Some("a"), None), now), [(ip, None)]);
+        found.hear(&news(ip, None, Some(9)), now);
+        assert_eq!(found.hear(&news(ip, Some("a"), None), now), [(ip, None)]);
     }
 
     #[test]
     fn a_host_that_answers_for_everything_does_not_use_up_a_pool() {
-        let (mut hosts, now) = (Hosts::default(), Instant::now());
+        let (mut found, now) = (Found::default(), Instant::now());
         let heard = (0..1000_u32).map(|n| {
             let ip = IpAddr::V4(n.into());
-            hosts.hear(&news(ip, None, Some(9)), now).len()
+            found.hear(&news(ip, None, Some(9)), now).len()
         });
         assert_eq!(heard.sum::<usize>(), MOST);
     }
