@@ -250,6 +250,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use std::collections::BTreeMap;
 
+    use ferrolb_api::ownership::Owner;
+    use ferrolb_api::ownership::neighbour::LinkAddress;
+
     use super::*;
 
     const POOL: &str = "
@@ -351,6 +354,40 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
         assert!(touched.contains(&ObjectKey::new("default", "first")));
         assert_eq!(reason(&observed, "another"), Reason::Allocated);
         assert_eq!(reason(&observed, "first"), Reason::PoolExhausted);
+    }
+
+    #[test]
+    fn the_controller_learns_what_the_speaker_found_and_the_guess_agrees() {
+        let tell = watch::Sender::default();
+        let told = tell.subscribe();
+        let mut observed = Observed::new(Settings::default()).telling(tell);
+        source(&mut observed, &[POOL.into(), service("web", "", GIVEN)]);
+        observed.touched();
+        let addr = IpAddr::from([172, 17, 255, 1]);
+        let host = Owner::Host(LinkAddress(vec![2, 0, 0, 0, 0, 9]));
+        let now = Instant::now();
+        observed.addresses(&Delta::from([(addr, Some(address(addr, &host)))]), now);
+        assert_eq!(*told.borrow(), lease::Found::from([(addr, host)]));
+        assert!(observed.problems()[0].to_string().contains("the host 02:"));
+        source(&mut observed, &[service("late", "", "{}")]);
+        assert_eq!(reason(&observed, "late"), Reason::PoolExhausted);
+        // Nobody asks for the address any more, and after a while it may be given again.
+        observed.addresses(&Delta::from([(addr, None)]), now);
+        observed.tick(now + std::time::Duration::from_secs(3600));
+        assert_eq!(*told.borrow(), lease::Found::new());
+        assert_eq!(observed.problems(), []);
+    }
+
+    fn address(addr: IpAddr, owner: &Owner) -> Arc<Address> {
+        Arc::new(Address {
+            address: addr,
+            owner: None,
+            interfaces: Vec::new(),
+            reason: Reason::AddressOwned,
+            owned: Some(owner.clone()),
+            advertised: Default::default(),
+            conflict: None,
+        })
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
 
-use ferrolb_tests::client::arp;
+use ferrolb_tests::client::{arp, mac};
 use ferrolb_tests::paths::{ferrolb, workspace};
 use ferrolb_tests::plane::User;
 use ferrolb_tests::rows::{DNS, WEB};
@@ -168,6 +168,30 @@ fn an_address_of_another_load_balancer_class_is_neither_announced_nor_given_agai
     let asked = arp(&story.cluster.client.netns, Ipv4Addr::new(172, 17, 255, 4));
     assert_eq!(asked, Vec::<String>::new());
     assert_eq!(story.told_announcers().get("default/theirs"), None);
+}
+
+#[test]
+fn a_host_on_the_network_keeps_its_address_and_the_service_gets_another() {
+    needs!("a_host_on_the_network_keeps_its_address_and_the_service_gets_another");
+    let mut story = Story::begin();
+    let taken = Ipv4Addr::new(172, 17, 255, 4);
+    let host = story.cluster.lan.plug("printer", 99);
+    host.netns.ip(&format!("addr add {taken}/32 dev eth0\n"));
+    story.create("late");
+    let next = Ipv4Addr::new(172, 17, 255, 5);
+    story.is_given("default", "late", next);
+    story.is_answered(next);
+    let asked = arp(&story.cluster.client.netns, taken);
+    assert_eq!(asked, [mac(&host.netns, "eth0")]);
+    // The pool's event names the address and the host.
+    wait::expect("the administrator is told", SOON, || {
+        let events = story.kubectl(&["get", "events", "-A"]);
+        let told = format!("{taken} belongs to the host {}", asked[0]);
+        events.contains(&told).then_some(()).ok_or(events)
+    });
+    // One that comes later asks for no address that is taken either.
+    story.create("later");
+    story.is_given("default", "later", Ipv4Addr::new(172, 17, 255, 6));
 }
 
 #[test]

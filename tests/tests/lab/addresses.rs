@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ferrolb_tests::client::mac;
 use ferrolb_tests::cluster::Cluster;
 use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
@@ -145,6 +146,26 @@ fn a_pool_with_the_address_of_a_node_gives_it_to_nobody() {
 }
 
 #[test]
+fn a_host_that_takes_an_announced_address_is_named_by_its_ethernet_address() {
+    needs!("a_host_that_takes_an_announced_address_is_named_by_its_ethernet_address");
+    let cluster = announcing();
+    let announcer = cluster.announcer(WEB.into()).unwrap();
+    let client = &cluster.client.netns;
+    client.ip(&format!("addr add {WEB}/32 dev eth0\n"));
+    let right = format!(
+        "a host with the Ethernet address {}, which is not one that a member is known by, claims this too",
+        mac(client, "eth0")
+    );
+    let web = WEB.to_string();
+    wait::expect("the announcer names the host", WHILE, || {
+        client.sh("arping", &["-U", "-c", "1", "-I", "eth0", &web]);
+        let said = problems(&cluster, &announcer, &web)?;
+        let found = said.iter().any(|text| text.contains(&right));
+        found.then_some(()).ok_or(format!("{said:?}"))
+    });
+}
+
+#[test]
 fn an_address_that_a_host_has_is_announced_by_nobody_and_another_one_is_given() {
     needs!("an_address_that_a_host_has_is_announced_by_nobody_and_another_one_is_given");
     let cluster = announcing();
@@ -169,18 +190,13 @@ fn an_address_that_a_host_has_is_announced_by_nobody_and_another_one_is_given() 
         }
         cluster.announcer(next.parse().unwrap())
     });
-    let link = client.sh("ip", &["-o", "link", "show", "eth0"]);
-    let mac = link
-        .split(' ')
-        .skip_while(|word| *word != "link/ether")
-        .nth(1)
-        .unwrap();
+    let mac = mac(client, "eth0");
     wait::expect(
         "the Service that asks for it says whose it is",
         WHILE,
         || {
             let said = problems(&cluster, "node-1", "default/asks")?;
-            let right = format!("{asked}, which belongs to the host {}", mac);
+            let right = format!("{asked}, which belongs to the host {mac}");
             if said.iter().any(|p| p.contains(&right)) {
                 Ok(())
             } else {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use ferrolb_tests::client::{arp, mac};
 use ferrolb_tests::cluster::Cluster;
 use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
 use ferrolb_tests::node::{AgentSetup, PodLinks};
+use ferrolb_tests::rows::WEB;
 use ferrolb_tests::wait;
 
 const WHILE: Duration = Duration::from_secs(30);
@@ -16,6 +18,13 @@ fn cluster() -> Cluster {
     cluster.setup.members.truncate(2);
     cluster.manifests.remove("lab-node-3.yaml");
     cluster
+}
+
+/// Starts both nodes, each with its own settings.
+fn start(cluster: &mut Cluster, setups: &[AgentSetup; 2]) {
+    for (node, setup) in cluster.nodes.iter_mut().zip(setups) {
+        node.start_agent(setup);
+    }
 }
 
 /// Waits until the node's status has a problem of this object that contains this text.
@@ -50,9 +59,7 @@ fn nodes_that_do_not_hear_each_other_name_the_port_to_open() {
     setups[1]
         .extra
         .extend(["--port", "7950"].map(str::to_owned));
-    for (node, setup) in cluster.nodes.iter_mut().zip(&setups) {
-        node.start_agent(setup);
-    }
+    start(&mut cluster, &setups);
     for (node, other, port) in [(0, "node-2", 7947), (1, "node-1", 7950)] {
         let object = format!("node node-{}", node + 1);
         let text = format!(
@@ -60,6 +67,46 @@ fn nodes_that_do_not_hear_each_other_name_the_port_to_open() {
         );
         complains(&cluster, node, &setups[node], &object, &text);
     }
+}
+
+#[test]
+fn a_member_that_announces_the_same_address_is_called_by_its_name() {
+    need!(
+        "a_member_that_announces_the_same_address_is_called_by_its_name",
+        Need::Root,
+        Need::Ferrolb,
+        Need::CoreDns,
+        Need::Tool("nginx"),
+        Need::Tool("arping")
+    );
+    let mut cluster = cluster();
+    let setup = cluster.setup.clone();
+    let mut elsewhere = setup.clone();
+    elsewhere
+        .extra
+        .extend(["--port", "7950"].map(str::to_owned));
+    start(&mut cluster, &[setup.clone(), setup.clone()]);
+    let web = || {
+        let announcer = cluster.nodes[..2].iter().position(|node| {
+            let mine = mac(node.netns(), "eth0");
+            arp(&cluster.client.netns, WEB) == [mine]
+        });
+        announcer.ok_or("nobody announces it")
+    };
+    let announcer = wait::expect("the address is announced", WHILE, web);
+    let other = 1 - announcer;
+    let ended = cluster.nodes[other].agent().unwrap().stop(WHILE);
+    assert!(ended.success(), "{ended}");
+    cluster.nodes[other].drop_agent();
+    cluster.nodes[other].start_agent(&elsewhere);
+    let name = &cluster.nodes[other].name;
+    let mac = mac(cluster.nodes[other].netns(), "eth0");
+    wait::expect("both answer", WHILE, || {
+        let answers = arp(&cluster.client.netns, WEB);
+        answers.contains(&mac).then_some(()).ok_or(answers)
+    });
+    let text = format!("member {name} ({mac}) announces this too");
+    complains(&cluster, announcer, &setup, &WEB.to_string(), &text);
 }
 
 #[test]
@@ -75,9 +122,7 @@ fn nodes_with_different_keys_say_so() {
     let mut setups = [cluster.setup.clone(), cluster.setup.clone()];
     setups[1].key_file = setups[1].folder.join("another-key");
     std::fs::write(&setups[1].key_file, format!("{}\n", "3c".repeat(32))).unwrap();
-    for (node, setup) in cluster.nodes.iter_mut().zip(&setups) {
-        node.start_agent(setup);
-    }
+    start(&mut cluster, &setups);
     for (node, other) in [(0, 1), (1, 0)] {
         let from = cluster.nodes[other].host.v4.to_string();
         complains(&cluster, node, &setups[node], &from, "same key");
