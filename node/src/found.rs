@@ -1,4 +1,4 @@
-//! Addresses that turned out to belong to hosts or subnets on the LAN. A Service gets another address instead, so nobody asks the
+//! Addresses that turned out to belong to hosts, gateways or subnets on the LAN. A Service gets another address instead, so nobody asks the
 //! LAN for the old one any more; it is remembered for a while, or the next Service would get it. Pure.
 
 use std::collections::BTreeMap;
@@ -37,7 +37,12 @@ impl Found {
             {
                 // All other owners are known to those who give addresses.
                 Some((
-                    Some(owner @ (Owner::Host(_) | Owner::Network(_) | Owner::Broadcast(_))),
+                    Some(
+                        owner @ (Owner::Host(_)
+                        | Owner::Gateway
+                        | Owner::Network(_)
+                        | Owner::Broadcast(_)),
+                    ),
                     _,
                 )) => {
                     let known = self.0.contains_key(ip);

@@ -61,7 +61,7 @@ pub(crate) struct State {
     /// Endpoints by Service.
     pub(crate) endpoints: EndpointIndex,
     nodes: BTreeMap<String, Arc<Node>>,
-    /// Nodes, members and subnets. Everything else is the allocator's to ask.
+    /// Nodes, members, subnets and gateways. Everything else is the allocator's to ask.
     ownership: Ownership,
     pools: BTreeMap<ObjectKey, Arc<IpAddressPool>>,
     advertisements: BTreeMap<ObjectKey, Arc<L2Advertisement>>,
@@ -223,6 +223,13 @@ impl State {
     /// Sets the subnets of this node's interfaces.
     pub(crate) fn set_subnets(&mut self, subnets: BTreeSet<IpNet>, dirty: &mut Dirty) {
         if !self.ownership.set_subnets(subnets).is_empty() {
+            *dirty = Dirty::All;
+        }
+    }
+
+    /// Sets the gateways in this node's routes.
+    pub(crate) fn set_gateways(&mut self, gateways: &BTreeSet<IpAddr>, dirty: &mut Dirty) {
+        if !self.ownership.set_gateways(gateways.clone()).is_empty() {
             *dirty = Dirty::All;
         }
     }

@@ -50,7 +50,7 @@ impl fmt::Display for Owner {
             Self::LoadBalancer(key) => write!(f, "Service {key} as its load-balancer address"),
             Self::Pod => f.write_str("a pod"),
             Self::PodRange(net) => write!(f, "the range of pods {net}"),
-            Self::Gateway => f.write_str("a gateway in the routes of this node"),
+            Self::Gateway => f.write_str("a gateway in the routes of the nodes"),
             Self::Interface => f.write_str("an interface of this node"),
             Self::Network(net) => write!(f, "subnet {net} as its network address"),
             Self::Broadcast(net) => write!(f, "subnet {net} as its broadcast address"),

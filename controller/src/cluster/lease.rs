@@ -26,7 +26,7 @@ pub const LABEL: (&str, &str) = ("app.kubernetes.io/name", "ferrolb");
 /// The annotation with the version of the agent.
 pub const VERSION: &str = "ferrolb.io/version";
 /// The annotation with the addresses that belong to somebody else, each with its owner: `192.0.2.5=host 02:00:00:00:00:01` or
-/// `192.0.2.0=network 192.0.2.0/24`, separated by commas.
+/// `192.0.2.0=network 192.0.2.0/24` or `192.0.2.1=gateway`, separated by commas.
 pub const FOUND: &str = "ferrolb.io/found-addresses";
 
 /// The most addresses of one Lease that count.
@@ -48,6 +48,7 @@ pub fn text(found: &Found) -> Option<String> {
         let comma = if text.is_empty() { "" } else { "," };
         let _ = match owner {
             Owner::Host(link) => write!(text, "{comma}{addr}=host {link}"),
+            Owner::Gateway => write!(text, "{comma}{addr}=gateway"),
             Owner::Network(net) => write!(text, "{comma}{addr}=network {net}"),
             Owner::Broadcast(net) => write!(text, "{comma}{addr}=broadcast {net}"),
             _ => Ok(()),
@@ -64,9 +65,10 @@ pub fn parse(text: &str) -> Found {
 
 fn entry(text: &str) -> Option<(IpAddr, Owner)> {
     let (addr, owner) = text.split_once('=')?;
-    let (kind, value) = owner.split_once(' ')?;
+    let (kind, value) = owner.split_once(' ').unwrap_or((owner, ""));
     let owner = match kind {
         "host" => Owner::Host(link(value)?),
+        "gateway" => Owner::Gateway,
         "network" => Owner::Network(value.parse().ok()?),
         "broadcast" => Owner::Broadcast(value.parse().ok()?),
         _ => return None,
@@ -161,6 +163,7 @@ mod tests {
                 ip("192.0.2.255"),
                 Owner::Broadcast("192.0.2.0/24".parse().unwrap()),
             ),
+            (ip("192.0.2.1"), Owner::Gateway),
             (
                 ip("fd00::5"),
                 Owner::Host(LinkAddress(vec![2, 0, 0, 0, 0, 1])),

@@ -582,6 +582,8 @@ fn an_address_of_a_node_of_a_member_or_of_a_subnet_is_announced_by_nobody() {
         state.set_subnets([subnet.parse().unwrap()].into(), &mut dirty);
         assert_eq!(answer(&state, ip(7)).is_ok(), free, "{subnet}");
     }
+    state.set_gateways(&[ip(7)].into(), &mut dirty);
+    assert_eq!(answer(&state, ip(7)), refused);
 }
 
 /// What one of two nodes may announce while the pool is changed. `announces`: it is the one that announces the address.

@@ -1,9 +1,11 @@
 //! Follows the kernel's interfaces and addresses over rtnetlink(7). It subscribes first and dumps second, so no change in between
-//! is lost; repeated changes do no harm. It only translates; `state` keeps the result.
+//! is lost; repeated changes do no harm. It only translates; `state` keeps the result. Gateways are part of each full reading alone:
+//! on a router, routes change all the time.
 //!
 //! If a connection ends or leaves a dump unanswered, a new connection replaces it and everything is read again.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +17,8 @@ use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteVia};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -198,7 +201,42 @@ async fn dump(handle: &Handle, links: &mut Links) -> Result<(), rtnetlink::Error
             links.apply(LinkChange::Address(index, address));
         }
     }
+    for mut request in [
+        handle
+            .route()
+            .get(RouteMessageBuilder::<Ipv4Addr>::new().build()),
+        handle
+            .route()
+            .get(RouteMessageBuilder::<Ipv6Addr>::new().build()),
+    ] {
+        // All tables.
+        request.message_mut().header.table = RouteHeader::RT_TABLE_UNSPEC;
+        let mut found = Box::pin(request.execute());
+        while let Some(message) = found.try_next().await? {
+            for gateway in gateways(&message.attributes) {
+                links.apply(LinkChange::Gateway(gateway));
+            }
+        }
+    }
     Ok(())
+}
+
+/// The next hops of a route.
+fn gateways(attributes: &[RouteAttribute]) -> impl Iterator<Item = IpAddr> {
+    let hops = attributes.iter().flat_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(hops) => hops.as_slice(),
+        _ => &[],
+    });
+    let all = attributes
+        .iter()
+        .chain(hops.flat_map(|hop| &hop.attributes));
+    all.filter_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(addr))
+        | RouteAttribute::Via(RouteVia::Inet(addr)) => Some(IpAddr::from(*addr)),
+        RouteAttribute::Gateway(RouteAddress::Inet6(addr))
+        | RouteAttribute::Via(RouteVia::Inet6(addr)) => Some(IpAddr::from(*addr)),
+        _ => None,
+    })
 }
 
 fn translate(message: &RouteNetlinkMessage) -> Option<LinkChange> {

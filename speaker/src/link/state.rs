@@ -1,6 +1,6 @@
 //! What the kernel reports about the interfaces, updated change by change. No sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -46,6 +46,8 @@ pub enum LinkChange {
     Address(u32, LinkAddress),
     /// Removed.
     AddressGone(u32, IpNet),
+    /// A next hop of a route.
+    Gateway(IpAddr),
     /// The full state, from an audit that makes up for lost reports.
     All(Links),
 }
@@ -55,6 +57,7 @@ pub enum LinkChange {
 pub struct Links {
     links: BTreeMap<u32, Link>,
     addresses: BTreeMap<u32, BTreeMap<IpNet, LinkAddress>>,
+    gateways: BTreeSet<IpAddr>,
 }
 
 impl Links {
@@ -86,6 +89,7 @@ impl Links {
                 }
                 gone
             }
+            LinkChange::Gateway(address) => self.gateways.insert(address),
             LinkChange::All(links) => {
                 let news = *self != links;
                 *self = links;
@@ -110,6 +114,11 @@ impl Links {
             .get(&index)
             .into_iter()
             .flat_map(BTreeMap::values)
+    }
+
+    /// The next hops of this machine's routes, as of the last full state.
+    pub fn gateways(&self) -> &BTreeSet<IpAddr> {
+        &self.gateways
     }
 
     /// Whether this Ethernet address is one of ours.

@@ -190,7 +190,10 @@ impl Node {
     /// has one for every Service.
     pub(super) fn link(&mut self, change: LinkChange) {
         let matters = match &change {
-            LinkChange::Link(_) | LinkChange::LinkGone(_) | LinkChange::All(_) => true,
+            LinkChange::Link(_)
+            | LinkChange::LinkGone(_)
+            | LinkChange::Gateway(_)
+            | LinkChange::All(_) => true,
             LinkChange::Address(index, _) | LinkChange::AddressGone(index, _) => self
                 .links
                 .get(*index)
@@ -203,7 +206,7 @@ impl Node {
         }
     }
 
-    /// Reads from the interfaces what belongs to this machine and its subnets.
+    /// Reads from the interfaces and routes what belongs to this machine, its subnets and its gateways.
     fn surroundings(&mut self) {
         let (mut carried, mut subnets) = (BTreeMap::new(), BTreeSet::new());
         for link in candidates(&self.links, &self.config.exclude) {
@@ -217,6 +220,8 @@ impl Node {
         }
         self.carried = carried;
         self.state.set_subnets(subnets, &mut self.dirty);
+        self.state
+            .set_gateways(self.links.gateways(), &mut self.dirty);
     }
 
     /// Passes an event to the machine and carries out its actions.

@@ -146,6 +146,40 @@ fn a_pool_with_the_address_of_a_node_gives_it_to_nobody() {
 }
 
 #[test]
+fn a_gateway_keeps_its_address_even_where_it_does_not_answer() {
+    needs!("a_gateway_keeps_its_address_even_where_it_does_not_answer");
+    let mut cluster = Cluster::new("none", PodLinks::Routed);
+    let (gateway, next) = ("172.17.255.4", "172.17.255.5");
+    for node in &cluster.nodes {
+        node.netns()
+            .ip(&format!("route add 198.51.100.0/24 via {gateway}\n"));
+    }
+    cluster.start();
+    cluster.settle(&ADDRESSES).unwrap();
+    cluster.manifests.write(
+        "new.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: any, namespace: default}\nspec: {type: LoadBalancer, ports: [{port: 80}]}\n",
+    );
+    wait::expect("another address is announced", WHILE, || {
+        let given = cluster.external_ips(&cluster.nodes[0], "default", "any")?;
+        if given != [next.parse::<Ipv4Addr>().unwrap()] {
+            return Err(format!("{given:?}"));
+        }
+        cluster.announcer(next.parse().unwrap())
+    });
+    wait::expect("every node warns about the pool", WHILE, || {
+        let right = format!("{gateway} belongs to a gateway in the routes of the nodes");
+        for node in &cluster.nodes {
+            let said = problems(&cluster, &node.name, "metallb-system/config")?;
+            if !said.iter().any(|text| text.contains(&right)) {
+                return Err(format!("{}: {said:?}", node.name));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn a_host_that_takes_an_announced_address_is_named_by_its_ethernet_address() {
     needs!("a_host_that_takes_an_announced_address_is_named_by_its_ethernet_address");
     let cluster = announcing();

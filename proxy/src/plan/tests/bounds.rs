@@ -186,7 +186,7 @@ fn a_gateway_is_given_up_when_a_route_leads_through_it_and_taken_when_none_does(
     let gateways = BTreeSet::from([ip(ADDR), six(ip(ADDR))]);
     world.kernel.around.as_mut().unwrap().gateways = gateways;
     world.audit();
-    is_refused(&world, "gateway", "a gateway in the routes of this node");
+    is_refused(&world, "gateway", "a gateway in the routes of the nodes");
     world.kernel.around.as_mut().unwrap().gateways.clear();
     world.audit();
     assert_eq!(refusals(&world, "tenant"), []);
