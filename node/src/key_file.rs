@@ -33,7 +33,7 @@ pub(crate) fn watch(file: PathBuf, used: Key) -> watch::Receiver<Option<Problem>
                 if changed {
                     match &now {
                         Some(problem) => warn!("{problem}"),
-                        None => info!(file = %file.display(), "the key file is as this node uses it again"),
+                        None => info!(file = %file.display(), "the key file holds the key of this node again"),
                     }
                     *before = now;
                 }

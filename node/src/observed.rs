@@ -86,7 +86,7 @@ impl Observed {
                 Some(owner) => {
                     warn!("{addr} belongs to {owner}; the controller gives no Service this address")
                 }
-                None => info!("{addr} belongs to nobody else any more"),
+                None => info!("{addr} no longer belongs to anybody else"),
             }
             self.state.set_found(*addr, owner.clone());
         }

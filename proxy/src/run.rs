@@ -255,7 +255,7 @@ impl<K: Kernel + Look> Proxy<K> {
             Ok(Some(damage)) => {
                 tracing::warn!(
                     ?damage,
-                    "somebody removed what the proxy made, repairing it"
+                    "somebody removed what the proxy made; repairing it"
                 );
                 match damage {
                     Damage::Ground => self.unprepared = true,
@@ -268,7 +268,7 @@ impl<K: Kernel + Look> Proxy<K> {
                 self.next_glance = Instant::now() + self.glances.next(0);
                 return;
             }
-            Err(error) => tracing::warn!(%error, "the kernel could not be looked at"),
+            Err(error) => tracing::warn!(%error, "the kernel could not be checked"),
         }
         self.next_glance = Instant::now() + self.config.watch;
     }
@@ -276,7 +276,7 @@ impl<K: Kernel + Look> Proxy<K> {
     /// Reads the kernel and repairs every difference, no matter who caused it.
     async fn audit(&mut self) {
         if let Err(error) = self.read_again().await {
-            tracing::warn!(%error, "the kernel could not be read, trying again");
+            tracing::warn!(%error, "the kernel could not be read; trying again");
             self.errors = vec![error.to_string()];
             self.lose(&self.desired.lowered().everything());
             self.later();
@@ -340,9 +340,7 @@ impl<K: Kernel + Look> Proxy<K> {
         self.unverified = false;
         self.unprepared |= !self.held.rules_loaded;
         if self.unprepared {
-            tracing::warn!(
-                "the interface or the nftables table is not as it was left, making it again"
-            );
+            tracing::warn!("somebody changed the interface or the nftables table; making it again");
             self.lose(&self.desired.lowered().everything());
             self.kernel.prepare().await?;
             self.held = self.kernel.read().await?;
@@ -363,7 +361,7 @@ impl<K: Kernel + Look> Proxy<K> {
         // What lasts is logged once; the status goes on to show it.
         let before = std::mem::replace(&mut self.errors, applied.errors);
         for error in self.errors.iter().filter(|error| !before.contains(error)) {
-            tracing::warn!(%error, "an operation was not done, trying again");
+            tracing::warn!(%error, "the kernel did not do an operation; trying again");
         }
         if self.errors.is_empty() {
             self.retries.reset();

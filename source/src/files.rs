@@ -193,7 +193,7 @@ impl FilesSource {
     /// Reports that reading the folder takes too long.
     fn complain(&mut self) -> Option<Batch> {
         let patience = self.settings.patience;
-        tracing::warn!(folder = %self.dir.display(), "reading the manifests takes more than {patience:?}: is its file system away?");
+        tracing::warn!(folder = %self.dir.display(), "reading the manifests folder has taken more than {patience:?}: is its file system unreachable?");
         let scan = Scan {
             missing: Some(format!(
                 "{}: reading it takes more than {patience:?}",

@@ -102,7 +102,7 @@ impl Keeper<'_> {
         let secret = secret(namespace, name, key.clone());
         match self.secrets.create(&PostParams::default(), &secret).await {
             Ok(_) if self.key.is_some() => {
-                warn!("Secret {namespace}/{name} was deleted; it is made again, with the same key");
+                warn!("Secret {namespace}/{name} was deleted; creating it again with the same key");
             }
             Ok(_) => info!("Secret {namespace}/{name} created: the key that the nodes share"),
             Err(error) => match refusal(&error, &may("create")) {

@@ -201,7 +201,7 @@ impl Queue {
         if let Some((_, keys)) = known {
             keys.insert(key.clone());
         } else {
-            warn!(service = %key, "status not written: {refusal}; it is tried again until it is");
+            warn!(service = %key, "status not written: {refusal}; trying again until it is");
             self.faults
                 .push((refusal.clone(), BTreeSet::from([key.clone()])));
         }

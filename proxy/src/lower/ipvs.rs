@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::kernel::{Family, Forwarding, RealServer, VirtualServer, VirtualServerId};
 use crate::plan::{FrontKey, Way};
@@ -24,8 +25,8 @@ pub struct Wanted {
     /// Its real servers.
     pub reals: Reals,
     /// Endpoints that exist, but that the traffic policy does not use. A real server for one of them stays with weight 0 if the
-    /// kernel has it, so that its connections outlive a change of the policy. It is never created.
-    pub stay: BTreeSet<SocketAddr>,
+    /// kernel has it, so that its connections outlive a change of the policy. It is never created. All fronts of a port share it.
+    pub stay: Arc<BTreeSet<SocketAddr>>,
 }
 
 impl Wanted {

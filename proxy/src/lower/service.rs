@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::object::Kind;
@@ -113,13 +114,13 @@ impl Job<'_> {
     /// Adds the parts of a port for one family.
     fn family(&mut self, port: &PortPlan, targets: &Targets, mark: Option<u32>) {
         let family = targets.family;
-        let mut made: BTreeMap<TrafficPolicy, (Reals, BTreeSet<SocketAddr>)> = BTreeMap::new();
+        let mut made: BTreeMap<TrafficPolicy, (Reals, Arc<BTreeSet<SocketAddr>>)> = BTreeMap::new();
         let (plan, protocol) = (self.plan, port.protocol);
         let mut wanted = |policy: TrafficPolicy, server| {
             let parts = made.entry(policy).or_insert_with(|| {
                 let reals = real_servers(plan, targets, policy, protocol);
                 let stay = staying(plan, targets, policy, protocol, &reals);
-                (reals, stay)
+                (reals, Arc::new(stay))
             });
             let (reals, stay) = parts.clone();
             Wanted {

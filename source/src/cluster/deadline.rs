@@ -49,13 +49,13 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Late {
     /// The server is silent.
-    #[error("nothing came for {0:?}")]
+    #[error("no data arrived for {0:?}")]
     Silent(Duration),
     /// The server is too slow.
     #[error("the answer was not complete after {0:?}")]
     Slow(Duration),
     /// A watch continues beyond its end.
-    #[error("a watch went on for {0:?} although it was to end before")]
+    #[error("a watch lasted {0:?}, although it should have ended earlier")]
     Endless(Duration),
 }
 

@@ -145,7 +145,7 @@ impl Node {
             }
         }
         for (mac, all) in self.taken.due(super::clock().now) {
-            tracing::warn!(addresses = %Few(&all), %mac, "a host on the LAN has what Services are to get, so this node does not announce it");
+            tracing::warn!(addresses = %Few(&all), %mac, "a host on the network already has an address of a Service, so this node does not announce it");
         }
         self.dirty.add(due.decided);
     }

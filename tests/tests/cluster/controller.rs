@@ -215,7 +215,7 @@ fn a_deleted_key_is_made_again_and_another_one_is_reported() {
             if log.contains(text) { Ok(()) } else { Err(log) }
         });
     };
-    said("was deleted; it is made again, with the same key");
+    said("was deleted; creating it again with the same key");
     let patch = r#"{"data": {"key": "QW5vdGhlciBrZXksIG9mIHdob21zb2V2ZXI="}}"#;
     let change = [
         "-n",

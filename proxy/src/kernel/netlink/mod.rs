@@ -233,7 +233,7 @@ impl<S: Socket> Channel<S> {
             }
         }
         if let Err(error) = self.socket.reopen() {
-            tracing::warn!(channel = self.name, %error, "no fresh netlink socket, the old one stays in use");
+            tracing::warn!(channel = self.name, %error, "a new netlink socket cannot be opened, so the old one stays in use");
         }
     }
 }

@@ -114,7 +114,7 @@ async fn listed(manner: Manner, limits: Limits) -> kube::Error {
 async fn a_server_that_says_nothing_is_given_up() {
     let error = listed(Manner::Silence, SILENCE).await;
     assert_eq!(Late::of(&error), Some(Late::Silent(SHORT)), "{error:?}");
-    let why = "nothing came for 200ms".to_owned();
+    let why = "no data arrived for 200ms".to_owned();
     assert_eq!(refusal(&error, "list"), Refusal::Unanswered { why });
 }
 
@@ -185,7 +185,7 @@ async fn a_source_says_which_lists_an_api_server_that_says_nothing_owes_it() {
     let mut source = ClusterSource::new(&client, &Settings::new(Resources::Controller));
     let owes = |source: &ClusterSource| match source.waits_for().as_slice() {
         [all] => {
-            all.ends_with("does not answer (nothing came for 200ms)")
+            all.ends_with("does not answer (no data arrived for 200ms)")
                 && all.matches(", ").count() == 5
         }
         _ => false,
