@@ -81,13 +81,8 @@ impl Observed {
         if news.is_empty() {
             return;
         }
+        let before = self.state.problems().to_vec();
         for (addr, owner) in &news {
-            match owner {
-                Some(owner) => {
-                    warn!("{addr} belongs to {owner}; the controller gives no Service this address")
-                }
-                None => info!("{addr} no longer belongs to anybody else"),
-            }
             self.state.set_found(*addr, owner.clone());
         }
         self.tell.send_modify(|found| {
@@ -99,6 +94,14 @@ impl Observed {
             }
         });
         self.follow(&[]);
+        self.warn_of_pools(&before);
+    }
+
+    /// Logs what is wrong with the pools now and was not before.
+    fn warn_of_pools(&self, before: &[Problem]) {
+        for problem in self.state.problems().iter().filter(|p| !before.contains(p)) {
+            warn!("{problem}");
+        }
     }
 
     /// Takes in what the API shows of Services. Decides again for affected Services that show no address.
@@ -187,9 +190,7 @@ impl Authority for Observed {
         }
         let before = self.state.problems().to_vec();
         self.follow(&batch.changes);
-        for problem in self.state.problems().iter().filter(|p| !before.contains(p)) {
-            warn!("{problem}");
-        }
+        self.warn_of_pools(&before);
         for change in &batch.changes {
             if let Change::Upsert(Object::Node(node)) = change
                 && node.name == self.me
