@@ -15,9 +15,21 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// The most addresses that are avoided. A host that answers for every address must not send Services through a whole pool.
 const MOST: usize = 64;
 
-/// The owners, and since when nobody asks for the address; `None` while the speaker still finds the owner.
+/// How long an owner must have been found before it is a fact for the whole cluster: members that do not know each other yet take each
+/// other for hosts for a moment.
+const SURE: Duration = Duration::from_secs(2);
+
+/// The owners, by address.
 #[derive(Debug, Default)]
-pub(crate) struct Found(BTreeMap<IpAddr, (Owner, Option<Instant>)>);
+pub(crate) struct Found(BTreeMap<IpAddr, Finding>);
+
+#[derive(Debug)]
+struct Finding {
+    owner: Owner,
+    first: Instant,
+    /// Since when nobody asks for the address; `None` while the speaker still finds the owner.
+    last: Option<Instant>,
+}
 
 /// An owner that came or went.
 pub(crate) type News = (IpAddr, Option<Owner>);
@@ -47,8 +59,17 @@ impl Found {
                 )) => {
                     let known = self.0.contains_key(ip);
                     if known || self.0.len() < MOST {
-                        let before = self.0.insert(*ip, (owner.clone(), None));
-                        if before.is_none_or(|(old, _)| old != *owner) {
+                        let finding = self.0.entry(*ip).or_insert_with(|| {
+                            news.push((*ip, Some(owner.clone())));
+                            Finding {
+                                owner: owner.clone(),
+                                first: now,
+                                last: None,
+                            }
+                        });
+                        finding.last = None;
+                        if finding.owner != *owner {
+                            finding.owner.clone_from(owner);
                             news.push((*ip, Some(owner.clone())));
                         }
                     }
@@ -60,8 +81,8 @@ impl Found {
                     }
                 }
                 _ => {
-                    if let Some((_, since)) = self.0.get_mut(ip) {
-                        since.get_or_insert(now);
+                    if let Some(finding) = self.0.get_mut(ip) {
+                        finding.last.get_or_insert(now);
                     }
                 }
             }
@@ -71,11 +92,23 @@ impl Found {
 
     /// Forgets owners that were found long ago.
     pub(crate) fn forget(&mut self, now: Instant) -> Vec<News> {
-        let is_old = |since: &Option<Instant>| {
-            since.is_some_and(|at| now.saturating_duration_since(at) >= REMEMBERED)
+        let is_old = |finding: &mut Finding| {
+            let last = finding.last;
+            last.is_some_and(|at| now.saturating_duration_since(at) >= REMEMBERED)
         };
-        let old = self.0.extract_if(.., |_, (_, since)| is_old(since));
+        let old = self.0.extract_if(.., |_, finding| is_old(finding));
         old.map(|(ip, _)| (ip, None)).collect()
+    }
+
+    /// The owners that are no passing mistake.
+    pub(crate) fn sure(&self, now: Instant) -> impl Iterator<Item = (IpAddr, &Owner)> {
+        let all = self.0.iter();
+        let sure = all.filter(move |(_, finding)| {
+            let passed = |at: Instant| at.saturating_duration_since(finding.first) >= SURE;
+            // One that nobody asks for any more was found until then.
+            passed(finding.last.unwrap_or(now))
+        });
+        sure.map(|(ip, finding)| (*ip, &finding.owner))
     }
 }
 
@@ -117,6 +150,19 @@ mod tests {
         assert_eq!(found.hear(&Delta::from([(ip, None)]), now), []);
         assert_eq!(found.forget(now + REMEMBERED / 2), []);
         assert_eq!(found.forget(now + REMEMBERED), [(ip, None)]);
+    }
+
+    #[test]
+    fn an_owner_that_was_found_for_a_moment_only_is_not_sure() {
+        let (mut found, now) = (Found::default(), Instant::now());
+        let (ip, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        found.hear(&news(ip, None, Some(9)), now);
+        found.hear(&news(other, None, Some(9)), now);
+        found.hear(&Delta::from([(other, None)]), now + SURE / 2);
+        assert_eq!(found.sure(now + SURE / 2).count(), 0);
+        let sure = |at| found.sure(at).map(|(ip, _)| ip).collect::<Vec<_>>();
+        assert_eq!(sure(now + SURE), [ip]);
+        assert_eq!(sure(now + 2 * SURE), [ip]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use ferrolb_api::ObjectKey;
 use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::delta::Delta;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::ownership::Owner;
 use ferrolb_api::problem::Problem;
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::Service;
@@ -29,7 +30,7 @@ use tracing::{info, warn};
 use crate::agreement::machine::View;
 use crate::agreement::table::Name;
 use crate::authority::{Authority, Effects, Standing};
-use crate::found::{Found, News};
+use crate::found::Found;
 
 /// What the API shows.
 pub struct Observed {
@@ -45,6 +46,8 @@ pub struct Observed {
     /// one owns are deleted with it.
     node_uid: Option<String>,
     found: Found,
+    /// Whether this node has settled and hears more than half of the members, itself included.
+    hears_most: bool,
     /// Tells the controller what was found.
     tell: watch::Sender<lease::Found>,
 }
@@ -60,6 +63,7 @@ impl Observed {
             me: String::new(),
             node_uid: None,
             found: Found::default(),
+            hears_most: false,
             tell: watch::Sender::default(),
         }
     }
@@ -76,23 +80,28 @@ impl Observed {
         self
     }
 
-    /// Passes on which addresses turned out to belong to somebody else, or not any more.
-    fn find(&mut self, news: Vec<News>) {
-        if news.is_empty() {
+    /// Passes on which addresses belong to somebody else. A node that does not hear most of the members may take another one for a
+    /// host, so what it finds meanwhile is not passed on.
+    fn find(&mut self, now: Instant) {
+        if !self.hears_most {
             return;
         }
-        let before = self.state.problems().to_vec();
-        for (addr, owner) in &news {
-            self.state.set_found(*addr, owner.clone());
+        let told = self.tell.borrow();
+        let found = |sure: (IpAddr, &Owner)| told.get(&sure.0) == Some(sure.1);
+        if self.found.sure(now).count() == told.len() && self.found.sure(now).all(found) {
+            return;
         }
-        self.tell.send_modify(|found| {
-            for (addr, owner) in news {
-                match owner {
-                    Some(owner) => found.insert(addr, owner),
-                    None => found.remove(&addr),
-                };
-            }
-        });
+        drop(told);
+        let sure = self.found.sure(now);
+        let new: lease::Found = sure.map(|(addr, owner)| (addr, owner.clone())).collect();
+        let before = self.state.problems().to_vec();
+        let old = self.tell.send_replace(new.clone());
+        for addr in old.keys().filter(|addr| !new.contains_key(*addr)) {
+            self.state.set_found(*addr, None);
+        }
+        for (addr, owner) in new {
+            self.state.set_found(addr, Some(owner));
+        }
         self.follow(&[]);
         self.warn_of_pools(&before);
     }
@@ -206,7 +215,9 @@ impl Authority for Observed {
         }
     }
 
-    fn view(&mut self, _view: View, _now: Instant) -> Effects {
+    fn view(&mut self, view: View, _now: Instant) -> Effects {
+        let others = view.live.iter().filter(|name| ***name != *self.me).count();
+        self.hears_most = view.placer.is_some() && 2 * (others + 1) > view.known;
         Effects::default()
     }
 
@@ -215,14 +226,13 @@ impl Authority for Observed {
     }
 
     fn addresses(&mut self, changes: &Delta<IpAddr, Arc<Address>>, now: Instant) -> Effects {
-        let news = self.found.hear(changes, now);
-        self.find(news);
+        self.found.hear(changes, now);
         Effects::default()
     }
 
     fn tick(&mut self, now: Instant) -> Effects {
-        let news = self.found.forget(now);
-        self.find(news);
+        self.found.forget(now);
+        self.find(now);
         Effects::default()
     }
 
@@ -251,7 +261,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use std::collections::BTreeMap;
 
-    use ferrolb_api::ownership::Owner;
     use ferrolb_api::ownership::neighbour::LinkAddress;
 
     use super::*;
@@ -361,13 +370,25 @@ spec: {addresses: [172.17.255.1-172.17.255.1]}
     fn the_controller_learns_what_the_speaker_found_and_the_guess_agrees() {
         let tell = watch::Sender::default();
         let told = tell.subscribe();
-        let mut observed = Observed::new(Settings::default()).telling(tell);
+        let mut observed = Observed::new(Settings::default()).on("a").telling(tell);
         source(&mut observed, &[POOL.into(), service("web", "", GIVEN)]);
         observed.touched();
         let addr = IpAddr::from([172, 17, 255, 1]);
         let host = Owner::Host(LinkAddress(vec![2, 0, 0, 0, 0, 9]));
         let now = Instant::now();
+        let view = |live: &[&str]| View {
+            placer: Some("a".into()),
+            known: 3,
+            live: live.iter().map(|name| Name::from(*name)).collect(),
+        };
+        let later = now + std::time::Duration::from_secs(5);
         observed.addresses(&Delta::from([(addr, Some(address(addr, &host)))]), now);
+        observed.tick(now);
+        observed.view(view(&["a"]), now);
+        observed.tick(later);
+        assert!(told.borrow().is_empty(), "it hears nobody");
+        observed.view(view(&["a", "b"]), now);
+        observed.tick(later);
         assert_eq!(*told.borrow(), lease::Found::from([(addr, host)]));
         assert!(observed.problems()[0].to_string().contains("the host 02:"));
         source(&mut observed, &[service("late", "", "{}")]);
