@@ -16,8 +16,9 @@ pub async fn remove_leftovers(addresses: &BTreeSet<IpAddr>) -> io::Result<Vec<Ip
         let IpAddr::V4(v4) = address else { continue };
         if addresses.contains(&address) {
             let done = linger::remove(&monitor.handle(), v4, interface).await;
-            done.map_err(|e| io::Error::other(format!("{v4} stays on its interface: {e}")))?;
-            removed.push(v4);
+            let done =
+                done.map_err(|e| io::Error::other(format!("{v4} stays on its interface: {e}")))?;
+            removed.extend(done.then_some(v4));
         }
     }
     Ok(removed)

@@ -31,15 +31,18 @@ pub(crate) async fn leave(
 }
 
 /// Removes it again, because another node announces the address now. Removes only what [`leave`] added: an address alone in its
-/// prefix.
+/// prefix. Returns false if it was not there.
 pub(crate) async fn remove(
     handle: &Handle,
     address: Ipv4Addr,
     interface: u32,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let message = AddressMessageBuilder::<Ipv4Addr>::new()
         .index(interface)
         .address(address, 32)
         .build();
-    handle.address().del(message).execute().await
+    match handle.address().del(message).execute().await {
+        Err(Error::NetlinkError(e)) if e.raw_code() == -libc::EADDRNOTAVAIL => Ok(false),
+        done => done.map(|()| true),
+    }
 }

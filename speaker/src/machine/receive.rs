@@ -243,10 +243,12 @@ impl Machine {
         }
     }
 
+    /// It also counts for a member that is held already: the refusal of a port may be read before the goodbye that was sent before
+    /// the port closed.
     fn goodbye(&mut self, from: &NodeName, incarnation: u64, hold_ms: u32) {
         let known = self.members.get(from).map(|m| (m.incarnation, m.status));
         let newer =
-            known.is_some_and(|(i, s)| incarnation > i || (incarnation == i && s < Status::Held));
+            known.is_some_and(|(i, s)| incarnation > i || (incarnation == i && s <= Status::Held));
         if newer {
             self.hold(from, incarnation, hold_ms);
         }

@@ -373,6 +373,51 @@ fn a_refusal_right_after_a_sign_of_life_is_not_believed() {
     assert!(out.contains(&Action::KernelPing("n1".into())));
 }
 
+/// The status of n1 after `from`, while the kernel of its node answers every ping until `to`.
+fn held_until(m: &mut Machine, from: u64, to: u64) -> Status {
+    for at in (from..=to).step_by(10) {
+        step(m, Event::KernelAnswered("n1".into()), at);
+        step(m, Event::Tick, at);
+    }
+    let members = m.members();
+    members
+        .iter()
+        .find(|v| v.node.as_str() == "n1")
+        .unwrap()
+        .status
+}
+
+#[test]
+fn a_goodbye_that_is_read_after_the_refusal_still_counts() {
+    let goodbye = |incarnation| Message::Goodbye {
+        incarnation,
+        hold_ms: 10_000,
+    };
+    let refused = || {
+        let mut m = settled(2, 1);
+        step(&mut m, from(1, Message::State(hello(5, true))), 3010);
+        step(&mut m, Event::Refused("n1".into()), 3100);
+        m
+    };
+    // Killed: only the crash hold.
+    let mut m = refused();
+    assert_eq!(held_until(&mut m, 3100, 5090), Status::Held);
+    assert_eq!(held_until(&mut m, 5100, 5400), Status::Dead);
+    // Stopped, in both orders: the hold that it asked for, and no longer.
+    let mut m = refused();
+    step(&mut m, from(1, goodbye(5)), 3105);
+    step(&mut m, from(1, goodbye(5)), 3106);
+    step(&mut m, Event::Refused("n1".into()), 3200);
+    assert_eq!(held_until(&mut m, 3200, 13_000), Status::Held);
+    assert_eq!(held_until(&mut m, 13_010, 13_500), Status::Dead);
+    step(&mut m, from(1, goodbye(5)), 13_510);
+    assert_eq!(held_until(&mut m, 13_510, 13_520), Status::Dead);
+    // The goodbye of an earlier life says nothing about this one.
+    let mut m = refused();
+    step(&mut m, from(1, goodbye(4)), 3105);
+    assert_eq!(held_until(&mut m, 3110, 5400), Status::Dead);
+}
+
 #[test]
 fn a_goodbye_is_said_twice_and_nothing_after_it() {
     let mut m = settled(2, 1);

@@ -97,9 +97,15 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
         drain(&mut node, &wiring.opaque_in);
         node.decide();
         for (address, interface) in node.leftovers() {
-            tracing::info!(%address, "removes an address from its interface, because another node announces it");
-            if let Err(e) = linger::remove(&monitor.handle(), address, interface).await {
-                tracing::warn!(%address, "cannot remove an address from its interface: {e}");
+            match linger::remove(&monitor.handle(), address, interface).await {
+                Ok(true) => {
+                    tracing::info!(%address, "removed an address from its interface, because another node announces it")
+                }
+                // It was removed before, or it has expired; the kernel's news of that has not been read yet.
+                Ok(false) => {}
+                Err(e) => {
+                    tracing::warn!(%address, "cannot remove an address from its interface: {e}")
+                }
             }
         }
         let now = clock().now;
