@@ -43,6 +43,22 @@ impl Dirty {
         }
     }
 
+    /// Takes at most `most` addresses out, the lowest first. `all` is what [`Dirty::All`] stands for.
+    pub(crate) fn take(
+        &mut self,
+        most: usize,
+        all: impl FnOnce() -> BTreeSet<IpAddr>,
+    ) -> BTreeSet<IpAddr> {
+        let mut part = match std::mem::take(self) {
+            Self::Some(some) => some,
+            Self::All => all(),
+        };
+        if let Some(next) = part.iter().nth(most).copied() {
+            *self = Self::Some(part.split_off(&next));
+        }
+        part
+    }
+
     /// Whether there is nothing to recompute.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Some(all) if all.is_empty())

@@ -10,6 +10,8 @@ use std::time::Duration;
 /// Milliseconds after the start.
 const BURST: [u64; 7] = [0, 100, 500, 1600, 2700, 3800, 4900];
 const REFRESH: Duration = Duration::from_secs(60);
+/// The most rounds in one step of the loop: a heartbeat must not wait for the frames of ten thousand addresses.
+const MOST: usize = 512;
 
 /// An address on an interface.
 pub(crate) type Place = (Ipv4Addr, u32);
@@ -72,10 +74,10 @@ impl Schedule {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// What is due now, in the order in which it became due.
+    /// What is due now, in the order in which it became due. If that is much, the rest is due in the next step.
     pub(crate) fn due(&mut self, now: Duration) -> Vec<Place> {
         let mut due = Vec::new();
-        while self.next().is_some_and(|at| at <= now) {
+        while due.len() < MOST && self.next().is_some_and(|at| at <= now) {
             let Some((_, place)) = self.order.pop_first() else {
                 break;
             };

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -117,4 +118,22 @@ fn a_successor_has_the_last_word() {
     assert_eq!(conflicts.iter().count(), 0, "not reported before it is met");
     assert!(conflicts.due(ms(600), |_| false).is_empty());
     assert_eq!(conflicts.next(), None);
+}
+
+#[test]
+fn rounds_of_many_addresses_are_spread_over_the_steps_of_the_loop_and_none_is_lost() {
+    let mut schedule = Schedule::default();
+    let places: BTreeSet<_> = (0..2000).map(|n| (Ipv4Addr::from_bits(n), 2)).collect();
+    for place in &places {
+        schedule.start(*place, ms(1000));
+    }
+    let mut said = BTreeSet::new();
+    let mut steps = Vec::new();
+    while schedule.next() == Some(ms(1000)) {
+        let due = schedule.due(ms(1000));
+        steps.push(due.len());
+        said.extend(due);
+    }
+    assert_eq!(said, places);
+    assert_eq!(steps, [512, 512, 512, 464]);
 }

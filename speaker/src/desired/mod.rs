@@ -15,7 +15,7 @@ use crate::apply::probe::{Probes, Verdict};
 use crate::link::{Links, Patterns, choose};
 use crate::machine::Moved;
 use crate::snapshot::Advertised;
-use crate::state::{Dirty, State};
+use crate::state::State;
 
 pub(crate) mod leaving;
 #[cfg(test)]
@@ -65,14 +65,10 @@ pub(crate) fn refresh(
     answers: &mut BTreeMap<IpAddr, Answer>,
     state: &State,
     around: Surroundings<'_>,
-    dirty: Dirty,
+    dirty: &BTreeSet<IpAddr>,
 ) -> Changed {
-    let dirty = match dirty {
-        Dirty::All => answers.keys().copied().chain(state.addresses()).collect(),
-        Dirty::Some(addresses) => addresses,
-    };
     let mut changed = Changed::default();
-    for address in dirty {
+    for &address in dirty {
         let now = state.has(address).then(|| eligible(state, around, address));
         let may = matches!(now, Some(Ok(_)));
         let then = match &now {

@@ -17,7 +17,7 @@ use ferrolb_api::view::{
 use proptest::prelude::*;
 
 use super::leaving::{Leaving, WHILE};
-use super::{Answer, Surroundings, desired, eligible, refresh};
+use super::{Answer, Changed, Surroundings, desired, eligible, refresh};
 use crate::apply::probe::Probes;
 use crate::link::{Link, LinkAddress, LinkChange, Links, Patterns};
 use crate::machine::Moved;
@@ -497,6 +497,28 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Refreshes what is marked, in parts of two addresses.
+fn in_parts(
+    answers: &mut BTreeMap<IpAddr, Answer>,
+    state: &State,
+    around: Surroundings<'_>,
+    mut dirty: Dirty,
+) -> Changed {
+    let mut all = Changed::default();
+    while !dirty.is_empty() {
+        let known = answers.keys().copied().chain(state.addresses()).collect();
+        let part = dirty.take(2, || known);
+        if part.is_empty() {
+            break;
+        }
+        let changed = refresh(answers, state, around, &part);
+        all.answers.extend(changed.answers);
+        all.permitted.added.extend(changed.permitted.added);
+        all.permitted.removed.extend(changed.permitted.removed);
+    }
+    all
+}
+
 proptest! {
     #[test]
     fn what_is_marked_is_all_that_changes(steps in prop::collection::vec(step(), 1..40)) {
@@ -520,7 +542,7 @@ proptest! {
             let programmed = Some(&programmed);
             let around = Surroundings { me: "n1", programmed, links: &links, patterns: &patterns, probes: &free, open: &open };
             let then = kept.clone();
-            let changed = refresh(&mut kept, &state, around, dirty);
+            let changed = in_parts(&mut kept, &state, around, dirty);
             prop_assert_eq!(&kept, &desired(&state, around));
             let differs = |a: &&IpAddr| then.get(*a) != kept.get(*a);
             let differing = then.keys().chain(kept.keys()).filter(differs).copied().collect();
@@ -610,7 +632,7 @@ fn moved(announces: bool, changes: &[(u64, Change)]) -> Vec<(u64, bool)> {
     }
     let mut answers = BTreeMap::new();
     let mut leaving = Leaving::default();
-    refresh(&mut answers, &state, around, Dirty::All);
+    in_parts(&mut answers, &state, around, Dirty::All);
     let mut may = answers[&ip(1)].is_ok();
     assert!(may);
     let announced = match announces {
@@ -627,7 +649,7 @@ fn moved(announces: bool, changes: &[(u64, Change)]) -> Vec<(u64, bool)> {
                 state.apply(change.clone(), &mut dirty);
             }
         }
-        let mut changed = refresh(&mut answers, &state, around, dirty);
+        let mut changed = in_parts(&mut answers, &state, around, dirty);
         leaving.forget(&state);
         leaving.keep(&mut changed, &mut answers, &state, &announced, now);
         let before = may;

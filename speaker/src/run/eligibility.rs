@@ -11,10 +11,11 @@ use crate::apply::probe::Verdict;
 use crate::desired::leaving::Leaving;
 use crate::desired::{Surroundings, permitted, refresh};
 use crate::machine::Event;
-use crate::state::Dirty;
 
 /// How long a node that starts asks the LAN for addresses before it takes part with those that it knows of.
 const ASKING: Duration = Duration::from_secs(2);
+/// The most addresses that are decided in one step of the loop: a heartbeat must not wait for ten thousand.
+const MOST: usize = 1024;
 
 impl Node {
     /// Gives up what this node announces, so that others take it over while it still answers. Returns whether there is anything
@@ -34,26 +35,24 @@ impl Node {
         true
     }
 
-    /// Recomputes the answers for what changed, and gives the machine what this node may announce.
+    /// Recomputes the answers for what changed, a part in each step, and gives the machine what this node may announce.
     pub(super) fn renew_eligibility(&mut self) {
         let left = self.leaving.due(super::clock().now);
         self.dirty.add(left);
         if self.dirty.is_empty() || self.hands_over {
             return;
         }
-        let dirty = std::mem::take(&mut self.dirty);
-        let concerned: Vec<IpAddr> = match &dirty {
-            Dirty::Some(addresses) => addresses.iter().copied().collect(),
-            Dirty::All => self.state.addresses().collect(),
-        };
-        for address in &concerned {
+        let (answers, state) = (&self.desired, &self.state);
+        let all = || answers.keys().copied().chain(state.addresses()).collect();
+        let dirty = self.dirty.take(MOST, all);
+        for address in &dirty {
             // What a member announces was asked for by that member.
             let asked = || !self.config.probes || self.machine.owner(address).is_some();
             if self.probes.verdict(*address) == Verdict::Unknown && asked() {
                 self.probes.settle(*address);
             }
         }
-        self.touched.extend(concerned);
+        self.touched.extend(&dirty);
         let (none, open) = (BTreeSet::new(), self.sockets.interfaces());
         let around = Surroundings {
             me: self.me.as_str(),
@@ -66,7 +65,7 @@ impl Node {
             probes: &self.probes,
             open: &open,
         };
-        let mut changed = refresh(&mut self.desired, &self.state, around, dirty);
+        let mut changed = refresh(&mut self.desired, &self.state, around, &dirty);
         let now = super::clock().now;
         self.leaving.forget(&self.state);
         let (answers, on) = (&mut self.desired, &self.announced);
@@ -83,7 +82,8 @@ impl Node {
         // node would seem to have lost the right to announce what it announced.
         let unprogrammed = self.programmed.as_ref().is_some_and(Option::is_none);
         let patient = now < *self.give_by.get_or_insert(now + ASKING);
-        if unprogrammed || !self.permitted_given && patient && self.probes.is_pending() {
+        let waits = patient && self.probes.is_pending() || !self.dirty.is_empty();
+        if unprogrammed || !self.permitted_given && waits {
             self.permitted_given = false;
         } else if std::mem::replace(&mut self.permitted_given, true) {
             if !changed.permitted.is_empty() {

@@ -80,6 +80,7 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
     let mut retry = clock().now;
     let mut published = Duration::ZERO;
     let mut handed_by: Option<Duration> = None;
+    let mut woke = clock().now;
     loop {
         if std::mem::take(&mut refresh_programmed) {
             node.programmed(
@@ -114,7 +115,7 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
         }
         let mut wake = node.next_wakeup().min(retry);
         wake = handed_by.map_or(wake, |by| wake.min(by));
-        if node.changed || !node.touched.is_empty() {
+        if !node.is_waiting() && (node.changed || !node.touched.is_empty()) {
             if now >= published + PUBLISH {
                 published = now;
                 publish(&mut node, &wiring);
@@ -122,6 +123,8 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
                 wake = wake.min(published + PUBLISH);
             }
         }
+        node.late(woke);
+        let now = clock().now;
         // In random order: a flood on one socket must not block the others.
         tokio::select! {
             () = stopped(&mut wiring.stop), if handed_by.is_none() => {
@@ -162,7 +165,8 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
             }
             () = tokio::time::sleep(wake.saturating_sub(now)) => {}
         }
-        node.woke(wake);
+        node.late(wake.max(now));
+        woke = clock().now;
     }
     stop(&mut node, &monitor).await;
     publish(&mut node, &wiring);

@@ -1,11 +1,11 @@
 //! Everything that the loop owns, and how each kind of event changes it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ferrolb_api::change::Batch;
+use ferrolb_api::change::{Batch, Change};
 
 use super::complaint::Complaints;
 use super::config::Config;
@@ -30,12 +30,17 @@ use crate::state::{Dirty, State};
 use crate::wire::key::random;
 use crate::wire::transport::Transport;
 
+/// The most changed objects that are taken in during one step of the loop: a heartbeat must not wait for a first list.
+const MOST: usize = 1024;
+
 /// The node.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) config: Config,
     pub(super) me: NodeName,
     pub(super) machine: Machine,
+    /// Changes that have not been taken in yet. Nothing is decided from a part of a list.
+    waiting: VecDeque<Change>,
     pub(super) state: State,
     pub(super) links: Links,
     /// Lasting addresses of the interfaces that lead to the LAN, with the name of the interface and the
@@ -101,6 +106,7 @@ impl Node {
             clock,
         );
         let mut node = Self {
+            waiting: VecDeque::new(),
             state: State::new(config.class.clone()),
             config,
             me,
@@ -140,10 +146,24 @@ impl Node {
         Ok(node)
     }
 
-    /// Handles changed objects.
+    /// Receives changed objects, which the next steps take in.
     pub(super) fn batch(&mut self, batch: Batch) {
-        for change in batch.changes {
+        self.waiting.extend(batch.changes);
+    }
+
+    /// Whether changed objects have not been taken in yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Takes in changed objects, at most so many at once.
+    fn take_in(&mut self) {
+        let some = self.waiting.len().min(MOST);
+        for change in self.waiting.drain(..some) {
             self.state.apply(change, &mut self.dirty);
+        }
+        if self.is_waiting() {
+            return;
         }
         let moved = self.state.take_moved();
         if !moved.is_empty() {
@@ -307,7 +327,10 @@ impl Node {
     /// Recomputes what changed, and lets the machine decide if that is due.
     pub(super) fn decide(&mut self) {
         self.probe();
-        self.renew_eligibility();
+        self.take_in();
+        if !self.is_waiting() {
+            self.renew_eligibility();
+        }
         let now = super::clock().now;
         if self.machine.next_wakeup() <= now {
             self.event(Event::Tick);
@@ -315,15 +338,18 @@ impl Node {
         self.say(now);
     }
 
-    /// Records how late the loop is, given the time at which it was due to wake.
-    pub(super) fn woke(&mut self, wanted: Duration) {
-        let late = super::clock().now.saturating_sub(wanted).as_micros();
+    /// Records how long the loop kept others waiting until now: since it should have woken, or since its step began.
+    pub(super) fn late(&mut self, since: Duration) {
+        let late = super::clock().now.saturating_sub(since).as_micros();
         let late = u64::try_from(late).unwrap_or(u64::MAX);
         self.counters.latest = self.counters.latest.max(late);
     }
 
     /// When [`Node::decide`] has work to do.
     pub(super) fn next_wakeup(&self) -> Duration {
+        if self.is_waiting() || !(self.dirty.is_empty() || self.hands_over) {
+            return Duration::ZERO;
+        }
         let others = [
             self.schedule.next(),
             self.conflicts.next(),
