@@ -9,7 +9,8 @@ use crate::view::EndpointSlice;
 /// EndpointSlices by Service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndpointIndex {
-    services: BTreeMap<ObjectKey, BTreeMap<ObjectKey, Arc<EndpointSlice>>>,
+    /// By name. A list and not a map, because almost every Service has one slice, and a map of one takes ten times the memory.
+    services: BTreeMap<ObjectKey, Vec<Arc<EndpointSlice>>>,
     owners: BTreeMap<ObjectKey, ObjectKey>,
 }
 
@@ -24,10 +25,14 @@ impl EndpointIndex {
             self.forget(&old, &slice.key);
             dirty.push(old);
         }
-        self.services
-            .entry(service)
-            .or_default()
-            .insert(slice.key.clone(), slice);
+        let slices = self.services.entry(service).or_default();
+        match find(slices, &slice.key) {
+            Ok(at) => slices[at] = slice,
+            Err(at) => {
+                slices.reserve_exact(usize::from(slices.is_empty()));
+                slices.insert(at, slice);
+            }
+        }
         dirty
     }
 
@@ -41,7 +46,8 @@ impl EndpointIndex {
     /// A slice by its own name.
     pub fn get(&self, slice: &ObjectKey) -> Option<&EndpointSlice> {
         let slices = self.services.get(self.owners.get(slice)?)?;
-        slices.get(slice).map(AsRef::as_ref)
+        let at = find(slices, slice).ok()?;
+        slices.get(at).map(AsRef::as_ref)
     }
 
     /// The slices of a Service, by name.
@@ -49,16 +55,21 @@ impl EndpointIndex {
         self.services
             .get(service)
             .into_iter()
-            .flat_map(BTreeMap::values)
+            .flatten()
             .map(AsRef::as_ref)
     }
 
     fn forget(&mut self, service: &ObjectKey, slice: &ObjectKey) {
         if let Some(slices) = self.services.get_mut(service) {
-            slices.remove(slice);
+            slices.retain(|one| one.key != *slice);
             if slices.is_empty() {
                 self.services.remove(service);
             }
         }
     }
+}
+
+/// Where the slice is, or would be.
+fn find(slices: &[Arc<EndpointSlice>], key: &ObjectKey) -> Result<usize, usize> {
+    slices.binary_search_by(|one| one.key.cmp(key))
 }

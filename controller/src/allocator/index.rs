@@ -20,7 +20,8 @@ type Holder = Option<Arc<Terms>>;
 /// Holders by address.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    holders: BTreeMap<IpAddr, BTreeMap<ObjectKey, Holder>>,
+    /// By name. A list and not a map, because almost every address has one holder.
+    holders: BTreeMap<IpAddr, Vec<(ObjectKey, Holder)>>,
     taken: Runs,
     /// Sharing key -> addresses that have a holder with this key.
     shared: BTreeMap<String, BTreeSet<IpAddr>>,
@@ -35,10 +36,14 @@ impl Index {
                 self.shared.entry(name.clone()).or_default().insert(*ip);
             }
             self.taken.insert(*ip);
-            self.holders
-                .entry(*ip)
-                .or_default()
-                .insert(key.clone(), terms.clone());
+            let holders = self.holders.entry(*ip).or_default();
+            match find(holders, key) {
+                Ok(at) => holders[at].1 = terms.clone(),
+                Err(at) => {
+                    holders.reserve_exact(usize::from(holders.is_empty()));
+                    holders.insert(at, (key.clone(), terms.clone()));
+                }
+            }
         }
     }
 
@@ -47,13 +52,14 @@ impl Index {
             let Some(holders) = self.holders.get_mut(ip) else {
                 continue;
             };
-            let Some(gone) = holders.remove(key) else {
+            let Ok(at) = find(holders, key) else {
                 continue;
             };
+            let (_, gone) = holders.remove(at);
             let name = gone.as_ref().and_then(|t| t.key.as_ref());
             let still = |h: &Holder| h.as_ref().and_then(|t| t.key.as_ref()) == name;
             if let Some(name) = name
-                && !holders.values().any(still)
+                && !holders.iter().any(|(_, h)| still(h))
                 && let Some(addresses) = self.shared.get_mut(name)
             {
                 addresses.remove(ip);
@@ -76,7 +82,7 @@ impl Index {
     /// Who holds these addresses beside the Service.
     pub(super) fn others(&self, ips: &[IpAddr], key: &ObjectKey) -> Vec<ObjectKey> {
         let holders = ips.iter().filter_map(|ip| self.holders.get(ip));
-        let holders = holders.flat_map(BTreeMap::keys);
+        let holders = holders.flatten().map(|(holder, _)| holder);
         holders.filter(|holder| *holder != key).cloned().collect()
     }
 
@@ -91,7 +97,7 @@ impl Index {
             .get(&ip)
             .into_iter()
             .flatten()
-            .filter(|(holder, _)| *holder != key)
+            .filter(|(holder, _)| holder != key)
             .find_map(|(holder, theirs)| {
                 let reason = theirs
                     .as_ref()
@@ -110,7 +116,7 @@ impl Index {
     ) -> Option<(Reason, &ObjectKey)> {
         let holders = ips.iter().filter_map(|ip| self.holders.get(ip)).flatten();
         holders
-            .filter(|(holder, _)| *holder != key)
+            .filter(|(holder, _)| holder != key)
             .find_map(|(holder, theirs)| Some((terms.clash(theirs.as_ref()?)?, holder)))
     }
 
@@ -155,4 +161,9 @@ impl Index {
                 shareable.or(free)
             })
     }
+}
+
+/// Where the Service is among the holders, or would be.
+fn find(holders: &[(ObjectKey, Holder)], key: &ObjectKey) -> Result<usize, usize> {
+    holders.binary_search_by(|(holder, _)| holder.cmp(key))
 }

@@ -76,8 +76,9 @@ pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Option<EndpointSli
             ));
         }
     };
-    let mut ports = Vec::new();
-    for (i, raw) in raw.ports.unwrap_or_default().into_iter().enumerate() {
+    let raw_ports = raw.ports.unwrap_or_default();
+    let mut ports = Vec::with_capacity(raw_ports.len());
+    for (i, raw) in raw_ports.into_iter().enumerate() {
         // A port without a number means all ports; a proxy cannot use it.
         let Some(number) = raw.port.filter(|n| *n != 0) else {
             continue;
@@ -88,8 +89,9 @@ pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Option<EndpointSli
             port: port(format!("ports[{i}].port"), number)?,
         });
     }
-    let mut endpoints = Vec::new();
-    for (i, raw) in raw.endpoints.unwrap_or_default().into_iter().enumerate() {
+    let raw_endpoints = raw.endpoints.unwrap_or_default();
+    let mut endpoints = Vec::with_capacity(raw_endpoints.len());
+    for (i, raw) in raw_endpoints.into_iter().enumerate() {
         let Some(text) = raw.addresses.as_ref().and_then(|a| a.first()) else {
             continue;
         };

@@ -32,7 +32,7 @@ pub(super) fn ports(list: Vec<Port>, may_be_empty: bool) -> Result<Vec<ServicePo
     let many = list.len() > 1;
     let mut names = BTreeSet::new();
     let mut numbers = BTreeSet::new();
-    let mut ports = Vec::new();
+    let mut ports = Vec::with_capacity(list.len());
     for (i, raw) in list.into_iter().enumerate() {
         let field = |name: &str| format!("spec.ports[{i}].{name}");
         let name = raw.name.unwrap_or_default();
