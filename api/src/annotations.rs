@@ -1,8 +1,17 @@
-//! The annotations of a Service that ferrolb uses, under both of MetalLB's prefixes.
+//! The annotations that ferrolb uses: those of MetalLB, under both of its prefixes, and ferrolb's own.
 //!
-//! If both are set, `metallb.io/` wins over the older `metallb.universe.tf/`.
+//! If both of MetalLB's are set, `metallb.io/` wins over the older `metallb.universe.tf/`.
 
 use std::net::IpAddr;
+
+use crate::scheduler::Scheduler;
+
+/// The prefix of ferrolb's own.
+pub const OWN_PREFIX: &str = "ferrolb.io/";
+/// Of a Service, without the prefix: how its new connections are distributed.
+pub const SCHEDULER: &str = "scheduler";
+/// Of an EndpointSlice or a Pod, without the prefix: the share of its endpoints.
+pub const WEIGHT: &str = "weight";
 
 /// The prefixes in order of precedence.
 pub const PREFIXES: [&str; 2] = ["metallb.io/", "metallb.universe.tf/"];
@@ -30,6 +39,8 @@ pub struct ServiceAnnotations {
     /// ([`Reason::InvalidRequest`](crate::reason::Reason::InvalidRequest)) but keeps those it has, and everything else about it
     /// works. `pool`, `requested` and `sharing_key` hold what could be read.
     pub invalid: Option<String>,
+    /// `ferrolb.io/scheduler`: how new connections are distributed, or why that cannot be read. `None`: as for all Services.
+    pub scheduler: Option<Result<Scheduler, String>>,
     /// `ip-allocated-from-pool`: the pool that the addresses came from, as the controller recorded it.
     pub allocated_from: Option<String>,
 }

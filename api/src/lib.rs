@@ -22,6 +22,7 @@ pub mod proxy_config;
 pub mod quote;
 pub mod reason;
 pub mod refusal;
+pub mod scheduler;
 pub mod traffic;
 pub mod view;
 

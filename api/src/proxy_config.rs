@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::scheduler::Scheduler;
+
 /// What the proxy takes from a KubeProxyConfiguration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyConfig {
     /// `clusterCIDR`: the pod ranges, at most one per family; empty if unset.
     pub cluster_cidrs: Vec<IpNet>,
     /// `ipvs.scheduler`; `rr` if unset.
-    pub scheduler: String,
+    pub scheduler: Scheduler,
     /// `ipvs.excludeCIDRs`: virtual servers in these ranges are never touched.
     pub exclude_cidrs: Vec<IpNet>,
     /// `iptables.masqueradeAll`.
@@ -64,7 +66,7 @@ impl Default for ProxyConfig {
     fn default() -> Self {
         Self {
             cluster_cidrs: Vec::new(),
-            scheduler: "rr".into(),
+            scheduler: Scheduler::ROUND_ROBIN,
             exclude_cidrs: Vec::new(),
             masquerade_all: false,
             ipvs_timeouts: [Duration::ZERO; 3],

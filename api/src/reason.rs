@@ -42,6 +42,8 @@ pub enum Reason {
     ExternalIpsOff,
     /// The Service has more addresses, ports or endpoints than one node will serve.
     OverLimit,
+    /// It asks for a scheduler that does not exist or that the kernel lacks: the default is used.
+    NoScheduler,
     /// It may not share the address: the traffic policies or selectors differ.
     SharingMismatch,
     /// The requested addresses do not match the Service's families.

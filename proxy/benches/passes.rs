@@ -29,7 +29,7 @@ use ferrolb_proxy::state::State;
 fn proxy_config() -> ProxyConfig {
     ProxyConfig {
         cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
-        scheduler: "rr".to_owned(),
+        scheduler: ferrolb_api::scheduler::Scheduler::ROUND_ROBIN,
         exclude_cidrs: Vec::new(),
         masquerade_all: false,
         ipvs_timeouts: [Duration::ZERO; 3],
@@ -92,6 +92,7 @@ fn slice(index: u32, endpoints: u32) -> Change {
         terminating: false,
         hint_nodes: Vec::new(),
         hint_zones: Vec::new(),
+        weight: None,
     };
     Change::Upsert(Object::EndpointSlice(Arc::new(EndpointSlice {
         key: ObjectKey::new("bench", format!("svc-{index}-slice")),

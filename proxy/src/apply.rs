@@ -3,9 +3,11 @@
 //! What was done enters the record. What was refused or not sent does not, so the next diff asks for it again. What was sent but
 //! not answered may or may not be in the kernel. The record drops it, and the kernel must be read before the next comparison.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::kernel::{Kernel, Observed, Op};
+use ferrolb_api::scheduler::NAMES;
+
+use crate::kernel::{Kernel, KernelError, Observed, Op};
 use crate::lower::ipvs::Wanted;
 use crate::lower::service::LoweredService;
 
@@ -14,6 +16,8 @@ use crate::lower::service::LoweredService;
 pub struct Applied {
     /// The kernel's errors for the operations that were not done, each once, and without those that only follow from another.
     pub errors: Vec<String>,
+    /// The schedulers that the kernel lacks, each with the error. They are not among the others.
+    pub lacking: BTreeMap<&'static str, String>,
     /// Whether the result of some operations is unknown. The record then claims too little, and the kernel must be read.
     pub unknown: bool,
 }
@@ -46,6 +50,12 @@ pub async fn apply<K: Kernel>(kernel: &mut K, held: &mut Observed, ops: &[Op]) -
             _ => {}
         }
         let text = error.to_string();
+        if let KernelError::NoScheduler { name } = &error
+            && let Some(name) = NAMES.into_iter().find(|n| n == name)
+        {
+            applied.lacking.insert(name, text);
+            continue;
+        }
         if seen.insert(text.clone()) {
             applied.errors.push(text);
         }

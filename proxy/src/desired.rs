@@ -1,13 +1,17 @@
 //! What the kernel should hold: first a plan for each Service ([`crate::plan`]), then the plan in terms of the kernel
 //! ([`crate::lower`]).
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
+use ferrolb_api::object::Kind;
+use ferrolb_api::problem::{Cause, Problem, Subject};
 use ferrolb_api::view::{ServiceType, TrafficPolicy};
 use ferrolb_api::{Family, ObjectKey};
 
 use crate::config::Config;
 use crate::kernel::Observed;
+use crate::lower::service::scheduler_field;
 use crate::lower::{Lowered, Touched};
 use crate::plan::ranges::ranges;
 use crate::plan::{Plans, refusal};
@@ -57,9 +61,26 @@ impl Desired {
             self.lowered.set_ranges(&ranges, &mut touched);
         }
         let keys = self.plans.update(state, &dirty.services);
-        let scheduler = &state.proxy().scheduler;
+        let usual = state.proxy().scheduler;
         self.lowered
-            .update(&self.plans, keys, scheduler, held, &mut touched);
+            .update(&self.plans, keys, usual, held, &mut touched);
+        touched
+    }
+
+    /// Uses the usual scheduler for Services that ask for one of these, which the kernel lacks. Returns what may have changed.
+    pub fn set_lacking(
+        &mut self,
+        state: &State,
+        lacking: BTreeSet<&'static str>,
+        held: &Observed,
+    ) -> Touched {
+        let mut touched = Touched::default();
+        let keys = self.lowered.set_lacking(&self.plans, lacking);
+        if !keys.is_empty() {
+            let usual = state.proxy().scheduler;
+            self.lowered
+                .update(&self.plans, keys, usual, held, &mut touched);
+        }
         touched
     }
 
@@ -77,13 +98,23 @@ impl Desired {
     pub fn status(&self, state: &State, key: &ObjectKey) -> Option<ServiceStatus> {
         let (service, plan) = (state.service(key)?, self.plans.get(key)?);
         let mut problems = refusal::problems(service, plan);
-        let lowered = self.lowered.service(key).into_iter();
-        problems.extend(lowered.flat_map(|s| s.problems(key)));
+        let lowered = self.lowered.service(key);
+        let misread = match &service.annotations.scheduler {
+            Some(Err(text)) => Some(text),
+            _ => None,
+        };
+        problems.extend(misread.map(|text| {
+            let subject = Subject::object_of(Kind::Service, key.clone());
+            let text = format!("{} is used, because {text}", state.proxy().scheduler);
+            Problem::new(subject, Cause::Reported { text }).field(scheduler_field())
+        }));
+        problems.extend(lowered.into_iter().flat_map(|s| s.problems(key)));
         let asked = service.service_type == ServiceType::LoadBalancer
             && service.external_policy == TrafficPolicy::Local;
         Some(ServiceStatus {
             problems,
             health_check_node_port: service.health_check_node_port.filter(|_| asked),
+            scheduler_refused: misread.is_some() || lowered.is_some_and(|s| s.lacks.is_some()),
             ..snapshot::status(plan)
         })
     }

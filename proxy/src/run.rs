@@ -32,6 +32,7 @@ use crate::lower::Touched;
 use crate::snapshot::{ServiceStatus, Snapshot};
 use crate::state::State;
 
+mod schedulers;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -296,6 +297,7 @@ impl<K: Kernel + Look> Proxy<K> {
             self.lose(&touched);
         }
         self.carry_out(&ops, &touched).await;
+        self.try_schedulers().await;
     }
 
     /// Puts right what somebody else set. The status says so until the next audit.
@@ -356,7 +358,8 @@ impl<K: Kernel + Look> Proxy<K> {
     }
 
     async fn carry_out(&mut self, ops: &[Op], touched: &Touched) {
-        let applied = apply(&mut self.kernel, &mut self.held, ops).await;
+        let mut applied = apply(&mut self.kernel, &mut self.held, ops).await;
+        let again = self.fall_back(&mut applied).await;
         self.unverified |= applied.unknown;
         // What lasts is logged once; the status goes on to show it.
         let before = std::mem::replace(&mut self.errors, applied.errors);
@@ -370,6 +373,9 @@ impl<K: Kernel + Look> Proxy<K> {
             self.later();
         }
         self.count(touched);
+        if let Some(again) = again {
+            self.count(&again);
+        }
         self.last = Instant::now();
     }
 

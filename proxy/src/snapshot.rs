@@ -29,6 +29,9 @@ pub struct ServiceStatus {
     /// The port at which load balancers ask each node whether it has endpoints, if clients reach only those of the node.
     #[serde(default)]
     pub health_check_node_port: Option<u16>,
+    /// It asks for a scheduler that it does not get.
+    #[serde(default)]
+    pub scheduler_refused: bool,
     /// What is wrong with it, beside its endpoints.
     #[serde(default)]
     pub problems: Vec<Problem>,
@@ -68,7 +71,9 @@ impl ServiceStatus {
         let problem = self.problems.first()?;
         let servers = self.ports.iter().flat_map(|p| &p.servers);
         let no_endpoint = |r: &Reason| matches!(r, Reason::NoEndpoints | Reason::NoLocalEndpoint);
-        let reason = servers.filter_map(|s| s.refused).find(|r| !no_endpoint(r));
+        let mut refused = servers.filter_map(|s| s.refused);
+        let reason = refused.find(|r| !no_endpoint(r));
+        let reason = reason.or(self.scheduler_refused.then_some(Reason::NoScheduler));
         Some((reason?, problem))
     }
 
@@ -90,6 +95,7 @@ pub fn status(plan: &ServicePlan) -> ServiceStatus {
             .map(|port| port_status(plan, port))
             .collect(),
         health_check_node_port: None,
+        scheduler_refused: false,
         problems: Vec::new(),
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn six(addr: IpAddr) -> IpAddr {
 pub(crate) fn proxy_config() -> ProxyConfig {
     ProxyConfig {
         cluster_cidrs: Vec::new(),
-        scheduler: "rr".to_owned(),
+        scheduler: ferrolb_api::scheduler::Scheduler::ROUND_ROBIN,
         exclude_cidrs: Vec::new(),
         masquerade_all: false,
         ipvs_timeouts: [Duration::ZERO; 3],
@@ -148,6 +148,7 @@ pub(crate) fn endpoint(host: &str) -> Endpoint {
         terminating: false,
         hint_nodes: Vec::new(),
         hint_zones: Vec::new(),
+        weight: None,
     }
 }
 

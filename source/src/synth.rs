@@ -159,6 +159,7 @@ pub fn slices<'p>(service: &Service, pods: impl Iterator<Item = &'p Pod>) -> Vec
                 terminating: pod.terminating,
                 hint_nodes: Vec::new(),
                 hint_zones: Vec::new(),
+                weight: pod.weight,
             };
             let ports = ports(service, pod);
             match groups.iter_mut().find(|(known, _)| *known == ports) {

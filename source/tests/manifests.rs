@@ -108,7 +108,7 @@ fn kube_proxy_config_is_read_as_it_is() {
     let (config, problems) = proxy_config::parse(&text).unwrap();
     assert_eq!(problems, []);
     assert_eq!(config.mode, "ipvs");
-    assert_eq!(config.scheduler, "rr");
+    assert_eq!(config.scheduler.name, "rr");
     assert_eq!(config.cluster_cidrs[0].to_string(), "10.244.0.0/16");
     assert_eq!(
         config.kubeconfig.as_deref(),

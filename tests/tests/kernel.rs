@@ -30,6 +30,8 @@ mod restart_load;
 mod restart_solo;
 #[path = "kernel/rows.rs"]
 mod rows;
+#[path = "kernel/scheduler.rs"]
+mod scheduler;
 
 /// A cluster with the users' manifests from a directory, served.
 fn users_cluster() -> ferrolb_tests::cluster::Cluster {

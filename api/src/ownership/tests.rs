@@ -43,6 +43,7 @@ fn slice(service: &str, addresses: &[(&str, Option<&str>)]) -> EndpointSlice {
         terminating: false,
         hint_nodes: Vec::new(),
         hint_zones: Vec::new(),
+        weight: None,
     };
     EndpointSlice {
         key: key(&format!("{service}-slice")),

@@ -16,6 +16,7 @@ fn endpoint(n: u8, node: &str, conditions: &str, nodes: &[&str], zones: &[&str])
         terminating: conditions.contains('t'),
         hint_nodes: nodes.iter().map(|s| (*s).to_owned()).collect(),
         hint_zones: zones.iter().map(|s| (*s).to_owned()).collect(),
+        weight: None,
     }
 }
 

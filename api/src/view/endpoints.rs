@@ -1,6 +1,7 @@
 //! The EndpointSlice: which addresses serve a Service, on which nodes, and in which condition.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use crate::ObjectKey;
 use crate::view::Protocol;
@@ -33,6 +34,8 @@ pub struct Endpoint {
     pub hint_nodes: Vec<String>,
     /// `hints.forZones[].name`.
     pub hint_zones: Vec<String>,
+    /// Its share of the new connections, for schedulers that look at it: annotation `ferrolb.io/weight` of the slice; 1 if unset.
+    pub weight: Option<NonZeroU16>,
 }
 
 /// An EndpointSlice: some endpoints of one Service in one family.

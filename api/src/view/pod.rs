@@ -1,6 +1,7 @@
 //! The Pod: only the fields that make it an endpoint.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use crate::view::Protocol;
 use crate::{Labels, ObjectKey};
@@ -35,4 +36,6 @@ pub struct Pod {
     pub terminating: bool,
     /// Phase Succeeded or Failed: it will never serve again.
     pub finished: bool,
+    /// Annotation `ferrolb.io/weight`: its share of the new connections, for schedulers that look at it; 1 if unset.
+    pub weight: Option<NonZeroU16>,
 }

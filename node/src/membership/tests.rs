@@ -39,6 +39,7 @@ fn agents(nodes: &[u8]) -> Change {
         terminating: false,
         hint_nodes: Vec::new(),
         hint_zones: Vec::new(),
+        weight: None,
     };
     Change::Upsert(Object::EndpointSlice(Arc::new(EndpointSlice {
         key: ObjectKey::new("ferrolb-system", "ferrolb-node-x"),

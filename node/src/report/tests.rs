@@ -58,6 +58,7 @@ fn slice(name: &str, addresses: &[&str]) -> EndpointSlice {
                 terminating: false,
                 hint_nodes: vec![],
                 hint_zones: vec![],
+                weight: None,
             })
             .collect(),
     }

@@ -25,7 +25,7 @@ fn world() -> World {
 }
 
 fn place(world: &mut World, addr: &str, port: u16) {
-    let server = ipvs::ordinary((ip(addr), port, Protocol::Tcp), "lc", None);
+    let server = ipvs::ordinary((ip(addr), port, Protocol::Tcp), "lc".parse().unwrap(), None);
     let real = ipvs::real(SocketAddr::new(ip("b2"), 9), 7, Way::Translate);
     let ops = [
         Op::SetVirtualServer(server.clone()),
@@ -59,7 +59,7 @@ fn servers_of_others_stay() {
     let mut world = world();
     place(&mut world, "203.0.113.5", 80);
     place(&mut world, "A", 8443);
-    let mark = ipvs::marked(7, crate::kernel::Family::V4, "rr", false);
+    let mark = ipvs::marked(7, crate::kernel::Family::V4, "rr".parse().unwrap(), false);
     assert!(world.kernel.apply(&[Op::SetVirtualServer(mark)]).is_empty());
     assert_eq!(world.audit(), []);
     assert_eq!(world.restart(), []);
@@ -122,7 +122,7 @@ fn an_audit_repairs_what_others_flushed() {
 fn a_changed_scheduler_is_edited_in_place() {
     let mut world = world();
     let mut proxy = proxy_config();
-    proxy.scheduler = "mh".to_owned();
+    proxy.scheduler = "mh".parse().unwrap();
     let ops = world.change(vec![Change::Upsert(Object::ProxyConfig(Box::new(proxy)))]);
     let [Op::SetVirtualServer(server)] = ops.as_slice() else {
         panic!("{ops:?}");

@@ -57,6 +57,8 @@ pub struct Memory {
     pub meddled: Vec<Mended>,
     /// The configuration whose timeouts and limits are in force, if it is not the first one.
     pub tuned: Option<ProxyConfig>,
+    /// Schedulers that are not there.
+    pub lacks: BTreeSet<String>,
     /// Operations that are refused.
     pub refuse: Option<fn(&Op) -> bool>,
     /// Operations that are done but not answered. Operations after them are not sent.
@@ -102,6 +104,7 @@ impl Memory {
             mends: 0,
             meddled: Vec::new(),
             tuned: None,
+            lacks: BTreeSet::new(),
             refuse: None,
             swallow: None,
             hangs: false,
@@ -186,6 +189,9 @@ impl Memory {
                 let (_, reals) = self.held.servers.get_mut(id).ok_or(ESRCH)?;
                 reals.insert(real.addr, *real);
             }
+            Op::SetVirtualServer(server) if self.lacks.contains(&server.scheduler) => {
+                return Err(ENOENT);
+            }
             Op::SetVirtualServer(server) => {
                 let entry = self.held.servers.entry(server.id);
                 entry.or_insert_with(|| (server.clone(), BTreeMap::new())).0 = server.clone();
@@ -258,6 +264,10 @@ fn is_element(op: &Op) -> bool {
 }
 
 fn refused(op: &Op, errno: i32) -> KernelError {
+    if let (Op::SetVirtualServer(server), ENOENT) = (op, errno) {
+        let name = server.scheduler.clone();
+        return KernelError::NoScheduler { name };
+    }
     KernelError::Refused {
         what: format!("{op:?}"),
         source: io::Error::from_raw_os_error(errno),

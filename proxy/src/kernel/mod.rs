@@ -200,6 +200,15 @@ pub enum KernelError {
         /// What to do.
         hint: String,
     },
+    /// The scheduler is neither built in nor a module that can be loaded.
+    #[error(
+        "the kernel has no IPVS scheduler {name}: load it with `modprobe ip_vs_{name}`, or name another one in ipvs.scheduler of the \
+         KubeProxyConfiguration; Services are not served until then"
+    )]
+    NoScheduler {
+        /// Its name.
+        name: String,
+    },
     /// The kernel refused an operation.
     #[error("{what}: {source}")]
     Refused {
@@ -257,6 +266,7 @@ impl KernelError {
                 what: what.clone(),
                 hint: hint.clone(),
             },
+            Self::NoScheduler { name } => Self::NoScheduler { name: name.clone() },
             Self::Refused { what, source: e } => Self::Refused {
                 what: what.clone(),
                 source: source(e),

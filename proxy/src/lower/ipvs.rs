@@ -4,12 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ferrolb_api::scheduler::Scheduler;
+
 use crate::kernel::{Family, Forwarding, RealServer, VirtualServer, VirtualServerId};
 use crate::plan::{FrontKey, Way};
 
 /// `IP_VS_SVC_F_SCHED1` of `linux/ip_vs.h`: the fallback flag for `sh` and `mh`. Without it, a client whose server has weight 0
 /// is refused.
 const FALLBACK: u32 = 0x0008;
+/// `IP_VS_SVC_F_SCHED2` of `linux/ip_vs.h`: `sh` and `mh` hash the client's port too.
+const BY_PORT: u32 = 0x0010;
+/// For clients that stay with one endpoint.
+const SOURCE_HASH: Scheduler = Scheduler {
+    name: "sh",
+    by_port: false,
+};
 
 /// Virtual servers with their real servers.
 pub type Servers = BTreeMap<VirtualServerId, Wanted>;
@@ -54,10 +63,10 @@ pub fn address_id((addr, port, protocol): FrontKey) -> VirtualServerId {
 }
 
 /// The server on an address.
-pub fn ordinary(key: FrontKey, scheduler: &str, persistence: Option<u32>) -> VirtualServer {
+pub fn ordinary(key: FrontKey, scheduler: Scheduler, persistence: Option<u32>) -> VirtualServer {
     VirtualServer {
         id: address_id(key),
-        scheduler: scheduler.to_owned(),
+        scheduler: scheduler.name.to_owned(),
         sched_flags: flags(scheduler),
         persistence,
     }
@@ -65,13 +74,22 @@ pub fn ordinary(key: FrontKey, scheduler: &str, persistence: Option<u32>) -> Vir
 
 /// The server behind a firewall mark. A persistent one would not translate ports (measured on Linux 6.1), so affinity uses source
 /// hashing instead.
-pub fn marked(mark: u32, family: Family, scheduler: &str, affinity: bool) -> VirtualServer {
-    let scheduler = if affinity { "sh" } else { scheduler };
+pub fn marked(mark: u32, family: Family, scheduler: Scheduler, affinity: bool) -> VirtualServer {
+    let scheduler = if affinity { SOURCE_HASH } else { scheduler };
     VirtualServer {
         id: VirtualServerId::Fwmark { mark, family },
-        scheduler: scheduler.to_owned(),
+        scheduler: scheduler.name.to_owned(),
         sched_flags: flags(scheduler),
         persistence: None,
+    }
+}
+
+/// The server with another scheduler.
+pub fn with(server: VirtualServer, scheduler: Scheduler) -> VirtualServer {
+    VirtualServer {
+        scheduler: scheduler.name.to_owned(),
+        sched_flags: flags(scheduler),
+        ..server
     }
 }
 
@@ -86,10 +104,10 @@ pub fn real(addr: SocketAddr, weight: u32, way: Way) -> RealServer {
     }
 }
 
-fn flags(scheduler: &str) -> u32 {
-    if matches!(scheduler, "sh" | "mh") {
-        FALLBACK
-    } else {
-        0
+fn flags(scheduler: Scheduler) -> u32 {
+    match (scheduler.hashes(), scheduler.by_port) {
+        (false, _) => 0,
+        (true, false) => FALLBACK,
+        (true, true) => FALLBACK | BY_PORT,
     }
 }

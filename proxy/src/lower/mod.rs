@@ -7,13 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::{Bound, Range};
+use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::scheduler::Scheduler;
 
 use crate::kernel::rule::Key;
-use crate::kernel::{Element, Observed, VirtualServerId};
-use crate::plan::Plans;
+use crate::kernel::{Element, Observed, VirtualServer, VirtualServerId};
 use crate::plan::ranges::FamilyRanges;
+use crate::plan::{Plans, ServicePlan};
 
 mod class;
 pub mod ipvs;
@@ -24,7 +26,7 @@ pub mod service;
 use ipvs::Wanted;
 use marks::Marks;
 use nft::Item;
-use service::LoweredService;
+use service::{LoweredService, Schedulers};
 
 /// What a change may have affected. A diff compares only this.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,6 +76,8 @@ pub struct Lowered {
     marks: Marks,
     /// Services that lack a mark.
     unmarked: BTreeSet<ObjectKey>,
+    /// Schedulers that the kernel lacks, by name. Services that ask for one get the usual one.
+    lacking: BTreeSet<&'static str>,
 }
 
 impl Lowered {
@@ -87,7 +91,49 @@ impl Lowered {
             globals: BTreeSet::new(),
             marks: Marks::new(marks),
             unmarked: BTreeSet::new(),
+            lacking: BTreeSet::new(),
         }
+    }
+
+    /// Notes which schedulers the kernel turned out to lack, or that none is known to be lacking. Returns the Services that must
+    /// be lowered again.
+    pub fn set_lacking(
+        &mut self,
+        plans: &Plans,
+        lacking: BTreeSet<&'static str>,
+    ) -> BTreeSet<ObjectKey> {
+        let before = std::mem::replace(&mut self.lacking, lacking);
+        let changed: BTreeSet<&str> = before
+            .symmetric_difference(&self.lacking)
+            .copied()
+            .collect();
+        if changed.is_empty() {
+            return BTreeSet::new();
+        }
+        let concerned =
+            |plan: &Arc<ServicePlan>| plan.scheduler.is_some_and(|s| changed.contains(s.name));
+        let keys = self.services.keys();
+        let keys = keys.filter(|key| plans.get(key).is_some_and(concerned));
+        keys.cloned().collect()
+    }
+
+    /// A virtual server with a scheduler that some Service asks for and the kernel lacks.
+    pub fn trial(&self, scheduler: &str) -> Option<VirtualServer> {
+        let mut all = self.services.values();
+        all.find_map(|service| {
+            let (wanted, _) = service
+                .lacks
+                .filter(|(wanted, _)| wanted.name == scheduler)?;
+            let mut servers = service.servers.values();
+            let server =
+                servers.find(|s| matches!(s.server.id, VirtualServerId::Address { .. }))?;
+            Some(ipvs::with(server.server.clone(), wanted))
+        })
+    }
+
+    /// The schedulers that the kernel lacks.
+    pub fn lacking(&self) -> &BTreeSet<&'static str> {
+        &self.lacking
     }
 
     /// Remembers the marks that a predecessor assigned. Call it before the first [`Lowered::update`].
@@ -105,7 +151,7 @@ impl Lowered {
         &mut self,
         plans: &Plans,
         mut keys: BTreeSet<ObjectKey>,
-        scheduler: &str,
+        usual: Scheduler,
         held: &Observed,
         touched: &mut Touched,
     ) {
@@ -114,9 +160,13 @@ impl Lowered {
         }
         // A port that lost its mark must not keep another port from finding its own.
         let mut outputs = Vec::new();
+        let schedulers = Schedulers {
+            usual,
+            lacking: &self.lacking,
+        };
         for key in &keys {
             let output = match plans.get(key) {
-                Some(plan) => Some(service::lower(key, plan, scheduler, &mut self.marks, held)),
+                Some(plan) => Some(service::lower(key, plan, schedulers, &mut self.marks, held)),
                 None => {
                     self.marks.keep(key, &BTreeSet::new());
                     None

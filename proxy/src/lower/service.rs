@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::annotations::{OWN_PREFIX, SCHEDULER};
 use ferrolb_api::object::Kind;
 use ferrolb_api::problem::{Cause, Problem, Subject};
+use ferrolb_api::scheduler::Scheduler;
 use ferrolb_api::view::{Protocol, TrafficPolicy};
 
 use super::class;
@@ -27,37 +29,71 @@ pub struct LoweredService {
     pub elements: BTreeSet<Item>,
     /// Ports without a firewall mark because all are in use: number and protocol.
     pub unmarked: Vec<(u16, Protocol)>,
+    /// The scheduler that it asks for and the kernel lacks, and the one that it has instead.
+    pub lacks: Option<(Scheduler, Scheduler)>,
 }
 
 impl LoweredService {
     /// What the Service lacks because the kernel's resources are used up.
     pub fn problems(&self, key: &ObjectKey) -> impl Iterator<Item = Problem> {
         let subject = Subject::object_of(Kind::Service, key.clone());
-        self.unmarked.iter().map(move |(port, protocol)| {
+        let about = subject.clone();
+        let lacks = self.lacks.into_iter().map(move |(wanted, given)| {
+            let name = wanted.name;
+            let text = format!(
+                "the kernel of this node has no IPVS scheduler {name}, so {given} is used: load it with `modprobe ip_vs_{name}`, or \
+                 name another one"
+            );
+            Problem::new(about.clone(), Cause::Reported { text }).field(scheduler_field())
+        });
+        let unmarked = self.unmarked.iter().map(move |(port, protocol)| {
             let text = format!(
                 "all firewall marks are in use. Pods and this node reach port {port}/{protocol} only on endpoints of this node. Have \
                  fewer Services with externalTrafficPolicy Local"
             );
             Problem::new(subject.clone(), Cause::Reported { text })
                 .field("spec.externalTrafficPolicy")
-        })
+        });
+        lacks.chain(unmarked)
     }
+}
+
+/// Where a Service names its scheduler.
+pub fn scheduler_field() -> String {
+    format!("metadata.annotations[{OWN_PREFIX}{SCHEDULER}]")
+}
+
+/// The scheduler of all Services that name none, and those that this kernel lacks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Schedulers<'a> {
+    pub(super) usual: Scheduler,
+    pub(super) lacking: &'a BTreeSet<&'static str>,
 }
 
 /// Lowers the plan of one Service. `held` is the kernel's state, so that no mark is used twice.
 pub(super) fn lower(
     key: &ObjectKey,
     plan: &ServicePlan,
-    scheduler: &str,
+    schedulers: Schedulers<'_>,
     marks: &mut Marks,
     held: &Observed,
 ) -> LoweredService {
+    let usual = schedulers.usual;
+    let lacks = plan
+        .scheduler
+        .filter(|s| *s != usual && schedulers.lacking.contains(s.name));
     let mut job = Job {
         key,
         plan,
-        scheduler,
+        scheduler: match lacks {
+            Some(_) => usual,
+            None => plan.scheduler.unwrap_or(usual),
+        },
         held,
-        out: LoweredService::default(),
+        out: LoweredService {
+            lacks: lacks.map(|wanted| (wanted, usual)),
+            ..LoweredService::default()
+        },
     };
     let mut kept = BTreeSet::new();
     for port in &plan.ports {
@@ -73,7 +109,7 @@ pub(super) fn lower(
 struct Job<'a> {
     key: &'a ObjectKey,
     plan: &'a ServicePlan,
-    scheduler: &'a str,
+    scheduler: Scheduler,
     held: &'a Observed,
     out: LoweredService,
 }

@@ -44,7 +44,7 @@ fn role(selection: &Selection<'_>, policy: TrafficPolicy, target: &Target<'_>) -
         .binary_search_by_key(&target.addr, |t| t.addr)
         .is_ok();
     let weight = if takes_new {
-        Some(1)
+        Some(target.endpoint.weight.map_or(1, |w| w.get().into()))
     } else {
         selection.is_drained(policy, target).then_some(0)
     };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ferrolb_api::Family;
 use ferrolb_api::reason::Reason;
+use ferrolb_api::scheduler::Scheduler;
 use ferrolb_api::traffic::choices::Numbers;
 use ferrolb_api::view::{Protocol, TrafficPolicy};
 use ipnet::IpNet;
@@ -64,6 +65,8 @@ pub struct ServicePlan {
     pub backends: Vec<Vec<Backend>>,
     /// How many seconds after its last connection a client stays with the same endpoint.
     pub affinity: Option<u32>,
+    /// How its new connections are distributed. `None`: as the configuration says.
+    pub scheduler: Option<Scheduler>,
     /// Set if the Service has more endpoints than this node can program: how many of each set are used.
     pub limited_to: Option<usize>,
 }

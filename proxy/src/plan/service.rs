@@ -57,6 +57,10 @@ pub(super) fn plan<'h>(
         .collect();
     let mut out = ServicePlan {
         affinity: service.affinity_seconds,
+        scheduler: match &service.annotations.scheduler {
+            Some(Ok(scheduler)) => Some(*scheduler),
+            _ => None,
+        },
         ..ServicePlan::default()
     };
     let mut planner = Planner {

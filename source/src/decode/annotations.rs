@@ -4,8 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
-use ferrolb_api::annotations::{ALLOCATED_FROM, NAMES, PREFIXES, ServiceAnnotations};
+use ferrolb_api::annotations::{
+    ALLOCATED_FROM, NAMES, OWN_PREFIX, PREFIXES, SCHEDULER, ServiceAnnotations, WEIGHT,
+};
 use ferrolb_api::problem::shown;
 use ferrolb_api::quote::quoted;
 
@@ -70,8 +73,58 @@ pub(super) fn decode(map: &BTreeMap<String, String>, load_balancer_ip: Option<&s
             Err(error) => request.refuse(error),
         }
     }
+    let own = format!("{OWN_PREFIX}{SCHEDULER}");
+    if let Some(text) = map.get(&own) {
+        let scheduler = text.parse();
+        if let Err(message) = &scheduler {
+            let field = format!("metadata.annotations[{own}]");
+            request.notes.push(FieldError::new(field, message));
+        }
+        request.annotations.scheduler = Some(scheduler);
+    }
     request.notes.extend(unknown(map));
+    request.notes.extend(unknown_own(map, SCHEDULER));
     request
+}
+
+/// The share of the endpoints of an EndpointSlice or a Pod, and what is wrong with its annotations.
+pub(super) fn weight(map: &BTreeMap<String, String>) -> (Option<NonZeroU16>, Vec<FieldError>) {
+    let own = format!("{OWN_PREFIX}{WEIGHT}");
+    let mut notes: Vec<FieldError> = unknown_own(map, WEIGHT).collect();
+    let Some(text) = map.get(&own) else {
+        return (None, notes);
+    };
+    let weight = text.trim().parse().ok();
+    if weight.is_none() {
+        notes.push(FieldError::new(
+            format!("metadata.annotations[{own}]"),
+            format!(
+                "{} is no weight, so 1 is used: write a number from 1 to {}",
+                quoted(text),
+                u16::MAX
+            ),
+        ));
+    }
+    (weight, notes)
+}
+
+/// Annotations with ferrolb's prefix that mean nothing on this kind, which has one.
+fn unknown_own<'m>(
+    map: &'m BTreeMap<String, String>,
+    has: &'static str,
+) -> impl Iterator<Item = FieldError> + 'm {
+    let names = map.keys().filter(move |key| {
+        let name = key.strip_prefix(OWN_PREFIX);
+        name.is_some_and(|name| name != has)
+    });
+    names.take(MOST_UNKNOWN).map(move |key| {
+        FieldError::new(
+            format!("metadata.annotations[{}]", shown(key)),
+            format!(
+                "there is no such annotation of this kind: the one that exists is {OWN_PREFIX}{has}"
+            ),
+        )
+    })
 }
 
 /// Annotations with one of the prefixes that mean nothing.

@@ -5,8 +5,8 @@ use ferrolb_api::{Family, ObjectKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::FieldError;
 use super::raw::{Metadata, ip, one_of, port, protocol, typed};
+use super::{FieldError, annotations};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -55,9 +55,14 @@ struct RawPort {
 }
 
 /// Decodes an EndpointSlice; `None` if it holds host names, which no proxy can use.
-pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Option<EndpointSlice>, FieldError> {
+pub(super) fn decode(
+    value: &Value,
+    key: ObjectKey,
+) -> Result<Option<(EndpointSlice, Vec<FieldError>)>, FieldError> {
     let raw: Raw = typed(value)?;
-    let labels = raw.metadata.unwrap_or_default().labels();
+    let mut metadata = raw.metadata.unwrap_or_default();
+    let labels = metadata.labels();
+    let (weight, notes) = annotations::weight(&metadata.annotations());
     let Some(service) = labels.get(SERVICE_NAME).filter(|s| !s.is_empty()) else {
         return Err(FieldError::new(
             "metadata.labels",
@@ -122,12 +127,14 @@ pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Option<EndpointSli
             terminating: conditions.terminating.unwrap_or(false),
             hint_nodes: names(hints.for_nodes),
             hint_zones: names(hints.for_zones),
+            weight,
         });
     }
-    Ok(Some(EndpointSlice {
+    let slice = EndpointSlice {
         service: service.clone(),
         key,
         ports,
         endpoints,
-    }))
+    };
+    Ok(Some((slice, notes)))
 }

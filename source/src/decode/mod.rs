@@ -143,7 +143,7 @@ pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &s
         Kind::Service => service::decode(value, key.clone())
             .map(|(s, notes)| (Object::Service(Arc::new(s)), notes)),
         Kind::EndpointSlice => match endpoints::decode(value, key.clone()) {
-            Ok(Some(slice)) => Ok((Object::EndpointSlice(Arc::new(slice)), Vec::new())),
+            Ok(Some((slice, notes))) => Ok((Object::EndpointSlice(Arc::new(slice)), notes)),
             Ok(None) => return Decoded::Ignored(None),
             Err(error) => Err(error),
         },
@@ -156,7 +156,7 @@ pub fn object_with(value: &Value, default_namespace: &str, metallb_namespace: &s
             namespace::decode(value, key.clone()).map(|n| (Object::Namespace(n.into()), Vec::new()))
         }
         Kind::Pod => {
-            pod::decode(value, key.clone()).map(|p| (Object::Pod(Arc::new(p)), Vec::new()))
+            pod::decode(value, key.clone()).map(|(p, notes)| (Object::Pod(Arc::new(p)), notes))
         }
         Kind::IpAddressPool => pool::decode_pool(value, key.clone())
             .map(|p| (Object::IpAddressPool(p.into()), Vec::new())),

@@ -5,8 +5,8 @@ use ferrolb_api::view::{ContainerPort, Pod};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::FieldError;
 use super::raw::{Condition, Raw, ip, port, protocol, typed};
+use super::{FieldError, annotations};
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,9 +47,10 @@ struct PodIp {
 }
 
 /// Decodes a Pod.
-pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Pod, FieldError> {
+pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<(Pod, Vec<FieldError>), FieldError> {
     let raw: Raw<Spec, Status> = typed(value)?;
     let mut metadata = raw.metadata.unwrap_or_default();
+    let (weight, notes) = annotations::weight(&metadata.annotations());
     let spec = raw.spec.unwrap_or_default();
     let status = raw.status.unwrap_or_default();
     let mut ports = ports("containers", spec.containers.unwrap_or_default(), |_| true)?;
@@ -70,7 +71,7 @@ pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Pod, FieldError> {
     {
         ips.push(ip("status.podIP", &text)?);
     }
-    Ok(Pod {
+    let pod = Pod {
         key,
         labels: metadata.labels(),
         ips,
@@ -84,7 +85,9 @@ pub(super) fn decode(value: &Value, key: ObjectKey) -> Result<Pod, FieldError> {
             .is_none_or(|c| c.status.as_deref() == Some("True")),
         terminating: metadata.is_deleted(),
         finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
-    })
+        weight,
+    };
+    Ok((pod, notes))
 }
 
 fn ports(

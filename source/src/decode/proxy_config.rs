@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ferrolb_api::proxy_config::{NodePortAddresses, ProxyConfig};
 use ferrolb_api::quote::quoted;
+use ferrolb_api::scheduler::{NAMES, Scheduler};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -18,11 +19,6 @@ use not_followed::not_followed;
 
 use super::raw::{ip, net, one_of, typed};
 use super::{FieldError, duration};
-
-/// The schedulers of Linux (net/netfilter/ipvs).
-const SCHEDULERS: [&str; 14] = [
-    "rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "twos",
-];
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -227,10 +223,13 @@ fn cluster_cidrs(list: &str) -> Result<Vec<IpNet>, FieldError> {
 
 fn read_ipvs(ipvs: Ipvs, config: &mut ProxyConfig) -> Result<(), FieldError> {
     if let Some(scheduler) = ipvs.scheduler.filter(|s| !s.is_empty()) {
-        if !SCHEDULERS.contains(&scheduler.as_str()) {
-            return Err(one_of("ipvs.scheduler", &scheduler, &SCHEDULERS.join(", ")));
-        }
-        config.scheduler = scheduler;
+        let Some(name) = NAMES.into_iter().find(|name| *name == scheduler) else {
+            return Err(one_of("ipvs.scheduler", &scheduler, &NAMES.join(", ")));
+        };
+        config.scheduler = Scheduler {
+            name,
+            by_port: false,
+        };
     }
     for (i, text) in ipvs.exclude_cidrs.unwrap_or_default().iter().enumerate() {
         config

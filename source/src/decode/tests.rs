@@ -572,7 +572,7 @@ fn a_kube_proxy_configuration_of_kubeadm_is_read() {
     let (c, problems) = crate::proxy_config::parse(&text).unwrap();
     assert_eq!(problems, []);
     assert_eq!(c.cluster_cidrs.len(), 2);
-    assert_eq!(c.scheduler, "lc");
+    assert_eq!(c.scheduler.name, "lc");
     assert!(c.masquerade_all);
     assert_eq!(c.conntrack_max, (32768, 5));
     assert_eq!(
@@ -889,4 +889,81 @@ fn node_port_addresses_are_ranges_or_primary_or_all() {
         Err("nodePortAddresses[1]".into())
     );
     assert_eq!(of("[lan]"), Err("nodePortAddresses[0]".into()));
+}
+
+#[test]
+fn a_scheduler_is_read_and_a_wrong_one_costs_the_service_nothing_else() {
+    let annotated = |line: &str| requesting(&format!("    ferrolb.io/{line}"), "");
+    let (good, problems) = annotated("scheduler: 'mh,mh-port'");
+    assert_eq!(good.annotations.scheduler, Some("mh,mh-port".parse()));
+    assert_eq!(problems, Vec::<String>::new());
+    for (line, said) in [
+        (
+            "scheduler: wlcc",
+            "metadata.annotations[ferrolb.io/scheduler]: there is no scheduler \"wlcc\": did you mean wlc?",
+        ),
+        (
+            "schedular: wlc",
+            "metadata.annotations[ferrolb.io/schedular]: there is no such annotation of this kind: the one that exists is \
+             ferrolb.io/scheduler",
+        ),
+    ] {
+        let (wrong, problems) = annotated(line);
+        assert!(!matches!(wrong.annotations.scheduler, Some(Ok(_))));
+        assert_eq!(wrong.annotations.invalid, None);
+        assert!(
+            problems.len() == 1 && problems[0].contains(said),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
+fn a_weight_of_a_slice_applies_to_its_endpoints_and_one_of_a_pod_to_the_pod() {
+    let slice = |weight: &str| {
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: web-x, labels: {{kubernetes.io/service-name: \
+             web}}, annotations: {{ferrolb.io/weight: '{weight}'}}}}\naddressType: IPv4\nports: [{{port: 80}}]\nendpoints: \
+             [{{addresses: [10.244.0.1]}}, {{addresses: [10.244.0.2]}}]\n"
+        )
+    };
+    let pod = |weight: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web-1, annotations: {{ferrolb.io/weight: '{weight}'}}}}\nstatus: {{podIP: \
+             10.244.0.1}}\n"
+        )
+    };
+    let cases = [
+        ("7", Some(7)),
+        ("65535", Some(65535)),
+        ("0", None),
+        ("-1", None),
+        ("70000", None),
+        ("ten", None),
+    ];
+    for (text, expected) in cases {
+        for manifest in [slice(text), pod(text)] {
+            let read = read(&manifest);
+            let weights: Vec<_> = match &read.objects[0].object {
+                Object::EndpointSlice(slice) => slice.endpoints.iter().map(|e| e.weight).collect(),
+                Object::Pod(pod) => vec![pod.weight],
+                other => panic!("{other:?}"),
+            };
+            assert!(
+                weights.iter().all(|w| w.map(u16::from) == expected),
+                "{text}"
+            );
+            let said = format!(
+                "metadata.annotations[ferrolb.io/weight]: \"{text}\" is no weight, so 1 is used: write a number from 1 to 65535"
+            );
+            let problems: Vec<String> = read.problems.iter().map(ToString::to_string).collect();
+            match expected {
+                Some(_) => assert_eq!(problems, Vec::<String>::new()),
+                None => assert!(
+                    problems.len() == 1 && problems[0].contains(&said),
+                    "{problems:?}"
+                ),
+            }
+        }
+    }
 }

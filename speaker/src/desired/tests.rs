@@ -89,6 +89,7 @@ fn slice(service: &str, node: &str, ready: bool, serving: bool) -> EndpointSlice
         terminating: !ready && serving,
         hint_nodes: Vec::new(),
         hint_zones: Vec::new(),
+        weight: None,
     };
     EndpointSlice {
         key: ObjectKey::new("default", format!("{service}-x")),

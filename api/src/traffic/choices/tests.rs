@@ -65,6 +65,7 @@ fn a_slice() -> impl Strategy<Value = EndpointSlice> {
                         } else {
                             Vec::new()
                         },
+                        weight: None,
                     }
                 },
             )
@@ -155,6 +156,7 @@ fn ports_that_the_same_slices_serve_share_one_choice() {
             terminating: false,
             hint_nodes: Vec::new(),
             hint_zones: Vec::new(),
+            weight: None,
         }],
     };
     let slices = [slice(1), slice(2)];

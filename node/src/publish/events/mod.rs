@@ -314,7 +314,11 @@ impl Teller {
 fn is_amiss(service: &ServiceStatus) -> bool {
     let by_proxy = matches!(
         service.reason,
-        Reason::AddressOwned | Reason::HostListens | Reason::ExternalIpsOff | Reason::OverLimit
+        Reason::AddressOwned
+            | Reason::HostListens
+            | Reason::ExternalIpsOff
+            | Reason::OverLimit
+            | Reason::NoScheduler
     );
     let balanced = service.service_type == ServiceType::LoadBalancer;
     match service.state {

@@ -80,6 +80,7 @@ fn slice(n: u8, service: u8, endpoints: u8) -> EndpointSlice {
         terminating: false,
         hint_nodes: vec![],
         hint_zones: vec![],
+        weight: None,
     };
     let port = |name: &str| EndpointPort {
         name: name.into(),

@@ -362,3 +362,57 @@ fn the_ranges_of_the_api_server_refuse_unused_cluster_ips_and_external_addresses
     world.change(vec![range(&["10.81.0.0/16"])]);
     assert!(delivered(&mut world));
 }
+
+#[test]
+fn a_scheduler_and_weights_of_a_service_apply_to_it_alone_and_are_changed_in_place() {
+    let mut world = World::on("A");
+    world.change(served(&balanced(service("other"), "198.51.100.9"), &["b1"]));
+    let mut web = balanced(service("web"), "198.51.100.8");
+    web.external_policy = TrafficPolicy::Local;
+    web.cluster_ips = vec![ip("10.96.0.1")];
+    world.change(served(&web, &["a1", "b1"]));
+    let held = |world: &World| -> BTreeSet<(String, u32)> {
+        let other = |id: &VirtualServerId| matches!(id, VirtualServerId::Address { addr, .. } if *addr == ip("198.51.100.9"));
+        let servers = world.kernel.held.servers.iter();
+        let servers = servers.filter(|(id, _)| !other(id));
+        servers
+            .map(|(_, (s, _))| (s.scheduler.clone(), s.sched_flags))
+            .collect()
+    };
+    for (text, name, flags) in [
+        ("wlc", "wlc", 0),
+        ("sh", "sh", 0x8),
+        ("mh,mh-port", "mh", 0x18),
+    ] {
+        web.annotations.scheduler = Some(text.parse());
+        let ops = world.change(vec![upsert_service(&web)]);
+        assert!(
+            !ops.is_empty() && ops.iter().all(|op| matches!(op, Op::SetVirtualServer(_))),
+            "{ops:?}"
+        );
+        let expected = BTreeSet::from([(name.to_owned(), flags)]);
+        assert_eq!(held(&world), expected, "{text}");
+    }
+    let (other, _) = &world.kernel.held.servers[&id("198.51.100.9", 80, Protocol::Tcp)];
+    assert_eq!((other.scheduler.as_str(), other.sched_flags), ("rr", 0));
+    // What cannot be read leaves the usual one.
+    web.annotations.scheduler = Some("wlcc".parse());
+    world.change(vec![upsert_service(&web)]);
+    assert_eq!(held(&world), BTreeSet::from([("rr".to_owned(), 0)]));
+    let mut canary = slice(&web, vec![endpoint("b2")]);
+    canary.key = ObjectKey::new("default", "canary");
+    canary.endpoints[0].weight = 5.try_into().ok();
+    let ops = world.change(vec![upsert_slice(canary)]);
+    assert!(
+        ops.iter().all(|op| matches!(op, Op::SetRealServer(..))),
+        "{ops:?}"
+    );
+    assert_eq!(
+        weights(&world, id("10.96.0.1", 80, Protocol::Tcp)),
+        [
+            (addr("a1", 8080), 1),
+            (addr("b1", 8080), 1),
+            (addr("b2", 8080), 5)
+        ]
+    );
+}

@@ -206,7 +206,7 @@ fn changes(step: &Step) -> Vec<Change> {
         Step::Proxy(all, sh, cidr) => {
             let mut proxy = proxy_config();
             proxy.masquerade_all = *all;
-            proxy.scheduler = if *sh { "sh" } else { "rr" }.to_owned();
+            proxy.scheduler = if *sh { "sh" } else { "rr" }.parse().unwrap();
             proxy
                 .cluster_cidrs
                 .extend(cidr.then(|| "10.244.0.0/16".parse::<ipnet::IpNet>().unwrap()));

@@ -284,13 +284,8 @@ fn why(op: &Op, outcome: Outcome) -> Option<KernelError> {
         (Op::SetVirtualServer(server), Outcome::Refused(e))
             if e.raw_os_error() == Some(Errno::ENOENT as i32) =>
         {
-            let scheduler = &server.scheduler;
-            Some(KernelError::Missing {
-                what: format!("IPVS scheduler {scheduler}"),
-                hint: format!(
-                    "load it with `modprobe ip_vs_{scheduler}`, or name another one in ipvs.scheduler of the KubeProxyConfiguration; \
-                     Services are not served until then"
-                ),
+            Some(KernelError::NoScheduler {
+                name: server.scheduler.clone(),
             })
         }
         _ => outcome.error(|| describe(op)),
