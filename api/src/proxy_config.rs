@@ -30,6 +30,8 @@ pub struct ProxyConfig {
     pub bind_address: IpAddr,
     /// `healthzBindAddress`; `None` if it is unset.
     pub healthz: Option<SocketAddr>,
+    /// `metricsBindAddress`; `None` if it is unset.
+    pub metrics: Option<SocketAddr>,
     /// `hostnameOverride`.
     pub hostname_override: Option<String>,
     /// `clientConnection.kubeconfig`.
@@ -78,6 +80,7 @@ impl Default for ProxyConfig {
             node_port_addresses: NodePortAddresses::All,
             bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             healthz: None,
+            metrics: None,
             hostname_override: None,
             kubeconfig: None,
             mode: String::new(),

@@ -237,6 +237,12 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) healthz_bind_address: Option<SocketAddr>,
 
+    /// Where to show metrics over HTTP, at /metrics; port 0 shows none
+    /// [default: metricsBindAddress of the KubeProxyConfiguration, else
+    /// 127.0.0.1:10249, and none with --proxy none]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics_bind_address: Option<SocketAddr>,
+
     /// Announce new addresses without asking the LAN who has them (RFC 5227).
     /// Needed where a router answers ARP for every address
     #[arg(long)]

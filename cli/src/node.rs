@@ -37,6 +37,7 @@ fn config(args: &NodeArgs) -> Config {
             crate::args::ExternalIps::Off => ExternalIps::Off,
         },
         healthz: args.healthz_bind_address,
+        metrics: args.metrics_bind_address,
         protected: Vec::new(),
         probes: !args.no_probes,
         bridged_pods: args.bridged_pods,

@@ -75,6 +75,8 @@ pub struct Config {
     pub external_ips: ExternalIps,
     /// Where to answer over HTTP whether the node is ready; `None`: where the KubeProxyConfiguration says.
     pub healthz: Option<SocketAddr>,
+    /// Where to show metrics over HTTP; `None`: where the KubeProxyConfiguration says. Port 0: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Where API servers answer, in addition to the one that this node uses. No Service may take these addresses.
     pub protected: Vec<SocketAddr>,
     /// Ask the LAN who has an address before it is announced for the first time.
@@ -113,6 +115,7 @@ impl Config {
             proxy: ProxyMode::Ipvs,
             external_ips: ExternalIps::default(),
             healthz: None,
+            metrics: None,
             protected: Vec::new(),
             probes: true,
             bridged_pods: false,

@@ -14,6 +14,7 @@ use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_proxy::config::Config as ProxySettings;
 use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};
 use ferrolb_proxy::kernel::table::table;
+use ferrolb_proxy::meter::Meter;
 use ferrolb_proxy::snapshot::{ServiceStatus as Proxied, Snapshot as ProxySnapshot};
 use ferrolb_speaker::message::NodeName;
 use ferrolb_speaker::run::{Config as SpeakerSettings, Wiring};
@@ -44,6 +45,8 @@ pub(crate) struct ProxyPart {
     pub(crate) services: delta::Receiver<ObjectKey, Arc<Proxied>>,
     pub(crate) snapshot: watch::Receiver<ProxySnapshot>,
     pub(crate) stop: oneshot::Sender<()>,
+    /// What it counts.
+    pub(crate) meter: Meter,
 }
 
 /// The node's speaker.
@@ -135,6 +138,7 @@ async fn proxy(
     settings.bridged_pods = args.bridged_pods;
     settings.external_ips = args.external_ips;
     settings.protected.clone_from(&args.protected);
+    let meter = settings.meter.clone();
     let mut linux = LinuxConfig::new(
         args.state.clone(),
         settings.marks.start..=settings.marks.end - 1,
@@ -177,6 +181,7 @@ async fn proxy(
             services,
             snapshot,
             stop,
+            meter,
         },
         programmed,
     ))

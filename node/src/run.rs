@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ferrolb_api::change::{Batch, Change};
+use ferrolb_api::object::Object;
 use ferrolb_api::problem::{Cause, Part, Problem, Subject};
 use ferrolb_proxy::snapshot::ServiceStatus as Proxied;
 use ferrolb_source::Source;
@@ -20,6 +21,7 @@ use crate::config::ProxyMode;
 use crate::error::Error;
 use crate::health::{Doctor, Health};
 use crate::identity::Identity;
+use crate::metrics::Exporter;
 use crate::parts::{Parts, ProxyPart, Tasks};
 use crate::publish::{Desk, Looker};
 use crate::report::book::Book;
@@ -43,6 +45,8 @@ pub(crate) struct Node<Src, A> {
     pub(crate) book: Book,
     /// Answers questions about health.
     pub(crate) doctor: Doctor,
+    /// Shows metrics.
+    pub(crate) exporter: Option<Exporter>,
     pub(crate) tasks: Tasks,
     pub(crate) identity: Identity,
     /// A file with the members' shared key was given.
@@ -172,7 +176,14 @@ impl<Src: Source, A: Authority> Node<Src, A> {
     /// Passes on who the members are, if that changed.
     fn follow(&mut self, changes: &[Change]) {
         let membership = &mut self.identity.membership;
-        changes.iter().for_each(|change| membership.apply(change));
+        for change in changes {
+            membership.apply(change);
+            if let (Change::Upsert(Object::ProxyConfig(config)), Some(exporter)) =
+                (change, &self.exporter)
+            {
+                exporter.configured(config);
+            }
+        }
         let members = membership.members();
         let authority = &mut self.authority;
         self.parts.speaker.members.send_if_modified(|known| {
@@ -229,6 +240,9 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         self.doctor
             .node(passed && self.parts.speaker.snapshot.borrow().settled);
         self.doctor.again(now);
+        if let Some(exporter) = &mut self.exporter {
+            exporter.again(now);
+        }
     }
 
     /// Reports to the API server, if a report is due.
@@ -256,6 +270,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
         let key_file = self.parts.key_file.as_ref();
         problems.extend(key_file.and_then(|problem| problem.borrow().clone()));
         problems.extend(self.doctor.problems());
+        problems.extend(self.exporter.as_ref().and_then(Exporter::problem));
         let proxy = self.parts.proxy.as_ref();
         let proxy_errors = proxy.map(|p| p.snapshot.borrow().errors.clone());
         // The speaker has to wait while its snapshot is borrowed, so nothing is computed meanwhile.

@@ -26,6 +26,7 @@ use crate::given::GivenConfig;
 use crate::health::Doctor;
 use crate::identity::Host;
 use crate::lock::StateLock;
+use crate::metrics::{self, Exporter};
 use crate::observed::Observed;
 use crate::publish::events::publish::Publisher;
 use crate::publish::l2_status::write::Writer;
@@ -169,11 +170,21 @@ async fn start_with<Src: Source, A: Authority>(
         warn!("the KubeProxyConfiguration asks for another mode; this proxy programs IPVS");
     }
     // Beside another proxy, that configuration is the other one's.
-    let healthz = config.as_ref().and_then(|c| c.healthz);
-    let healthz = healthz.filter(|_| args.proxy == ProxyMode::Ipvs);
-    let doctor = Doctor::at(args.healthz.or(healthz));
+    let ours = args.proxy == ProxyMode::Ipvs;
+    let healthz = config.as_ref().and_then(|c| c.healthz).filter(|_| ours);
+    let healthz = args.healthz.or(healthz);
+    let doctor = Doctor::at(healthz);
     let authority = authority(&identity.me)?;
-    let parts = parts::start(args, &identity, config.unwrap_or_default(), &mut tasks).await?;
+    let config = config.unwrap_or_default();
+    let parts = parts::start(args, &identity, config.clone(), &mut tasks).await?;
+    let metrics = config.metrics.or_else(|| metrics::USUAL.parse().ok());
+    let metrics = args.metrics.or(metrics.filter(|_| ours));
+    let exporter = metrics.filter(|at| at.port() != 0).map(|at| {
+        let meter = parts.proxy.as_ref().map(|p| &p.meter);
+        let speaker = parts.speaker.snapshot.clone();
+        let mode = args.proxy.name();
+        Exporter::new(at, healthz, meter, speaker, mode, &config)
+    });
     let desk = cluster.map(|(client, found)| {
         if let Some(agents) = &args.agents {
             let uid = identity.uid.clone();
@@ -188,6 +199,7 @@ async fn start_with<Src: Source, A: Authority>(
         book: Book::new(&identity.me, parts.proxy.is_some()),
         desk,
         doctor,
+        exporter,
         source,
         authority,
         parts,

@@ -38,6 +38,7 @@ fn proxy_config() -> ProxyConfig {
         node_port_addresses: Default::default(),
         bind_address: Ipv4Addr::UNSPECIFIED.into(),
         healthz: None,
+        metrics: None,
         hostname_override: None,
         kubeconfig: None,
         mode: "ipvs".to_owned(),

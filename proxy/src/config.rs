@@ -7,6 +7,8 @@ use std::time::Duration;
 use ferrolb_api::proxy_config::ProxyConfig;
 use ipnet::IpNet;
 
+use crate::meter::Meter;
+
 /// Name of the dummy interface that holds the service addresses. kube-proxy uses the same name, so its addresses are adopted in
 /// place.
 pub const INTERFACE: &str = "kube-ipvs0";
@@ -52,6 +54,8 @@ pub struct Config {
     pub gather: Duration,
     /// Shortest and longest wait before failed operations are retried. It doubles in between.
     pub retry: Range<Duration>,
+    /// What is counted.
+    pub meter: Meter,
 }
 
 impl Config {
@@ -70,6 +74,7 @@ impl Config {
             watch: Duration::from_millis(500),
             gather: Duration::from_millis(20),
             retry: Duration::from_millis(100)..Duration::from_secs(30),
+            meter: Meter::default(),
         }
     }
 }

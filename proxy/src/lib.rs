@@ -10,6 +10,7 @@ pub mod desired;
 pub mod diff;
 pub mod kernel;
 pub mod lower;
+pub mod meter;
 pub mod plan;
 pub mod run;
 pub mod snapshot;

@@ -137,6 +137,10 @@ struct Proxy<K> {
     unprepared: bool,
     /// Services that are not completely in the kernel.
     missing: BTreeSet<ObjectKey>,
+    /// Services whose endpoints are all on other nodes while clients from inside, or from outside, may not be sent there.
+    remote: [BTreeSet<ObjectKey>; 2],
+    /// When the pass that is under way began, and whether it is over everything.
+    began: (Instant, bool),
     /// The errors of the last pass.
     errors: Vec<String>,
     /// The settings that the last audit put right, or why it could not.
@@ -172,6 +176,8 @@ impl<K: Kernel + Look> Proxy<K> {
             held: Observed::default(),
             unprepared: false,
             missing: BTreeSet::new(),
+            remote: Default::default(),
+            began: (Instant::now(), true),
             errors: Vec::new(),
             settings: Vec::new(),
             unverified: false,
@@ -189,6 +195,7 @@ impl<K: Kernel + Look> Proxy<K> {
     }
 
     fn take(&mut self, batch: Batch) {
+        self.config.meter.changes(&batch.changes);
         for change in batch.changes {
             self.state.apply(change);
         }
@@ -208,6 +215,7 @@ impl<K: Kernel + Look> Proxy<K> {
 
     /// The first pass: adopts, computes everything, and applies the difference.
     async fn start(&mut self) -> Result<(), KernelError> {
+        self.began = (Instant::now(), true);
         self.tune().await;
         self.held = self.kernel.read().await?;
         self.look().await;
@@ -224,6 +232,7 @@ impl<K: Kernel + Look> Proxy<K> {
 
     /// A pass over what is dirty.
     async fn change(&mut self) {
+        self.began = (Instant::now(), false);
         self.tune().await;
         if self.state.must_look() {
             self.look().await;
@@ -258,6 +267,7 @@ impl<K: Kernel + Look> Proxy<K> {
                     ?damage,
                     "somebody removed what the proxy made; repairing it"
                 );
+                self.config.meter.repair();
                 match damage {
                     Damage::Ground => self.unprepared = true,
                     Damage::Server => {
@@ -276,6 +286,7 @@ impl<K: Kernel + Look> Proxy<K> {
 
     /// Reads the kernel and repairs every difference, no matter who caused it.
     async fn audit(&mut self) {
+        self.began = (Instant::now(), true);
         if let Err(error) = self.read_again().await {
             tracing::warn!(%error, "the kernel could not be read; trying again");
             self.errors = vec![error.to_string()];
@@ -340,6 +351,10 @@ impl<K: Kernel + Look> Proxy<K> {
     async fn read_again(&mut self) -> Result<(), KernelError> {
         self.held = self.kernel.read().await?;
         self.unverified = false;
+        let carried = std::mem::take(&mut self.held.traffic).into_iter();
+        let lowered = self.desired.lowered();
+        let carried = carried.filter_map(|(id, traffic)| Some((lowered.owner(&id)?, traffic)));
+        self.config.meter.carried(carried);
         self.unprepared |= !self.held.rules_loaded;
         if self.unprepared {
             tracing::warn!("somebody changed the interface or the nftables table; making it again");
@@ -377,6 +392,12 @@ impl<K: Kernel + Look> Proxy<K> {
             self.count(&again);
         }
         self.last = Instant::now();
+        let (began, whole) = self.began;
+        let meter = &self.config.meter;
+        meter.pass(self.last - began, whole, ops.len(), self.errors.is_empty());
+        meter.missing(self.missing.len(), self.desired.lowered().lacking().len());
+        let [internal, external] = &self.remote;
+        meter.no_local_endpoints(internal.len(), external.len());
     }
 
     fn later(&mut self) {

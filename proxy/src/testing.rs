@@ -64,6 +64,7 @@ pub(crate) fn proxy_config() -> ProxyConfig {
         node_port_addresses: Default::default(),
         bind_address: ip("0.0.0.0"),
         healthz: None,
+        metrics: None,
         hostname_override: None,
         kubeconfig: None,
         mode: "ipvs".to_owned(),

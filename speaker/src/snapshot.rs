@@ -24,6 +24,9 @@ pub struct Snapshot {
     pub members: Vec<Member>,
     /// What is wrong with this node's announcements.
     pub problems: Vec<Problem>,
+    /// How many addresses this node announces.
+    #[serde(default)]
+    pub announced: usize,
     /// Counters since its start.
     pub counters: Counters,
 }

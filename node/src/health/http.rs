@@ -1,31 +1,12 @@
-//! One port that gives one answer over HTTP/1.1.
+//! What a port answers to questions about health.
 
-use std::convert::Infallible;
-use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
-use std::time::Duration;
-
-use ::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use ::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use ferrolb_api::ObjectKey;
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tracing::debug;
 
 use super::board::Health;
+use crate::http::{Reply, plain};
 
-/// The most connections at a time.
-const ASKERS: usize = 256;
-/// How long a connection may take in all, however slow the asker is.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The most bytes of a request that are kept. `hyper` refuses less than this.
-const LARGEST: usize = 8192;
 /// How many endpoints there are, as kube-proxy says it.
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 
@@ -68,25 +49,22 @@ impl Answer {
         }
     }
 
-    fn response(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        let plain = |code: StatusCode| {
-            let mut response = Response::new(Full::default());
-            *response.status_mut() = code;
-            response
-        };
+    /// The answer to one request.
+    pub(super) fn response(&self, method: &Method, path: &str) -> Reply {
         if !matches!(*method, Method::GET | Method::HEAD) {
-            return plain(StatusCode::METHOD_NOT_ALLOWED);
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "");
         }
         let well = match path {
             "/livez" if self.lives => true,
             "/healthz" => self.well,
-            _ if self.lives => return plain(StatusCode::NOT_FOUND),
+            _ if self.lives => return plain(StatusCode::NOT_FOUND, ""),
             _ => self.well,
         };
-        let mut response = Response::new(Full::from(self.body.to_string()));
-        if !well {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        }
+        let code = match well {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut response = plain(code, self.body.to_string());
         let headers = response.headers_mut();
         let is_json = HeaderValue::from_static("application/json");
         headers.insert(header::CONTENT_TYPE, is_json);
@@ -95,48 +73,5 @@ impl Answer {
         let weight = self.weight.map(HeaderValue::from);
         headers.extend(weight.map(|weight| (WEIGHT, weight)));
         response
-    }
-}
-
-/// Opens a port. [`serve`] serves it.
-pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = StdListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
-}
-
-/// Answers at a port until it is aborted.
-pub(super) async fn serve(listener: TcpListener, told: watch::Receiver<Answer>) {
-    let places = Arc::new(Semaphore::new(ASKERS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                debug!(%error, "a question about health was not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let told = told.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let answer = told.borrow();
-                let response = answer.response(request.method(), request.uri().path());
-                std::future::ready(Ok::<_, Infallible>(response))
-            });
-            let answered = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
-                .max_buf_size(LARGEST)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            if !matches!(tokio::time::timeout(PATIENCE, answered).await, Ok(Ok(()))) {
-                debug!("an asker about health left early, or spoke no HTTP");
-            }
-            drop(place);
-        });
     }
 }

@@ -2,25 +2,25 @@
 //! (`spec.healthCheckNodePort`), the kubelet and administrators about the node (`/healthz`, `/livez`). kube-proxy gives the same
 //! answers in the same places.
 //!
-//! [`board`] decides who is asked where; [`http`] serves a port. This joins the two.
+//! [`board`] decides who is asked where; [`http`] makes the answers. This joins the two.
 
 mod board;
 mod http;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::object::Kind;
 use ferrolb_api::problem::{Cause, Part, Problem, Subject};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tracing::warn;
 
 use self::board::Board;
 pub(crate) use self::board::Health;
-use self::http::{Answer, listen, serve};
+use self::http::Answer;
+use crate::http::Port;
 
 /// How long after an attempt to open a port the next one follows.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -29,13 +29,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Served {
     answer: watch::Sender<Answer>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _port: Port,
 }
 
 /// The ports that are served. It needs a tokio runtime.
@@ -164,18 +158,16 @@ fn taken(address: SocketAddr, why: &str) -> String {
     )
 }
 
-/// Opens a port. Where the kernel has no IPv6, the unspecified address is that of IPv4.
+/// Opens a port with an answer.
 fn open(address: SocketAddr, answer: Answer) -> Result<Served, String> {
-    let listener = match listen(address) {
-        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
-            listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
-        }
-        listener => listener,
-    };
-    let listener = listener.map_err(|e| e.to_string())?;
     let (answer, told) = watch::channel(answer);
-    let task = tokio::spawn(serve(listener, told));
-    Ok(Served { answer, task })
+    let port = crate::http::open(address, move |method, path| {
+        told.borrow().response(method, path)
+    })?;
+    Ok(Served {
+        answer,
+        _port: port,
+    })
 }
 
 #[cfg(test)]

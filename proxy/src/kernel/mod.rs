@@ -109,6 +109,40 @@ pub enum Op {
     DelElement(&'static str, Element),
 }
 
+/// What a virtual server has carried (`IPVS_STATS_ATTR_*` of `linux/ip_vs.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Connections.
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Packets to clients.
+    pub packets_out: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+}
+
+impl Traffic {
+    /// Whether there was none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The sum of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.saturating_add(other.connections),
+            packets_in: self.packets_in.saturating_add(other.packets_in),
+            packets_out: self.packets_out.saturating_add(other.packets_out),
+            bytes_in: self.bytes_in.saturating_add(other.bytes_in),
+            bytes_out: self.bytes_out.saturating_add(other.bytes_out),
+        }
+    }
+}
+
 /// The part of the kernel's state that is ours (design: addresses on `kube-ipvs0`, the virtual servers on them, our marks, our
 /// table).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -117,6 +151,8 @@ pub struct Observed {
     pub addresses: BTreeSet<IpAddr>,
     /// All virtual servers including foreign ones, with their real servers by address.
     pub servers: BTreeMap<VirtualServerId, (VirtualServer, BTreeMap<SocketAddr, RealServer>)>,
+    /// What virtual servers have carried since they were made.
+    pub traffic: BTreeMap<VirtualServerId, Traffic>,
     /// Elements of each set and map of the table. A missing set means that the table is missing or incomplete.
     pub elements: BTreeMap<&'static str, BTreeSet<Element>>,
     /// Whether the static rules are loaded, in this version.

@@ -39,9 +39,12 @@ impl<S: Socket> Parts<S> {
     /// Reads the kernel's state.
     pub(super) async fn read(&mut self) -> Result<Observed, KernelError> {
         let (elements, rules_loaded) = self.nft.read().await?;
+        let addresses = self.links.read().await?;
+        let (servers, traffic) = self.ipvs.read().await?;
         Ok(Observed {
-            addresses: self.links.read().await?,
-            servers: self.ipvs.read().await?,
+            addresses,
+            servers,
+            traffic,
             elements,
             rules_loaded,
         })

@@ -226,6 +226,11 @@ impl Lowered {
         self.services.get(self.owners.get(id)?)?.servers.get(id)
     }
 
+    /// The Service of a virtual server.
+    pub fn owner(&self, id: &VirtualServerId) -> Option<&ObjectKey> {
+        self.owners.get(id)
+    }
+
     /// The virtual server after the given one, in a circle. `None` if there is none.
     pub fn server_after(&self, id: Option<&VirtualServerId>) -> Option<VirtualServerId> {
         let after = id.and_then(|id| {

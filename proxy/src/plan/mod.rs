@@ -71,6 +71,18 @@ pub struct ServicePlan {
     pub limited_to: Option<usize>,
 }
 
+impl ServicePlan {
+    /// Whether clients from inside, and those from outside, are kept from its endpoints because all are on other nodes.
+    pub fn lacks_local(&self) -> [bool; 2] {
+        let fronts = self.ports.iter().flat_map(|p| &p.fronts);
+        let dropped = fronts.filter(|f| f.served().is_some_and(|s| s.clients == Clients::Dropped));
+        dropped.fold([false; 2], |[inside, outside], front| {
+            let from_inside = front.reach == Reach::ClusterIp;
+            [inside || from_inside, outside || !from_inside]
+        })
+    }
+}
+
 /// The plan for one port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortPlan {

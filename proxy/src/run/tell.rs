@@ -53,6 +53,16 @@ impl<K> Proxy<K> {
             }
             changed
         });
+        for key in &touched.services {
+            let plan = self.desired.plans().get(key);
+            let lacks = plan.map_or([false; 2], |plan| plan.lacks_local());
+            for (remote, lacks) in self.remote.iter_mut().zip(lacks) {
+                match lacks {
+                    true => remote.insert(key.clone()),
+                    false => remote.remove(key),
+                };
+            }
+        }
         let status = |key: &ObjectKey| {
             let mut status = self.desired.status(&self.state, key)?;
             status.programmed = !self.missing.contains(key);

@@ -135,6 +135,8 @@ struct Conntrack {
 
 /// kube-proxy's port for questions about its health.
 const HEALTHZ: u16 = 10256;
+/// The same of its metrics.
+const METRICS: u16 = 10249;
 
 /// Decodes a KubeProxyConfiguration.
 pub(super) fn decode(value: &Value) -> Result<(ProxyConfig, Vec<FieldError>), FieldError> {
@@ -145,7 +147,12 @@ pub(super) fn decode(value: &Value) -> Result<(ProxyConfig, Vec<FieldError>), Fi
     if let Some(text) = some(raw.bind_address) {
         config.bind_address = ip("bindAddress", &text)?;
     }
-    config.healthz = raw.healthz.as_deref().map_or(Ok(None), healthz)?;
+    let port = |text: &Option<String>, field, usual| match text {
+        Some(text) => address_of(text, field, usual),
+        None => Ok(None),
+    };
+    config.healthz = port(&raw.healthz, "healthzBindAddress", HEALTHZ)?;
+    config.metrics = port(&raw.metrics, "metricsBindAddress", METRICS)?;
     config.hostname_override = some(raw.hostname_override);
     config.kubeconfig = some(raw.client_connection.kubeconfig);
     config.mode = raw.mode.unwrap_or_default();
@@ -298,17 +305,17 @@ fn count(field: &str, number: Option<i64>, default: u32) -> Result<u32, FieldErr
 }
 
 /// An address with a port, or an address alone, to which kube-proxy adds its port.
-fn healthz(text: &str) -> Result<Option<SocketAddr>, FieldError> {
+fn address_of(text: &str, field: &str, usual: u16) -> Result<Option<SocketAddr>, FieldError> {
     let with_port = || text.parse::<SocketAddr>().ok();
-    let alone = || Some(SocketAddr::new(text.parse().ok()?, HEALTHZ));
+    let alone = || Some(SocketAddr::new(text.parse().ok()?, usual));
     match text {
         "" => Ok(None),
         _ => with_port().or_else(alone).map(Some).ok_or_else(|| {
             let text = format!(
-                "{} is no address with a port: write 0.0.0.0:{HEALTHZ}",
+                "{} is no address with a port: write 0.0.0.0:{usual}",
                 quoted(text)
             );
-            FieldError::new("healthzBindAddress", text)
+            FieldError::new(field, text)
         }),
     }
 }

@@ -285,7 +285,6 @@ fn a_setting_of_kube_proxy_that_is_not_followed_is_reported() {
         "detectLocalMode: BridgeInterface",
         "detectLocal: {bridgeInterface: cni0}",
         "detectLocal: {interfaceNamePrefix: veth}",
-        "metricsBindAddress: 127.0.0.1:10249",
     ] {
         let read = read(&format!("{proxy}{setting}\n"));
         let problems = said(&read);

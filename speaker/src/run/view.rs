@@ -70,6 +70,7 @@ impl Node {
             placer: self.machine.placer().map(ToString::to_string),
             members: members.collect(),
             problems,
+            announced: self.announced.len(),
             counters: self.counters,
         }
     }

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ferrolb_tests::client::{Ask, http_text};
+use ferrolb_tests::client::{Ask, fresh_port, http, http_text};
 use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
 use ferrolb_tests::wait;
@@ -28,10 +28,15 @@ fn a_load_balancer_learns_at_the_health_check_node_port_whether_the_node_has_end
     let ports = "  - {name: http, port: 80, targetPort: 8000}\n";
     let kept = service("kept", KEPT, &more, ports);
     solo.manifests.write("kept.yaml", &kept);
-    let address = "0.0.0.0:10256".to_owned();
-    solo.setup
-        .extra
-        .extend(["--healthz-bind-address".to_owned(), address]);
+    solo.setup.extra.extend(
+        [
+            "--healthz-bind-address",
+            "0.0.0.0:10256",
+            "--metrics-bind-address",
+            "0.0.0.0:10249",
+        ]
+        .map(str::to_owned),
+    );
     solo.start();
     let node = IpAddr::V4(solo.node.host.v4);
     let says = |port: u16, path: &str, head: &str, body: &str| {
@@ -56,6 +61,26 @@ fn a_load_balancer_learns_at_the_health_check_node_port_whether_the_node_has_end
         "200",
         r#""localEndpoints":2,"service":{"name":"kept""#,
     );
+    says(10249, "/proxyMode", "200", "ipvs");
+    says(10249, "/configz", "200", r#""scheduler":"rr""#);
+    for _ in 0..3 {
+        let ask = Ask {
+            source_port: fresh_port(),
+            ..Ask::default()
+        };
+        let to = SocketAddr::from((KEPT, 80));
+        let client = solo.client.netns.clone();
+        client.run(move || http(to, ask)).unwrap();
+    }
+    // The kernel's counters are read at each audit.
+    for line in [
+        r#"ferrolb_ipvs_connections_total{namespace="default",service="kept"} 3"#,
+        "ferrolb_speaker_announced_addresses 2",
+        "ferrolb_proxy_unprogrammed_services 0",
+        r#"kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="external"} 0"#,
+    ] {
+        says(10249, "/metrics", "200", line);
+    }
     // Nobody is ready any more.
     for pod in ["web-1", "web-2"] {
         solo.manifests.remove_pod(pod);

@@ -9,8 +9,8 @@ use ferrolb_api::Family;
 use ferrolb_api::view::Protocol;
 use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED};
 
-use super::super::netlink::attr::{Malformed, address, attributes, text, u16_of, u32_of};
-use super::super::{Forwarding, RealServer, VirtualServer, VirtualServerId};
+use super::super::netlink::attr::{Malformed, address, attributes, text, u16_of, u32_of, u64_of};
+use super::super::{Forwarding, RealServer, Traffic, VirtualServer, VirtualServerId};
 
 /// `IPVS_CMD_ATTR_*`.
 pub(super) const CMD_SERVICE: u16 = 1;
@@ -28,6 +28,13 @@ const SVC_SCHED_NAME: u16 = 6;
 const SVC_FLAGS: u16 = 7;
 const SVC_TIMEOUT: u16 = 8;
 const SVC_NETMASK: u16 = 9;
+const SVC_STATS64: u16 = 12;
+/// `IPVS_STATS_ATTR_*`.
+const STATS_CONNS: u16 = 1;
+const STATS_INPKTS: u16 = 2;
+const STATS_OUTPKTS: u16 = 3;
+const STATS_INBYTES: u16 = 4;
+const STATS_OUTBYTES: u16 = 5;
 /// `IPVS_DEST_ATTR_*`.
 const DEST_ADDR: u16 = 1;
 const DEST_PORT: u16 = 2;
@@ -211,6 +218,30 @@ pub(super) fn service_from(bytes: &[u8]) -> Result<Option<VirtualServer>, Malfor
         sched_flags: flags & F_SCHEDULER,
         persistence: (flags & F_PERSISTENT != 0).then_some(timeout),
     }))
+}
+
+/// What a service in a dump has carried. Kernels before 4.1 do not say it.
+pub(super) fn traffic_from(bytes: &[u8]) -> Result<Traffic, Malformed> {
+    let mut out = Traffic::default();
+    for attribute in attributes(bytes) {
+        let (kind, block) = attribute?;
+        if kind != SVC_STATS64 {
+            continue;
+        }
+        for attribute in attributes(block) {
+            let (kind, value) = attribute?;
+            let place = match kind {
+                STATS_CONNS => &mut out.connections,
+                STATS_INPKTS => &mut out.packets_in,
+                STATS_OUTPKTS => &mut out.packets_out,
+                STATS_INBYTES => &mut out.bytes_in,
+                STATS_OUTBYTES => &mut out.bytes_out,
+                _ => continue,
+            };
+            *place = u64_of(value).unwrap_or_default();
+        }
+    }
+    Ok(out)
 }
 
 /// A destination of the service `of`, from a dump. `None` if it has no address or port.

@@ -24,7 +24,7 @@ mod timeouts;
 
 use super::netlink::attr::{Malformed, attributes, behind, u16_of};
 use super::netlink::{Channel, NetlinkSocket, Outcome, Request, Socket, refused};
-use super::{KernelError, Op, RealServer, VirtualServer, VirtualServerId};
+use super::{KernelError, Op, RealServer, Traffic, VirtualServer, VirtualServerId};
 use attr::{CMD_DEST, CMD_SERVICE, nested};
 use message::{FAMILY, HEADER, Ipvs, command};
 
@@ -96,18 +96,26 @@ impl<S: Socket> IpVs<S> {
         message
     }
 
-    /// Reads all virtual servers and their real servers.
-    pub(super) async fn read(&mut self) -> Result<Servers, KernelError> {
+    /// Reads all virtual servers, their real servers, and what they have carried.
+    pub(super) async fn read(
+        &mut self,
+    ) -> Result<(Servers, BTreeMap<VirtualServerId, Traffic>), KernelError> {
         let request = self.message(command::GET_SERVICE, Vec::new());
         let services = self.channel.dump(request, Vec::new, |out, _, payload| {
             for value in of_kind(payload, CMD_SERVICE) {
-                out.extend(attr::service_from(value?)?);
+                let value = value?;
+                let service = attr::service_from(value)?;
+                let traffic = attr::traffic_from(value)?;
+                out.extend(service.map(|service| (service, traffic)));
             }
             Ok(())
         });
-        let mut servers = Servers::new();
-        for service in services.await? {
+        let (mut servers, mut carried) = (Servers::new(), BTreeMap::new());
+        for (service, traffic) in services.await? {
             let id = service.id;
+            if !traffic.is_empty() {
+                carried.insert(id, traffic);
+            }
             let request = self.message(
                 command::GET_DEST,
                 vec![nested(CMD_SERVICE, &attr::identity(id))],
@@ -129,7 +137,7 @@ impl<S: Socket> IpVs<S> {
                 Err(e) => return Err(e),
             }
         }
-        Ok(servers)
+        Ok((servers, carried))
     }
 
     /// Whether a virtual server exists. One request.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::Forwarding;
 use super::super::netlink::tests::{captured, damaged};
-use super::attr::{dest, dest_from, service, service_from};
+use super::attr::{dest, dest_from, service, service_from, traffic_from};
 use super::*;
 
 fn bytes(attributes: &[DefaultNla]) -> Vec<u8> {
@@ -74,11 +74,29 @@ fn a_destination_is_read_as_it_was_written() {
     }
 }
 
+#[test]
+fn what_a_service_has_carried_is_read_and_a_kernel_that_does_not_say_it_is_no_error() {
+    let number = |kind: u16, value: u64| DefaultNla::new(kind, value.to_ne_bytes().to_vec());
+    // IPVS_SVC_ATTR_STATS64: connections, packets in and out, bytes in and out, and the rate of connections.
+    let stats = [1, 2, 3, 4, 5, 6].map(|kind| number(kind, u64::from(kind) << 40));
+    let read = traffic_from(&bytes(&[nested(12, &stats)])).unwrap();
+    let expected = Traffic {
+        connections: 1 << 40,
+        packets_in: 2 << 40,
+        packets_out: 3 << 40,
+        bytes_in: 4 << 40,
+        bytes_out: 5 << 40,
+    };
+    assert_eq!(read, expected);
+    assert!(traffic_from(&[]).unwrap().is_empty());
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = service_from(&bytes);
         let _ = dest_from(ids()[0], &bytes);
+        let _ = traffic_from(&bytes);
     }
 }
 

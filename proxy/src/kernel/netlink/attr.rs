@@ -65,6 +65,11 @@ pub(crate) fn u32_of(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_ne_bytes)
 }
 
+/// A number in host order. `None` if the value has another length.
+pub(crate) fn u64_of(value: &[u8]) -> Option<u64> {
+    value.try_into().ok().map(u64::from_ne_bytes)
+}
+
 /// A number in network order. `None` if the value has another length.
 pub(crate) fn be32_of(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_be_bytes)

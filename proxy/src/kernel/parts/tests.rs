@@ -111,6 +111,7 @@ impl World {
         Observed {
             addresses: self.links.lock().unwrap().served(),
             servers: self.ipvs.lock().unwrap().servers.clone(),
+            traffic: BTreeMap::new(),
             elements: sets.map(|s| (s.name, nft.elements(s, &chains))).collect(),
             rules_loaded: true,
         }

@@ -50,11 +50,6 @@ pub(super) fn not_followed(raw: &Raw) -> Vec<FieldError> {
             "detectLocal.interfaceNamePrefix",
             "is not followed: what comes from pods is recognised by clusterCIDR, so set that",
         ),
-        (
-            some(&raw.metrics),
-            "metricsBindAddress",
-            "is not followed: nothing listens there, there are no metrics yet",
-        ),
     ]
     .into_iter()
     .filter(|(asked, ..)| *asked)

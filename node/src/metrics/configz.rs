@@ -1,0 +1,55 @@
+//! The configuration in force, as kube-proxy's `/configz` shows it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ferrolb_api::proxy_config::{NodePortAddresses, ProxyConfig};
+use serde_json::{Value, json};
+
+/// The fields of a KubeProxyConfiguration that are followed, with their values. Those with which this node was started win.
+pub(super) fn configz(
+    config: &ProxyConfig,
+    metrics: SocketAddr,
+    healthz: Option<SocketAddr>,
+) -> String {
+    let texts = |all: &[ipnet::IpNet]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let [tcp, tcp_fin, udp] = config.ipvs_timeouts.map(seconds);
+    let [established, close_wait] = config.conntrack_timeouts.map(seconds);
+    let (max_per_core, min) = config.conntrack_max;
+    let node_ports: Value = match &config.node_port_addresses {
+        NodePortAddresses::All => Value::Null,
+        NodePortAddresses::Primary => json!(["primary"]),
+        NodePortAddresses::Ranges(ranges) => json!(texts(ranges)),
+    };
+    let shown = json!({
+        "kubeproxy.config.k8s.io": {
+            "bindAddress": config.bind_address,
+            "clusterCIDR": texts(&config.cluster_cidrs).join(","),
+            "conntrack": {
+                "maxPerCore": max_per_core,
+                "min": min,
+                "tcpCloseWaitTimeout": close_wait,
+                "tcpEstablishedTimeout": established,
+            },
+            "healthzBindAddress": healthz.map(|a| a.to_string()).unwrap_or_default(),
+            "hostnameOverride": config.hostname_override,
+            "iptables": {"masqueradeAll": config.masquerade_all},
+            "ipvs": {
+                "excludeCIDRs": texts(&config.exclude_cidrs),
+                "scheduler": config.scheduler.to_string(),
+                "tcpFinTimeout": tcp_fin,
+                "tcpTimeout": tcp,
+                "udpTimeout": udp,
+            },
+            "metricsBindAddress": metrics.to_string(),
+            "mode": "ipvs",
+            "nodePortAddresses": node_ports,
+        }
+    });
+    shown.to_string()
+}
+
+/// A duration as Go writes it, in whole or fractional seconds.
+fn seconds(duration: Duration) -> String {
+    format!("{}s", duration.as_secs_f64())
+}

@@ -1,0 +1,362 @@
+//! What the proxy counts. The names, and the bounds of the histograms, are kube-proxy's where it counts the same thing, so that its
+//! dashboards and alerts go on working.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ferrolb_api::ObjectKey;
+use ferrolb_api::change::Change;
+use ferrolb_api::object::Kind;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::kernel::Traffic;
+
+/// Which policy keeps clients from the endpoints of other nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Policy {
+    traffic_policy: &'static str,
+}
+
+/// Handles to the proxy's metrics; clones share them.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    all: Histogram,
+    full: Histogram,
+    partial: Histogram,
+    last: Gauge<f64, AtomicU64>,
+    queued: Gauge<f64, AtomicU64>,
+    endpoint_changes: Counter,
+    service_changes: Counter,
+    no_local_endpoints: Family<Policy, Gauge>,
+    operations: Counter,
+    refused: Counter,
+    repairs: Counter,
+    unprogrammed: Gauge,
+    lacking: Gauge,
+    carried: Arc<Mutex<BTreeMap<ObjectKey, Traffic>>>,
+}
+
+/// The most Services whose traffic is shown: each takes five lines. Of more, the first by name.
+const MOST: usize = 1000;
+
+impl Default for Meter {
+    fn default() -> Self {
+        // A millisecond to 16 seconds.
+        let durations = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        Self {
+            all: durations(),
+            full: durations(),
+            partial: durations(),
+            last: Gauge::default(),
+            queued: Gauge::default(),
+            endpoint_changes: Counter::default(),
+            service_changes: Counter::default(),
+            no_local_endpoints: Family::default(),
+            operations: Counter::default(),
+            refused: Counter::default(),
+            repairs: Counter::default(),
+            unprogrammed: Gauge::default(),
+            lacking: Gauge::default(),
+            carried: Arc::default(),
+        }
+    }
+}
+
+/// Seconds since 1970 UTC.
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
+}
+
+impl Meter {
+    /// Makes the metrics known.
+    pub fn register(&self, registry: &mut Registry) {
+        let kube = registry.sub_registry_with_prefix("kubeproxy");
+        for (name, help, durations) in [
+            (
+                "sync_proxy_rules_duration_seconds",
+                "How long a pass took",
+                &self.all,
+            ),
+            (
+                "sync_full_proxy_rules_duration_seconds",
+                "How long a pass over everything took",
+                &self.full,
+            ),
+            (
+                "sync_partial_proxy_rules_duration_seconds",
+                "How long a pass over what changed took",
+                &self.partial,
+            ),
+        ] {
+            kube.register(name, help, durations.clone());
+        }
+        for (name, help, gauge) in [
+            (
+                "sync_proxy_rules_last_timestamp_seconds",
+                "When the last pass ended that left nothing undone",
+                &self.last,
+            ),
+            (
+                "sync_proxy_rules_last_queued_timestamp_seconds",
+                "When the last change arrived",
+                &self.queued,
+            ),
+        ] {
+            kube.register(name, help, gauge.clone());
+        }
+        kube.register(
+            "sync_proxy_rules_endpoint_changes",
+            "Changes of EndpointSlices",
+            self.endpoint_changes.clone(),
+        );
+        kube.register(
+            "sync_proxy_rules_service_changes",
+            "Changes of Services",
+            self.service_changes.clone(),
+        );
+        kube.register(
+            "sync_proxy_rules_no_local_endpoints_total",
+            "Services with a Local traffic policy and without endpoints on this node",
+            self.no_local_endpoints.clone(),
+        );
+        let ours = registry.sub_registry_with_prefix("ferrolb_proxy");
+        ours.register(
+            "kernel_operations",
+            "Operations that were sent to the kernel",
+            self.operations.clone(),
+        );
+        ours.register(
+            "kernel_refusals",
+            "Passes in which the kernel refused an operation",
+            self.refused.clone(),
+        );
+        ours.register(
+            "repairs",
+            "How often something was repaired that somebody else removed",
+            self.repairs.clone(),
+        );
+        ours.register(
+            "unprogrammed_services",
+            "Services that are not completely in the kernel",
+            self.unprogrammed.clone(),
+        );
+        ours.register(
+            "missing_schedulers",
+            "IPVS schedulers that Services ask for and the kernel lacks",
+            self.lacking.clone(),
+        );
+        registry
+            .sub_registry_with_prefix("ferrolb_ipvs")
+            .register_collector(Box::new(Carried(Arc::clone(&self.carried))));
+    }
+
+    /// What each Service's virtual servers have carried, from one reading of the kernel.
+    pub(crate) fn carried<'a>(&self, all: impl Iterator<Item = (&'a ObjectKey, Traffic)>) {
+        let mut sums: BTreeMap<ObjectKey, Traffic> = BTreeMap::new();
+        for (key, traffic) in all {
+            match sums.get_mut(key) {
+                Some(sum) => *sum = sum.and(traffic),
+                None => {
+                    sums.insert(key.clone(), traffic);
+                }
+            }
+        }
+        *self.carried.lock().unwrap_or_else(PoisonError::into_inner) = sums;
+    }
+
+    /// Changes arrived.
+    pub(crate) fn changes(&self, changes: &[Change]) {
+        self.queued.set(now());
+        for change in changes {
+            let kind = match change {
+                Change::Upsert(object) => object.kind(),
+                Change::Remove(kind, _) => *kind,
+            };
+            match kind {
+                Kind::Service => self.service_changes.inc(),
+                Kind::EndpointSlice => self.endpoint_changes.inc(),
+                _ => 0,
+            };
+        }
+    }
+
+    /// A pass ended. `whole`: it was a pass over everything.
+    pub(crate) fn pass(&self, took: Duration, whole: bool, operations: usize, complete: bool) {
+        let took = took.as_secs_f64();
+        self.all.observe(took);
+        if whole {
+            self.full.observe(took);
+        } else {
+            self.partial.observe(took);
+        }
+        self.operations
+            .inc_by(u64::try_from(operations).unwrap_or(u64::MAX));
+        if complete {
+            self.last.set(now());
+        } else {
+            self.refused.inc();
+        }
+    }
+
+    /// Something that somebody else removed is repaired.
+    pub(crate) fn repair(&self) {
+        self.repairs.inc();
+    }
+
+    /// How many Services and schedulers are missing in the kernel.
+    pub(crate) fn missing(&self, services: usize, schedulers: usize) {
+        set(&self.unprogrammed, services);
+        set(&self.lacking, schedulers);
+    }
+
+    /// How many Services have no endpoint on this node that their policy lets clients reach: those from inside, those from
+    /// outside.
+    pub(crate) fn no_local_endpoints(&self, internal: usize, external: usize) {
+        for (traffic_policy, count) in [("internal", internal), ("external", external)] {
+            let policy = Policy { traffic_policy };
+            set(&self.no_local_endpoints.get_or_create(&policy), count);
+        }
+    }
+}
+
+/// Traffic by Service, as of the last audit.
+#[derive(Debug)]
+struct Carried(Arc<Mutex<BTreeMap<ObjectKey, Traffic>>>);
+
+/// One counter of a Service: name, help, and how to get its value.
+type OfService = (&'static str, &'static str, fn(&Traffic) -> u64);
+
+const OF_SERVICES: [OfService; 5] = [
+    ("connections", "Connections to a Service", |t| t.connections),
+    ("packets_in", "Packets from clients of a Service", |t| {
+        t.packets_in
+    }),
+    ("packets_out", "Packets to clients of a Service", |t| {
+        t.packets_out
+    }),
+    ("bytes_in", "Bytes from clients of a Service", |t| {
+        t.bytes_in
+    }),
+    ("bytes_out", "Bytes to clients of a Service", |t| {
+        t.bytes_out
+    }),
+];
+
+impl Collector for Carried {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let carried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, help, value) in OF_SERVICES {
+            let mut lines = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (key, traffic) in carried.iter().take(MOST) {
+                let labels = [
+                    ("namespace", key.namespace.as_str()),
+                    ("service", key.name.as_str()),
+                ];
+                let line = lines.encode_family(&labels)?;
+                ConstCounter::new(value(traffic)).encode(line)?;
+            }
+        }
+        let left_out = carried.len().saturating_sub(MOST);
+        let gauge = ConstGauge::new(i64::try_from(left_out).unwrap_or(i64::MAX));
+        let help = "Services with traffic that are not shown, because there are too many";
+        let line = encoder.encode_descriptor("services_left_out", help, None, MetricType::Gauge)?;
+        gauge.encode(line)
+    }
+}
+
+fn set(gauge: &Gauge, count: usize) {
+    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn text(meter: &Meter) -> String {
+        let mut registry = Registry::default();
+        meter.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    fn traffic(connections: u64) -> Traffic {
+        Traffic {
+            connections,
+            bytes_out: u64::MAX - 1,
+            ..Traffic::default()
+        }
+    }
+
+    #[test]
+    fn the_traffic_of_a_service_is_that_of_all_its_virtual_servers() {
+        let meter = Meter::default();
+        let (web, dns) = (
+            ObjectKey::new("default", "web"),
+            ObjectKey::new("dns", "web"),
+        );
+        meter.carried([(&web, traffic(3)), (&dns, traffic(5)), (&web, traffic(4))].into_iter());
+        let seen = text(&meter);
+        for line in [
+            "ferrolb_ipvs_connections_total{namespace=\"default\",service=\"web\"} 7",
+            "ferrolb_ipvs_connections_total{namespace=\"dns\",service=\"web\"} 5",
+            "ferrolb_ipvs_bytes_out_total{namespace=\"default\",service=\"web\"} 18446744073709551615",
+            "ferrolb_ipvs_services_left_out 0",
+        ] {
+            assert!(seen.lines().any(|l| l == line), "{line} is not in\n{seen}");
+        }
+        // A Service that is gone has no lines any more.
+        meter.carried([(&dns, traffic(6))].into_iter());
+        assert!(!text(&meter).contains("namespace=\"default\""));
+    }
+
+    #[test]
+    fn the_lines_are_bounded_whatever_the_number_of_services() {
+        let meter = Meter::default();
+        let keys: Vec<ObjectKey> = (0..MOST + 7)
+            .map(|n| ObjectKey::new("default", format!("svc-{n}")))
+            .collect();
+        meter.carried(keys.iter().map(|key| (key, traffic(1))));
+        let seen = text(&meter);
+        let lines = seen
+            .lines()
+            .filter(|l| l.starts_with("ferrolb_ipvs_connections_total{"));
+        assert_eq!(lines.count(), MOST);
+        assert!(
+            seen.contains("ferrolb_ipvs_services_left_out 7\n"),
+            "{seen}"
+        );
+    }
+
+    #[test]
+    fn passes_are_counted_by_what_they_went_over() {
+        let meter = Meter::default();
+        meter.pass(Duration::from_millis(3), true, 10, true);
+        meter.pass(Duration::from_millis(1), false, 2, false);
+        let seen = text(&meter);
+        for line in [
+            "kubeproxy_sync_proxy_rules_duration_seconds_count 2",
+            "kubeproxy_sync_full_proxy_rules_duration_seconds_count 1",
+            "kubeproxy_sync_full_proxy_rules_duration_seconds_bucket{le=\"0.002\"} 0",
+            "kubeproxy_sync_full_proxy_rules_duration_seconds_bucket{le=\"0.004\"} 1",
+            "kubeproxy_sync_partial_proxy_rules_duration_seconds_count 1",
+            "ferrolb_proxy_kernel_operations_total 12",
+            "ferrolb_proxy_kernel_refusals_total 1",
+        ] {
+            assert!(seen.lines().any(|l| l == line), "{line} is not in\n{seen}");
+        }
+    }
+}
