@@ -41,7 +41,7 @@ impl<K: Kernel + Look> Proxy<K> {
         }
         let known = self.desired.lowered().lacking();
         let lacking = std::mem::take(&mut applied.lacking).into_iter();
-        let errors = lacking.filter(|(name, _)| !known.contains(name));
+        let errors = lacking.filter(|(name, _)| *name == usual || !known.contains(name));
         applied.errors.extend(errors.map(|(_, error)| error));
         touched
     }

@@ -583,3 +583,38 @@ async fn a_usual_scheduler_that_the_kernel_lacks_is_an_error_and_not_a_matter_of
     wait(&mut running, &["10.96.0.1", "198.51.100.8"]).await;
     assert_eq!(schedulers(&kernel), BTreeSet::from(["rr".to_owned()]));
 }
+
+#[tokio::test]
+async fn a_scheduler_that_services_lacked_and_that_becomes_the_usual_one_is_an_error() {
+    let kernel = MemoryKernel::new([ip("A")]);
+    kernel.lock().lacks.insert("lc".to_owned());
+    // Only an error brings the next audit forward.
+    let mut running = start_with(&kernel, |config| config.audit = Duration::from_secs(3600));
+    let mut web = balanced(service("web"), "198.51.100.8");
+    web.annotations.scheduler = Some("lc".parse());
+    let mut changes = served(&web, &["a1"]);
+    changes.push(Change::Upsert(Object::Node(node("A", 0).into())));
+    running.changes.send(batch(changes)).await.unwrap();
+    wait(&mut running, &["198.51.100.8"]).await;
+    let config = ProxyConfig {
+        scheduler: "lc".parse().unwrap(),
+        ..crate::testing::proxy_config()
+    };
+    let config = Change::Upsert(Object::ProxyConfig(Box::new(config)));
+    running.changes.send(batch(vec![config])).await.unwrap();
+    let seen = running.status.wait_for(|s| !s.errors.is_empty());
+    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+    let errors = seen.expect("in time").unwrap().errors.clone();
+    assert!(
+        errors.len() == 1 && errors[0].starts_with("the kernel has no IPVS scheduler lc"),
+        "{errors:?}"
+    );
+    kernel.lock().lacks.clear();
+    running.without_problems().await;
+    let gone = running.status.wait_for(|s| s.errors.is_empty());
+    tokio::time::timeout(Duration::from_secs(20), gone)
+        .await
+        .expect("in time")
+        .unwrap();
+    assert_eq!(schedulers(&kernel), BTreeSet::from(["lc".to_owned()]));
+}
