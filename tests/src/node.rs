@@ -291,3 +291,32 @@ pub(crate) fn gateway6(number: u8) -> Ipv6Addr {
 pub(crate) fn pod6(number: u8, host: u16) -> Ipv6Addr {
     Ipv6Addr::new(0xfd00, 0x10, 0x244, u16::from(number), 0, 0, 0, host)
 }
+
+/// The problems in a node's status. That a node is often late is left out: it says something about the machine and nothing about
+/// what is tested.
+pub fn problems(status: &Value) -> Vec<Value> {
+    let all = status["problems"].as_array().into_iter().flatten();
+    let late = |problem: &&Value| {
+        let message = problem["message"].as_str().unwrap_or_default();
+        problem["origin"] == "speaker" && message.starts_with("this node is late so often")
+    };
+    all.filter(|problem| !late(problem)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lateness_is_left_out() {
+        let said = ferrolb_speaker::problem::Problem::Slow {
+            node: "a".to_owned(),
+            multiplier: 2,
+            failover_ms: 7000,
+        };
+        let late = serde_json::json!({"origin": "speaker", "message": said.to_string()});
+        let other = serde_json::json!({"origin": "speaker", "message": "another"});
+        let status = serde_json::json!({"problems": [late, other]});
+        assert_eq!(problems(&status), [other]);
+    }
+}

@@ -9,7 +9,7 @@ use crate::client::{self, Ask};
 use crate::cluster::Cluster;
 use crate::dns;
 use crate::netns::Netns;
-use crate::node::Node;
+use crate::node::{Node, problems};
 use crate::servers::{DNS_NAME, Nginx};
 use crate::wait;
 
@@ -36,9 +36,9 @@ const EXTERNAL: [(&str, &str, Ipv4Addr); 4] = [
 /// metallb-config.yaml: the legacy pool is loaded unmodified, and every address comes from it.
 pub fn legacy_pool(cluster: &Cluster) -> Seen {
     for node in &cluster.nodes {
-        let problems = node.status(&cluster.setup)?["problems"].clone();
-        if problems.as_array().is_none_or(|list| !list.is_empty()) {
-            return Err(format!("{} reports problems: {problems}", node.name));
+        let problems = problems(&node.status(&cluster.setup)?);
+        if !problems.is_empty() {
+            return Err(format!("{} reports problems: {problems:?}", node.name));
         }
         for (namespace, name, _) in EXTERNAL {
             let service = cluster.service(node, namespace, name)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
+use ferrolb_tests::node;
 use ferrolb_tests::wait;
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn problems(solo: &Solo) -> Result<Vec<Value>, String> {
     let status = solo.node.status(&solo.setup)?;
-    Ok(status["problems"].as_array().cloned().unwrap_or_default())
+    Ok(node::problems(&status))
 }
 
 /// Waits until there is exactly one problem in this file, whose object and field contain these texts.

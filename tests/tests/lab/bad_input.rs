@@ -6,16 +6,13 @@ use std::time::Duration;
 use ferrolb_tests::cluster::Cluster;
 use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
-use ferrolb_tests::node::PodLinks;
+use ferrolb_tests::node::{self, PodLinks};
 use ferrolb_tests::rows::{ADDRESSES, WEB, one_mac};
 use ferrolb_tests::wait;
 use serde_json::Value;
 
 fn problems(cluster: &Cluster) -> Result<Vec<Value>, String> {
-    Ok(cluster.nodes[0].status(&cluster.setup)?["problems"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default())
+    Ok(node::problems(&cluster.nodes[0].status(&cluster.setup)?))
 }
 
 /// Waits for one problem in this file whose object, field and message contain the given texts.

@@ -6,7 +6,7 @@ use ferrolb_tests::client::{arp, mac};
 use ferrolb_tests::cluster::Cluster;
 use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
-use ferrolb_tests::node::{AgentSetup, PodLinks};
+use ferrolb_tests::node::{AgentSetup, PodLinks, problems};
 use ferrolb_tests::rows::WEB;
 use ferrolb_tests::wait;
 
@@ -152,9 +152,11 @@ fn a_port_that_another_process_has_is_named() {
     cluster.nodes[1].start_agent(&setup);
     wait::expect("no problem", WHILE, || {
         let status = cluster.nodes[0].status(&setup)?;
-        match status["problems"].as_array().map(Vec::as_slice) {
-            Some([]) => Ok(()),
-            other => Err(format!("{other:?}")),
+        let problems = problems(&status);
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{problems:?}"))
         }
     });
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ferrolb_tests::lan::Lan;
 use ferrolb_tests::need;
 use ferrolb_tests::need::{Need, find_tool};
+use ferrolb_tests::node::problems;
 use ferrolb_tests::paths::{TempDir, ferrolb, workspace};
 use ferrolb_tests::process::Process;
 use ferrolb_tests::wait;
@@ -85,7 +86,7 @@ fn the_unit_starts_as_shipped() {
             .map_err(|e| e.to_string())?;
         let said = String::from_utf8_lossy(&status.stdout).into_owned();
         let status: serde_json::Value = serde_json::from_str(&said).map_err(|e| e.to_string())?;
-        if status["settled"] == true && status["problems"] == serde_json::json!([]) {
+        if status["settled"] == true && problems(&status).is_empty() {
             Ok(())
         } else {
             Err(said)

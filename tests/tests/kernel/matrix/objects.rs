@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use ferrolb_tests::lan::Host;
+use ferrolb_tests::node::problems;
 use ferrolb_tests::paths::workspace;
 
 use super::table::{CASES, Case};
@@ -93,9 +94,9 @@ pub(crate) fn host_pod(node: &str, name: &str, host: &Host) -> Value {
 
 /// Whether a node knows every Service, has its addresses in the kernel and reports no problem.
 pub(crate) fn programmed(status: &Value) -> Result<(), String> {
-    let problems = &status["problems"];
-    if problems.as_array().is_none_or(|list| !list.is_empty()) {
-        return Err(format!("problems: {problems}"));
+    let problems = problems(status);
+    if !problems.is_empty() {
+        return Err(format!("problems: {problems:?}"));
     }
     let services = status["services"].as_array().cloned().unwrap_or_default();
     let waits = services.iter().find(|service| {
