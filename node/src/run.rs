@@ -67,6 +67,9 @@ pub(crate) async fn run<Src: Source, A: Authority>(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
     node.authority.members(&node.identity.membership.members());
+    for change in &first.changes {
+        node.doctor.follow(change, &node.identity.me);
+    }
     node.book.source(&first.changes);
     let effects = node.authority.source(first, Instant::now());
     node.first(effects).await?;
@@ -177,6 +180,7 @@ impl<Src: Source, A: Authority> Node<Src, A> {
     fn follow(&mut self, changes: &[Change]) {
         let membership = &mut self.identity.membership;
         for change in changes {
+            self.doctor.follow(change, &self.identity.me);
             membership.apply(change);
             if let (Change::Upsert(Object::ProxyConfig(config)), Some(exporter)) =
                 (change, &self.exporter)
@@ -237,8 +241,8 @@ impl<Src: Source, A: Authority> Node<Src, A> {
     fn examine(&mut self, now: Instant) {
         let proxy = self.parts.proxy.as_ref();
         let passed = proxy.is_none_or(|proxy| proxy.snapshot.borrow().passed);
-        self.doctor
-            .node(passed && self.parts.speaker.snapshot.borrow().settled);
+        let settled = self.parts.speaker.snapshot.borrow().settled;
+        self.doctor.node(passed && settled, now);
         self.doctor.again(now);
         if let Some(exporter) = &mut self.exporter {
             exporter.again(now);

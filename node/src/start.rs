@@ -176,6 +176,14 @@ async fn start_with<Src: Source, A: Authority>(
     let doctor = Doctor::at(healthz);
     let authority = authority(&identity.me)?;
     let config = config.unwrap_or_default();
+    if ours {
+        // The words that kube-proxy's users search the log for.
+        let detector = match config.cluster_cidrs.is_empty() {
+            true => "none, because clusterCIDR is not set",
+            false => "ClusterCIDR",
+        };
+        info!(mode = "ipvs", scheduler = %config.scheduler, detector, "Using ipvs Proxier");
+    }
     let parts = parts::start(args, &identity, config.clone(), &mut tasks).await?;
     let metrics = config.metrics.or_else(|| metrics::USUAL.parse().ok());
     let metrics = args.metrics.or(metrics.filter(|_| ours));

@@ -12,14 +12,16 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ferrolb_api::ObjectKey;
-use ferrolb_api::object::Kind;
+use ferrolb_api::change::Change;
+use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::problem::{Cause, Part, Problem, Subject};
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tracing::warn;
 
 use self::board::Board;
 pub(crate) use self::board::Health;
-use self::http::Answer;
+use self::http::{Answer, NodeHealth};
 use crate::http::Port;
 
 /// How long after an attempt to open a port the next one follows.
@@ -41,6 +43,8 @@ pub(crate) struct Doctor {
     failed: BTreeMap<u16, String>,
     /// The node's own port, and what it answers.
     node: Option<(SocketAddr, Result<Served, String>)>,
+    /// The Node object of this node is being deleted, or is gone.
+    leaves: bool,
     /// When to try again what could not be opened.
     next: Option<Instant>,
 }
@@ -49,7 +53,7 @@ impl Doctor {
     /// Answers for the node at this address. It is not well until [`Doctor::node`] says so.
     pub(crate) fn at(address: Option<SocketAddr>) -> Self {
         let node = address.map(|address| {
-            let served = open(address, Answer::node(false));
+            let served = open(address, starting());
             if let Err(why) = &served {
                 warn!("{}", taken(address, why));
             }
@@ -61,15 +65,27 @@ impl Doctor {
         }
     }
 
-    /// Takes in whether this node is well.
-    pub(crate) fn node(&self, well: bool) {
+    /// Takes in whether this node is well, each time the node's loop runs.
+    pub(crate) fn node(&self, well: bool, now: Instant) {
         if let Some((_, Ok(served))) = &self.node {
-            served.answer.send_if_modified(|before| {
-                let now = Answer::node(well);
-                let changed = *before != now;
-                *before = now;
-                changed
+            // Nobody waits for it: it is read when somebody asks.
+            served.answer.send_if_modified(|answer| {
+                *answer = Answer::Node(NodeHealth {
+                    well,
+                    eligible: !self.leaves,
+                    seen: (now, Timestamp::now()),
+                });
+                false
             });
+        }
+    }
+
+    /// Follows the Node object of this node. Without one, load balancers may use it.
+    pub(crate) fn follow(&mut self, change: &Change, me: &str) {
+        match change {
+            Change::Upsert(Object::Node(node)) if node.name == me => self.leaves = node.leaving,
+            Change::Remove(Kind::Node, key) if key.name == me => self.leaves = true,
+            _ => {}
         }
     }
 
@@ -116,7 +132,7 @@ impl Doctor {
         if let Some((address, node)) = &mut self.node
             && node.is_err()
         {
-            *node = open(*address, Answer::node(false));
+            *node = open(*address, starting());
         }
     }
 
@@ -158,11 +174,21 @@ fn taken(address: SocketAddr, why: &str) -> String {
     )
 }
 
+/// What a node answers that has just started.
+fn starting() -> Answer {
+    Answer::Node(NodeHealth {
+        well: false,
+        eligible: true,
+        seen: (Instant::now(), Timestamp::now()),
+    })
+}
+
 /// Opens a port with an answer.
 fn open(address: SocketAddr, answer: Answer) -> Result<Served, String> {
     let (answer, told) = watch::channel(answer);
     let port = crate::http::open(address, move |method, path| {
-        told.borrow().response(method, path)
+        let now = (Instant::now(), Timestamp::now());
+        told.borrow().response(method, path, now)
     })?;
     Ok(Served {
         answer,

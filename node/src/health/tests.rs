@@ -115,15 +115,81 @@ async fn a_port_that_another_process_has_is_a_problem_until_it_is_free() {
 #[tokio::test]
 async fn the_node_is_alive_at_once_and_ready_when_it_is_told_so() {
     let port = free();
-    let doctor = Doctor::at(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+    let mut doctor = Doctor::at(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
     let code = async |path: &str| get(port, path).await.unwrap()[9..12].to_owned();
     assert_eq!(code("/livez").await, "200");
     assert_eq!(code("/healthz").await, "503");
-    doctor.node(true);
+    doctor.node(true, Instant::now());
     assert_eq!(code("/healthz").await, "200");
     assert_eq!(code("/").await, "404");
-    doctor.node(false);
+    doctor.node(false, Instant::now());
     assert_eq!(code("/healthz").await, "503");
+    // Its Node object is being deleted: load balancers should send it nothing new, but it lives.
+    let node = |leaving| {
+        let node = ferrolb_api::view::Node {
+            name: "a".to_owned(),
+            leaving,
+            ..Default::default()
+        };
+        Change::Upsert(Object::Node(node.into()))
+    };
+    let gone = Change::Remove(Kind::Node, ObjectKey::new("", "a"));
+    for (change, me, expected) in [
+        (node(true), "b", "200"),
+        (node(true), "a", "503"),
+        (node(false), "a", "200"),
+        (gone, "a", "503"),
+    ] {
+        doctor.follow(&change, me);
+        doctor.node(true, Instant::now());
+        assert_eq!(code("/healthz").await, expected, "{change:?}");
+        assert_eq!(code("/livez").await, "200");
+    }
+}
+
+#[test]
+fn a_node_whose_loop_has_stopped_is_neither_alive_nor_ready() {
+    use ::http::{Method, StatusCode};
+    let (then, time) = (
+        Instant::now(),
+        Timestamp::from_second(1_700_000_000).unwrap(),
+    );
+    let answer = Answer::Node(NodeHealth {
+        well: true,
+        eligible: true,
+        seen: (then, time),
+    });
+    let later = |seconds: u64| {
+        let time = time + Duration::from_secs(seconds);
+        (then + Duration::from_secs(seconds), time)
+    };
+    for (seconds, code) in [(59, StatusCode::OK), (60, StatusCode::SERVICE_UNAVAILABLE)] {
+        for path in ["/livez", "/healthz"] {
+            let reply = answer.response(&Method::GET, path, later(seconds));
+            assert_eq!(reply.status(), code, "{path} after {seconds} s");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_fields_are_those_of_kube_proxy() {
+    let port = free();
+    let doctor = Doctor::at(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+    doctor.node(true, Instant::now());
+    for (path, names) in [
+        (
+            "/healthz",
+            &["currentTime", "healthy", "lastUpdated", "nodeEligible"][..],
+        ),
+        ("/livez", &["currentTime", "healthy", "lastUpdated"]),
+    ] {
+        let answer = get(port, path).await.unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body: serde_json::Map<String, serde_json::Value> = serde_json::from_str(body).unwrap();
+        assert_eq!(body.keys().map(String::as_str).collect::<Vec<_>>(), names);
+        let time = body["currentTime"].as_str().unwrap();
+        assert!(time.parse::<Timestamp>().is_ok(), "{time}");
+    }
 }
 
 #[tokio::test]

@@ -54,12 +54,17 @@ fn a_load_balancer_learns_at_the_health_check_node_port_whether_the_node_has_end
         });
     };
     says(10256, "/livez", "200", "");
-    says(10256, "/healthz", "200", r#"{"ready":true}"#);
+    says(10256, "/healthz", "200", r#""nodeEligible":true"#);
     says(
         ASKED,
         "/",
         "200",
         r#""localEndpoints":2,"service":{"name":"kept""#,
+    );
+    let log = solo.node.agent().unwrap().log();
+    assert!(
+        log.contains(r#"Using ipvs Proxier mode="ipvs" scheduler=rr detector="#),
+        "{log}"
     );
     says(10249, "/proxyMode", "200", "ipvs");
     says(10249, "/configz", "200", r#""scheduler":"rr""#);
