@@ -104,6 +104,7 @@ fn slice(index: u32, endpoints: u32) -> Change {
             port: 8080,
         }],
         endpoints: (0..endpoints).map(endpoint).collect(),
+        triggered: None,
     })))
 }
 

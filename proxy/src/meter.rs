@@ -16,7 +16,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::kernel::Traffic;
@@ -44,6 +44,9 @@ pub struct Meter {
     unprogrammed: Gauge,
     lacking: Gauge,
     carried: Arc<Mutex<BTreeMap<ObjectKey, Traffic>>>,
+    programming: Histogram,
+    /// When this began to count, in milliseconds since 1970 UTC.
+    began: i64,
 }
 
 /// The most Services whose traffic is shown: each takes five lines. Of more, the first by name.
@@ -68,8 +71,22 @@ impl Default for Meter {
             unprogrammed: Gauge::default(),
             lacking: Gauge::default(),
             carried: Arc::default(),
+            // kube-proxy's: a quarter of a second to five minutes.
+            programming: Histogram::new(
+                linear_buckets(0.25, 0.25, 2)
+                    .chain(linear_buckets(1.0, 1.0, 59))
+                    .chain(linear_buckets(60.0, 5.0, 12))
+                    .chain(linear_buckets(120.0, 30.0, 7)),
+            ),
+            began: milliseconds(),
         }
     }
+}
+
+/// Milliseconds since 1970 UTC.
+fn milliseconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Seconds since 1970 UTC.
@@ -115,6 +132,11 @@ impl Meter {
         ] {
             kube.register(name, help, gauge.clone());
         }
+        kube.register(
+            "network_programming_duration_seconds",
+            "From the change of a Pod or Service until it was in the kernel",
+            self.programming.clone(),
+        );
         kube.register(
             "sync_proxy_rules_endpoint_changes",
             "Changes of EndpointSlices",
@@ -206,6 +228,17 @@ impl Meter {
             self.last.set(now());
         } else {
             self.refused.inc();
+        }
+    }
+
+    /// What these changes of slices were triggered by is in the kernel now. What happened before this began to count says nothing
+    /// about this process.
+    pub(crate) fn programmed(&self, triggered: impl IntoIterator<Item = i64>) {
+        let now = milliseconds();
+        for at in triggered.into_iter().filter(|at| *at >= self.began) {
+            let took = u64::try_from(now.saturating_sub(at)).unwrap_or_default();
+            self.programming
+                .observe(Duration::from_millis(took).as_secs_f64());
         }
     }
 
@@ -339,6 +372,25 @@ mod tests {
             seen.contains("ferrolb_ipvs_services_left_out 7\n"),
             "{seen}"
         );
+    }
+
+    #[test]
+    fn the_time_until_a_change_is_programmed_counts_from_what_triggered_it() {
+        let meter = Meter::default();
+        // One from before the start, one from now, one of a clock that is ahead.
+        meter.programmed([meter.began - 1, meter.began, i64::MAX]);
+        let seen = text(&meter);
+        for line in [
+            "kubeproxy_network_programming_duration_seconds_count 2",
+            "kubeproxy_network_programming_duration_seconds_bucket{le=\"0.25\"} 2",
+            "kubeproxy_network_programming_duration_seconds_bucket{le=\"300.0\"} 2",
+        ] {
+            assert!(seen.lines().any(|l| l == line), "{line} is not in\n{seen}");
+        }
+        let buckets = seen
+            .lines()
+            .filter(|l| l.contains("programming_duration_seconds_bucket"));
+        assert_eq!(buckets.count(), 2 + 59 + 12 + 7 + 1);
     }
 
     #[test]

@@ -17,8 +17,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrolb_api::change::Batch;
+use ferrolb_api::change::{Batch, Change};
 use ferrolb_api::delta;
+use ferrolb_api::object::Object;
 use ferrolb_api::{Backoff, ObjectKey};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -39,6 +40,9 @@ mod tests;
 
 /// The most batches that are collected into one pass.
 const GATHER_AT_MOST: usize = 256;
+
+/// The most changes of slices that are remembered while the kernel refuses something.
+const TRIGGERS: usize = 10_000;
 
 /// How long a proxy takes at most to end after it was asked to stop.
 pub const STOP_WITHIN: Duration = Duration::from_secs(2);
@@ -139,6 +143,8 @@ struct Proxy<K> {
     missing: BTreeSet<ObjectKey>,
     /// Services whose endpoints are all on other nodes while clients from inside, or from outside, may not be sent there.
     remote: [BTreeSet<ObjectKey>; 2],
+    /// What triggered the changes of slices that are not in the kernel yet.
+    triggered: Vec<i64>,
     /// When the pass that is under way began, and whether it is over everything.
     began: (Instant, bool),
     /// The errors of the last pass.
@@ -177,6 +183,7 @@ impl<K: Kernel + Look> Proxy<K> {
             unprepared: false,
             missing: BTreeSet::new(),
             remote: Default::default(),
+            triggered: Vec::new(),
             began: (Instant::now(), true),
             errors: Vec::new(),
             settings: Vec::new(),
@@ -196,6 +203,11 @@ impl<K: Kernel + Look> Proxy<K> {
 
     fn take(&mut self, batch: Batch) {
         self.config.meter.changes(&batch.changes);
+        self.triggered
+            .extend(batch.changes.iter().filter_map(|change| match change {
+                Change::Upsert(Object::EndpointSlice(slice)) => slice.triggered,
+                _ => None,
+            }));
         for change in batch.changes {
             self.state.apply(change);
         }
@@ -239,6 +251,7 @@ impl<K: Kernel + Look> Proxy<K> {
         }
         let dirty = self.state.take_dirty();
         if dirty.is_empty() {
+            self.triggered.clear();
             return;
         }
         let touched = self
@@ -395,6 +408,12 @@ impl<K: Kernel + Look> Proxy<K> {
         let (began, whole) = self.began;
         let meter = &self.config.meter;
         meter.pass(self.last - began, whole, ops.len(), self.errors.is_empty());
+        if self.errors.is_empty() {
+            meter.programmed(self.triggered.drain(..));
+        } else {
+            // What the kernel refuses for long is seen elsewhere.
+            self.triggered.truncate(TRIGGERS);
+        }
         meter.missing(self.missing.len(), self.desired.lowered().lacking().len());
         let [internal, external] = &self.remote;
         meter.no_local_endpoints(internal.len(), external.len());

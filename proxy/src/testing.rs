@@ -167,6 +167,7 @@ pub(crate) fn slice(service: &Service, endpoints: Vec<Endpoint>) -> EndpointSlic
         service: service.key.name.clone(),
         ports: ports.collect(),
         endpoints,
+        triggered: None,
     }
 }
 

@@ -177,6 +177,7 @@ pub fn slices<'p>(service: &Service, pods: impl Iterator<Item = &'p Pod>) -> Vec
                 service: service.key.name.clone(),
                 ports,
                 endpoints,
+                triggered: None,
             });
         }
     }

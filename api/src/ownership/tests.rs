@@ -54,6 +54,7 @@ fn slice(service: &str, addresses: &[(&str, Option<&str>)]) -> EndpointSlice {
             port: 6443,
         }],
         endpoints: addresses.iter().map(endpoint).collect(),
+        triggered: None,
     }
 }
 

@@ -30,6 +30,7 @@ fn slice(endpoints: Vec<Endpoint>) -> EndpointSlice {
             port: 8000,
         }],
         endpoints,
+        triggered: None,
     }
 }
 

@@ -49,6 +49,9 @@ pub struct EndpointSlice {
     pub ports: Vec<EndpointPort>,
     /// Endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// When the Pod or Service changed that changed the slice, in milliseconds since 1970 UTC (annotation
+    /// `endpoints.kubernetes.io/last-change-trigger-time`).
+    pub triggered: Option<i64>,
 }
 
 impl EndpointSlice {

@@ -46,6 +46,7 @@ fn agents(nodes: &[u8]) -> Change {
         service: "ferrolb-node".into(),
         ports: Vec::new(),
         endpoints: nodes.iter().map(endpoint).collect(),
+        triggered: None,
     })))
 }
 

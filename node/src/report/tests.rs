@@ -61,6 +61,7 @@ fn slice(name: &str, addresses: &[&str]) -> EndpointSlice {
                 weight: None,
             })
             .collect(),
+        triggered: None,
     }
 }
 

@@ -618,3 +618,42 @@ async fn a_scheduler_that_services_lacked_and_that_becomes_the_usual_one_is_an_e
         .unwrap();
     assert_eq!(schedulers(&kernel), BTreeSet::from(["lc".to_owned()]));
 }
+
+#[tokio::test]
+async fn what_a_pass_went_over_and_how_long_a_change_took_is_counted() {
+    let kernel = MemoryKernel::new([ip("A")]);
+    let mut meter = crate::meter::Meter::default();
+    let mut running = start_with(&kernel, |config| meter = config.meter.clone());
+    running.changes.send(first()).await.unwrap();
+    wait(&mut running, &["198.51.100.8"]).await;
+    let web = balanced(service("web"), "198.51.100.8");
+    let mut changes = served(&web, &["a1", "a2"]);
+    let Change::Upsert(Object::EndpointSlice(slice)) = &mut changes[1] else {
+        panic!("{changes:?}");
+    };
+    Arc::make_mut(slice).triggered = Some(i64::MAX);
+    running.changes.send(batch(changes)).await.unwrap();
+    let text = || {
+        let mut registry = prometheus_client::registry::Registry::default();
+        meter.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    };
+    let lines = [
+        "kubeproxy_network_programming_duration_seconds_count 1",
+        "kubeproxy_sync_partial_proxy_rules_duration_seconds_count 1",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_total 2",
+        "kubeproxy_sync_proxy_rules_service_changes_total 2",
+        "ferrolb_proxy_unprogrammed_services 0",
+    ];
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let seen = text();
+        if lines.iter().all(|line| seen.lines().any(|l| l == *line)) {
+            break;
+        }
+        assert!(Instant::now() < end, "{seen}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -2,6 +2,7 @@
 
 use ferrolb_api::view::{Endpoint, EndpointPort, EndpointSlice};
 use ferrolb_api::{Family, ObjectKey};
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,6 +10,7 @@ use super::raw::{Metadata, ip, one_of, port, protocol, typed};
 use super::{FieldError, annotations};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,7 +64,11 @@ pub(super) fn decode(
     let raw: Raw = typed(value)?;
     let mut metadata = raw.metadata.unwrap_or_default();
     let labels = metadata.labels();
-    let (weight, notes) = annotations::weight(&metadata.annotations());
+    let annotations = metadata.annotations();
+    let (weight, notes) = annotations::weight(&annotations);
+    let triggered = annotations
+        .get(TRIGGERED)
+        .and_then(|text| text.parse::<Timestamp>().ok());
     let Some(service) = labels.get(SERVICE_NAME).filter(|s| !s.is_empty()) else {
         return Err(FieldError::new(
             "metadata.labels",
@@ -135,6 +141,7 @@ pub(super) fn decode(
         key,
         ports,
         endpoints,
+        triggered: triggered.map(Timestamp::as_millisecond),
     };
     Ok(Some((slice, notes)))
 }

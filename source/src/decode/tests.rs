@@ -967,3 +967,22 @@ fn a_weight_of_a_slice_applies_to_its_endpoints_and_one_of_a_pod_to_the_pod() {
         }
     }
 }
+
+#[test]
+fn what_triggered_a_slice_is_read_and_nonsense_there_is_ignored() {
+    for (text, expected) in [
+        ("2026-11-27T01:02:03.5Z", Some(1_795_741_323_500)),
+        ("2026-11-27T02:02:03+01:00", Some(1_795_741_323_000)),
+        ("yesterday", None),
+    ] {
+        let manifest = format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: web-x, labels: {{kubernetes.io/service-name: \
+             web}}, annotations: {{endpoints.kubernetes.io/last-change-trigger-time: '{text}'}}}}\naddressType: IPv4\nports: \
+             [{{port: 80}}]\nendpoints: [{{addresses: [10.244.0.1]}}]\n"
+        );
+        match only(&manifest) {
+            Object::EndpointSlice(slice) => assert_eq!(slice.triggered, expected, "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

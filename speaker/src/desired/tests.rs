@@ -96,6 +96,7 @@ fn slice(service: &str, node: &str, ready: bool, serving: bool) -> EndpointSlice
         service: service.to_owned(),
         ports: Vec::new(),
         endpoints: vec![endpoint],
+        triggered: None,
     }
 }
 

@@ -70,6 +70,7 @@ fn a_slice() -> impl Strategy<Value = EndpointSlice> {
                 },
             )
             .collect(),
+        triggered: None,
     })
 }
 
@@ -158,6 +159,7 @@ fn ports_that_the_same_slices_serve_share_one_choice() {
             hint_zones: Vec::new(),
             weight: None,
         }],
+        triggered: None,
     };
     let slices = [slice(1), slice(2)];
     let all = Choices::new(slices.iter(), &service, Family::V4, "n1", None);

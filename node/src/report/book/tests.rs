@@ -92,6 +92,7 @@ fn slice(n: u8, service: u8, endpoints: u8) -> EndpointSlice {
         service: key(service).name.clone(),
         ports: vec![port("p0"), port("p1")],
         endpoints: (0..endpoints).map(endpoint).collect(),
+        triggered: None,
     }
 }
 

@@ -43,6 +43,7 @@ fn slices(service: &Service, endpoints: u32) -> Vec<Change> {
                 e
             })
             .collect(),
+        triggered: None,
     };
     addresses
         .chunks(1000)
