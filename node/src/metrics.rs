@@ -125,7 +125,7 @@ impl Exporter {
         mode: &'static str,
         config: &ProxyConfig,
     ) -> Self {
-        let config = watch::Sender::new(configz(config, address, healthz));
+        let config = watch::Sender::new(configz(config, mode, address, healthz));
         let shown = Arc::new(Shown::new(meter, speaker, mode, config.subscribe()));
         let exporter = Self {
             address,
@@ -143,7 +143,7 @@ impl Exporter {
 
     /// Another configuration is in force.
     pub(crate) fn configured(&self, config: &ProxyConfig) {
-        let config = configz(config, self.address, self.healthz);
+        let config = configz(config, self.shown.mode, self.address, self.healthz);
         self.config.send_replace(config);
     }
 

@@ -1,25 +1,21 @@
 //! What the proxy counts. The names, and the bounds of the histograms, are kube-proxy's where it counts the same thing, so that its
 //! dashboards and alerts go on working.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::object::Kind;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::kernel::Traffic;
+mod traffic;
+
+use traffic::Carried;
 
 /// Which policy keeps clients from the endpoints of other nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,14 +39,12 @@ pub struct Meter {
     repairs: Counter,
     unprogrammed: Gauge,
     lacking: Gauge,
-    carried: Arc<Mutex<BTreeMap<ObjectKey, Traffic>>>,
+    /// What each Service has carried.
+    pub(crate) carried: Carried,
     programming: Histogram,
     /// When this began to count, in milliseconds since 1970 UTC.
     began: i64,
 }
-
-/// The most Services whose traffic is shown: each takes five lines. Of more, the first by name.
-const MOST: usize = 1000;
 
 impl Default for Meter {
     fn default() -> Self {
@@ -70,7 +64,7 @@ impl Default for Meter {
             repairs: Counter::default(),
             unprogrammed: Gauge::default(),
             lacking: Gauge::default(),
-            carried: Arc::default(),
+            carried: Carried::default(),
             // kube-proxy's: a quarter of a second to five minutes.
             programming: Histogram::new(
                 linear_buckets(0.25, 0.25, 2)
@@ -180,21 +174,7 @@ impl Meter {
         );
         registry
             .sub_registry_with_prefix("ferrolb_ipvs")
-            .register_collector(Box::new(Carried(Arc::clone(&self.carried))));
-    }
-
-    /// What each Service's virtual servers have carried, from one reading of the kernel.
-    pub(crate) fn carried<'a>(&self, all: impl Iterator<Item = (&'a ObjectKey, Traffic)>) {
-        let mut sums: BTreeMap<ObjectKey, Traffic> = BTreeMap::new();
-        for (key, traffic) in all {
-            match sums.get_mut(key) {
-                Some(sum) => *sum = sum.and(traffic),
-                None => {
-                    sums.insert(key.clone(), traffic);
-                }
-            }
-        }
-        *self.carried.lock().unwrap_or_else(PoisonError::into_inner) = sums;
+            .register_collector(Box::new(self.carried.clone()));
     }
 
     /// Changes arrived.
@@ -263,51 +243,6 @@ impl Meter {
     }
 }
 
-/// Traffic by Service, as of the last audit.
-#[derive(Debug)]
-struct Carried(Arc<Mutex<BTreeMap<ObjectKey, Traffic>>>);
-
-/// One counter of a Service: name, help, and how to get its value.
-type OfService = (&'static str, &'static str, fn(&Traffic) -> u64);
-
-const OF_SERVICES: [OfService; 5] = [
-    ("connections", "Connections to a Service", |t| t.connections),
-    ("packets_in", "Packets from clients of a Service", |t| {
-        t.packets_in
-    }),
-    ("packets_out", "Packets to clients of a Service", |t| {
-        t.packets_out
-    }),
-    ("bytes_in", "Bytes from clients of a Service", |t| {
-        t.bytes_in
-    }),
-    ("bytes_out", "Bytes to clients of a Service", |t| {
-        t.bytes_out
-    }),
-];
-
-impl Collector for Carried {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let carried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, help, value) in OF_SERVICES {
-            let mut lines = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for (key, traffic) in carried.iter().take(MOST) {
-                let labels = [
-                    ("namespace", key.namespace.as_str()),
-                    ("service", key.name.as_str()),
-                ];
-                let line = lines.encode_family(&labels)?;
-                ConstCounter::new(value(traffic)).encode(line)?;
-            }
-        }
-        let left_out = carried.len().saturating_sub(MOST);
-        let gauge = ConstGauge::new(i64::try_from(left_out).unwrap_or(i64::MAX));
-        let help = "Services with traffic that are not shown, because there are too many";
-        let line = encoder.encode_descriptor("services_left_out", help, None, MetricType::Gauge)?;
-        gauge.encode(line)
-    }
-}
-
 fn set(gauge: &Gauge, count: usize) {
     gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
 }
@@ -324,54 +259,6 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text
-    }
-
-    fn traffic(connections: u64) -> Traffic {
-        Traffic {
-            connections,
-            bytes_out: u64::MAX - 1,
-            ..Traffic::default()
-        }
-    }
-
-    #[test]
-    fn the_traffic_of_a_service_is_that_of_all_its_virtual_servers() {
-        let meter = Meter::default();
-        let (web, dns) = (
-            ObjectKey::new("default", "web"),
-            ObjectKey::new("dns", "web"),
-        );
-        meter.carried([(&web, traffic(3)), (&dns, traffic(5)), (&web, traffic(4))].into_iter());
-        let seen = text(&meter);
-        for line in [
-            "ferrolb_ipvs_connections_total{namespace=\"default\",service=\"web\"} 7",
-            "ferrolb_ipvs_connections_total{namespace=\"dns\",service=\"web\"} 5",
-            "ferrolb_ipvs_bytes_out_total{namespace=\"default\",service=\"web\"} 18446744073709551615",
-            "ferrolb_ipvs_services_left_out 0",
-        ] {
-            assert!(seen.lines().any(|l| l == line), "{line} is not in\n{seen}");
-        }
-        // A Service that is gone has no lines any more.
-        meter.carried([(&dns, traffic(6))].into_iter());
-        assert!(!text(&meter).contains("namespace=\"default\""));
-    }
-
-    #[test]
-    fn the_lines_are_bounded_whatever_the_number_of_services() {
-        let meter = Meter::default();
-        let keys: Vec<ObjectKey> = (0..MOST + 7)
-            .map(|n| ObjectKey::new("default", format!("svc-{n}")))
-            .collect();
-        meter.carried(keys.iter().map(|key| (key, traffic(1))));
-        let seen = text(&meter);
-        let lines = seen
-            .lines()
-            .filter(|l| l.starts_with("ferrolb_ipvs_connections_total{"));
-        assert_eq!(lines.count(), MOST);
-        assert!(
-            seen.contains("ferrolb_ipvs_services_left_out 7\n"),
-            "{seen}"
-        );
     }
 
     #[test]

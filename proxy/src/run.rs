@@ -367,7 +367,7 @@ impl<K: Kernel + Look> Proxy<K> {
         let carried = std::mem::take(&mut self.held.traffic).into_iter();
         let lowered = self.desired.lowered();
         let carried = carried.filter_map(|(id, traffic)| Some((lowered.owner(&id)?, traffic)));
-        self.config.meter.carried(carried);
+        self.config.meter.carried.set(carried);
         self.unprepared |= !self.held.rules_loaded;
         if self.unprepared {
             tracing::warn!("somebody changed the interface or the nftables table; making it again");

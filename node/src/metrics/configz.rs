@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 /// The fields of a KubeProxyConfiguration that are followed, with their values. Those with which this node was started win.
 pub(super) fn configz(
     config: &ProxyConfig,
+    mode: &str,
     metrics: SocketAddr,
     healthz: Option<SocketAddr>,
 ) -> String {
@@ -42,7 +43,7 @@ pub(super) fn configz(
                 "udpTimeout": udp,
             },
             "metricsBindAddress": metrics.to_string(),
-            "mode": "ipvs",
+            "mode": mode,
             "nodePortAddresses": node_ports,
         }
     });

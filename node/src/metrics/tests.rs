@@ -101,6 +101,10 @@ async fn mode_and_configuration_are_where_kube_proxy_shows_them_and_follow_chang
     });
     let after = shown(&get(&exporter, "/configz").await.2);
     assert_eq!(after["ipvs"]["scheduler"], "mh");
+    assert_eq!(after["mode"], "ipvs");
+    let at = "127.0.0.1:10249".parse().unwrap();
+    let beside = shown(&configz(&ProxyConfig::default(), "none", at, None));
+    assert_eq!(beside["mode"], "none");
     assert_eq!(after["ipvs"]["tcpTimeout"], "900s");
     assert_eq!(after["clusterCIDR"], "10.244.0.0/16,fd00::/48");
     assert_eq!(after["conntrack"]["tcpEstablishedTimeout"], "86400s");

@@ -74,7 +74,7 @@ pub(super) fn decode(map: &BTreeMap<String, String>, load_balancer_ip: Option<&s
         }
     }
     let own = format!("{OWN_PREFIX}{SCHEDULER}");
-    if let Some(text) = map.get(&own) {
+    if let Some(text) = filled(map, &own) {
         let scheduler = text.parse();
         if let Err(message) = &scheduler {
             let field = format!("metadata.annotations[{own}]");
@@ -91,10 +91,10 @@ pub(super) fn decode(map: &BTreeMap<String, String>, load_balancer_ip: Option<&s
 pub(super) fn weight(map: &BTreeMap<String, String>) -> (Option<NonZeroU16>, Vec<FieldError>) {
     let own = format!("{OWN_PREFIX}{WEIGHT}");
     let mut notes: Vec<FieldError> = unknown_own(map, WEIGHT).collect();
-    let Some(text) = map.get(&own) else {
+    let Some(text) = filled(map, &own) else {
         return (None, notes);
     };
-    let weight = text.trim().parse().ok();
+    let weight = text.parse().ok();
     if weight.is_none() {
         notes.push(FieldError::new(
             format!("metadata.annotations[{own}]"),
@@ -106,6 +106,13 @@ pub(super) fn weight(map: &BTreeMap<String, String>) -> (Option<NonZeroU16>, Vec
         ));
     }
     (weight, notes)
+}
+
+/// One of ferrolb's own annotations. An empty one counts as absent.
+fn filled<'m>(map: &'m BTreeMap<String, String>, key: &str) -> Option<&'m str> {
+    map.get(key)
+        .map(|text| text.trim())
+        .filter(|text| !text.is_empty())
 }
 
 /// Annotations with ferrolb's prefix that mean nothing on this kind, which has one.

@@ -897,6 +897,9 @@ fn a_scheduler_is_read_and_a_wrong_one_costs_the_service_nothing_else() {
     let (good, problems) = annotated("scheduler: 'mh,mh-port'");
     assert_eq!(good.annotations.scheduler, Some("mh,mh-port".parse()));
     assert_eq!(problems, Vec::<String>::new());
+    let (empty, problems) = annotated("scheduler: ' '");
+    assert_eq!(empty.annotations.scheduler, None);
+    assert_eq!(problems, Vec::<String>::new());
     for (line, said) in [
         (
             "scheduler: wlcc",

@@ -146,7 +146,8 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
                 Some(change) => node.link(change),
                 None => return Err(RunError::Links(io::ErrorKind::UnexpectedEof.into())),
             },
-            batch = wiring.batches.recv() => match batch {
+            // What waits is bounded by one batch and the queue.
+            batch = wiring.batches.recv(), if !node.is_waiting() => match batch {
                 Some(batch) => node.batch(batch),
                 None => break,
             },
