@@ -146,8 +146,7 @@ pub async fn run(config: Config, mut wiring: Wiring) -> Result<(), RunError> {
                 Some(change) => node.link(change),
                 None => return Err(RunError::Links(io::ErrorKind::UnexpectedEof.into())),
             },
-            // What waits is bounded by one batch and the queue.
-            batch = wiring.batches.recv(), if !node.is_waiting() => match batch {
+            batch = wiring.batches.recv() => match batch {
                 Some(batch) => node.batch(batch),
                 None => break,
             },
