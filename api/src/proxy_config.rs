@@ -20,10 +20,8 @@ pub struct ProxyConfig {
     pub masquerade_all: bool,
     /// `ipvs.tcpTimeout`, `tcpFinTimeout`, `udpTimeout`; zero keeps the kernel's value.
     pub ipvs_timeouts: [Duration; 3],
-    /// `conntrack`: (`maxPerCore`, `min`); if `maxPerCore` is zero, the limit is not changed.
-    pub conntrack_max: (u32, u32),
-    /// `conntrack.tcpEstablishedTimeout`, `tcpCloseWaitTimeout`; zero keeps the kernel's value.
-    pub conntrack_timeouts: [Duration; 2],
+    /// `conntrack`.
+    pub conntrack: Conntrack,
     /// `nodePortAddresses`.
     pub node_port_addresses: NodePortAddresses,
     /// `bindAddress`.
@@ -38,6 +36,39 @@ pub struct ProxyConfig {
     pub kubeconfig: Option<String>,
     /// `mode` as written; any value other than `ipvs` calls for a warning.
     pub mode: String,
+}
+
+/// Limits and timeouts of connection tracking. A timeout of zero keeps the kernel's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conntrack {
+    /// `maxPerCore`, connections for each core; if zero, the limit is not changed.
+    pub max_per_core: u32,
+    /// `min`: the limit is at least this many connections.
+    pub min: u32,
+    /// `tcpEstablishedTimeout`.
+    pub tcp_established: Duration,
+    /// `tcpCloseWaitTimeout`.
+    pub tcp_close_wait: Duration,
+    /// `udpTimeout`: of a UDP exchange that had no answer yet.
+    pub udp: Duration,
+    /// `udpStreamTimeout`: of one that had.
+    pub udp_stream: Duration,
+    /// `tcpBeLiberal`: a packet outside of the TCP window does not make the connection invalid.
+    pub tcp_be_liberal: bool,
+}
+
+impl Default for Conntrack {
+    fn default() -> Self {
+        Self {
+            max_per_core: 32_768,
+            min: 131_072,
+            tcp_established: Duration::from_secs(24 * 60 * 60),
+            tcp_close_wait: Duration::from_secs(60 * 60),
+            udp: Duration::ZERO,
+            udp_stream: Duration::ZERO,
+            tcp_be_liberal: false,
+        }
+    }
 }
 
 /// On which addresses of a node its node ports are served. Loopback and IPv6 link-local addresses never serve them.
@@ -72,11 +103,7 @@ impl Default for ProxyConfig {
             exclude_cidrs: Vec::new(),
             masquerade_all: false,
             ipvs_timeouts: [Duration::ZERO; 3],
-            conntrack_max: (32_768, 131_072),
-            conntrack_timeouts: [
-                Duration::from_secs(24 * 60 * 60),
-                Duration::from_secs(60 * 60),
-            ],
+            conntrack: Conntrack::default(),
             node_port_addresses: NodePortAddresses::All,
             bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             healthz: None,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ferrolb_api::change::Change;
 use ferrolb_api::object::Object;
-use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_api::proxy_config::{Conntrack, ProxyConfig};
 use ferrolb_api::traffic::select;
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{
@@ -33,8 +33,12 @@ fn proxy_config() -> ProxyConfig {
         exclude_cidrs: Vec::new(),
         masquerade_all: false,
         ipvs_timeouts: [Duration::ZERO; 3],
-        conntrack_max: (0, 0),
-        conntrack_timeouts: [Duration::ZERO; 2],
+        conntrack: Conntrack {
+            max_per_core: 0,
+            tcp_established: Duration::ZERO,
+            tcp_close_wait: Duration::ZERO,
+            ..Conntrack::default()
+        },
         node_port_addresses: Default::default(),
         bind_address: Ipv4Addr::UNSPECIFIED.into(),
         healthz: None,

@@ -308,7 +308,7 @@ impl State {
 
     fn set_proxy(&mut self, proxy: ProxyConfig) {
         if proxy != self.proxy {
-            let tuning = |c: &ProxyConfig| (c.ipvs_timeouts, c.conntrack_max, c.conntrack_timeouts);
+            let tuning = |c: &ProxyConfig| (c.ipvs_timeouts, c.conntrack);
             self.tuning |= tuning(&proxy) != tuning(&self.proxy);
             self.ownership.set_cluster_ranges(&proxy.cluster_cidrs);
             self.proxy = proxy;

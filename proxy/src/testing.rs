@@ -8,7 +8,7 @@ use std::time::Duration;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::object::Object;
-use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_api::proxy_config::{Conntrack, ProxyConfig};
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{
     Endpoint, EndpointPort, EndpointSlice, IngressAddress, Node, Protocol, Service, ServicePort,
@@ -59,8 +59,12 @@ pub(crate) fn proxy_config() -> ProxyConfig {
         exclude_cidrs: Vec::new(),
         masquerade_all: false,
         ipvs_timeouts: [Duration::ZERO; 3],
-        conntrack_max: (0, 0),
-        conntrack_timeouts: [Duration::ZERO; 2],
+        conntrack: Conntrack {
+            max_per_core: 0,
+            tcp_established: Duration::ZERO,
+            tcp_close_wait: Duration::ZERO,
+            ..Conntrack::default()
+        },
         node_port_addresses: Default::default(),
         bind_address: ip("0.0.0.0"),
         healthz: None,

@@ -15,8 +15,7 @@ pub(super) fn configz(
 ) -> String {
     let texts = |all: &[ipnet::IpNet]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
     let [tcp, tcp_fin, udp] = config.ipvs_timeouts.map(seconds);
-    let [established, close_wait] = config.conntrack_timeouts.map(seconds);
-    let (max_per_core, min) = config.conntrack_max;
+    let conntrack = config.conntrack;
     let node_ports: Value = match &config.node_port_addresses {
         NodePortAddresses::All => Value::Null,
         NodePortAddresses::Primary => json!(["primary"]),
@@ -27,10 +26,13 @@ pub(super) fn configz(
             "bindAddress": config.bind_address,
             "clusterCIDR": texts(&config.cluster_cidrs).join(","),
             "conntrack": {
-                "maxPerCore": max_per_core,
-                "min": min,
-                "tcpCloseWaitTimeout": close_wait,
-                "tcpEstablishedTimeout": established,
+                "maxPerCore": conntrack.max_per_core,
+                "min": conntrack.min,
+                "tcpBeLiberal": conntrack.tcp_be_liberal,
+                "tcpCloseWaitTimeout": seconds(conntrack.tcp_close_wait),
+                "tcpEstablishedTimeout": seconds(conntrack.tcp_established),
+                "udpStreamTimeout": seconds(conntrack.udp_stream),
+                "udpTimeout": seconds(conntrack.udp),
             },
             "healthzBindAddress": healthz.map(|a| a.to_string()).unwrap_or_default(),
             "hostnameOverride": config.hostname_override,

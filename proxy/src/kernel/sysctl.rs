@@ -32,17 +32,26 @@ pub struct Conntrack {
     pub tcp_established: Duration,
     /// `nf_conntrack_tcp_timeout_close_wait`.
     pub tcp_close_wait: Duration,
+    /// `nf_conntrack_udp_timeout`.
+    pub udp: Duration,
+    /// `nf_conntrack_udp_timeout_stream`.
+    pub udp_stream: Duration,
+    /// `nf_conntrack_tcp_be_liberal`, only ever turned on.
+    pub tcp_be_liberal: bool,
 }
 
 impl Conntrack {
     /// The settings of a configuration on a machine with this many cores.
     pub fn of(config: &ProxyConfig, cores: u32) -> Self {
-        let (per_core, min) = config.conntrack_max;
-        let [tcp_established, tcp_close_wait] = config.conntrack_timeouts;
+        let asked = config.conntrack;
+        let max = asked.max_per_core.saturating_mul(cores).max(asked.min);
         Self {
-            max: (per_core > 0).then(|| per_core.saturating_mul(cores).max(min)),
-            tcp_established,
-            tcp_close_wait,
+            max: (asked.max_per_core > 0).then_some(max),
+            tcp_established: asked.tcp_established,
+            tcp_close_wait: asked.tcp_close_wait,
+            udp: asked.udp,
+            udp_stream: asked.udp_stream,
+            tcp_be_liberal: asked.tcp_be_liberal,
         }
     }
 }
@@ -100,6 +109,9 @@ fn settings(v6: bool, conntrack: &Conntrack) -> Vec<Setting> {
     if let Some(max) = conntrack.max {
         out.push(wish("netfilter/nf_conntrack_max", max.into(), true));
     }
+    if conntrack.tcp_be_liberal {
+        out.push(wish("netfilter/nf_conntrack_tcp_be_liberal", 1, false));
+    }
     let timeouts = [
         (
             "netfilter/nf_conntrack_tcp_timeout_established",
@@ -108,6 +120,11 @@ fn settings(v6: bool, conntrack: &Conntrack) -> Vec<Setting> {
         (
             "netfilter/nf_conntrack_tcp_timeout_close_wait",
             conntrack.tcp_close_wait,
+        ),
+        ("netfilter/nf_conntrack_udp_timeout", conntrack.udp),
+        (
+            "netfilter/nf_conntrack_udp_timeout_stream",
+            conntrack.udp_stream,
         ),
     ];
     out.extend(

@@ -253,35 +253,31 @@ fn read_ipvs(ipvs: Ipvs, config: &mut ProxyConfig) -> Result<(), FieldError> {
     Ok(())
 }
 
-fn read_conntrack(conntrack: Conntrack, config: &mut ProxyConfig) -> Result<(), FieldError> {
-    let (max_per_core, min) = config.conntrack_max;
-    config.conntrack_max = (
-        count("conntrack.maxPerCore", conntrack.max_per_core, max_per_core)?,
-        count("conntrack.min", conntrack.min, min)?,
-    );
-    let [established, close_wait] = config.conntrack_timeouts;
-    config.conntrack_timeouts = [
-        time(
-            "conntrack.tcpEstablishedTimeout",
-            conntrack.tcp_established_timeout,
-            established,
-        )?,
-        time(
-            "conntrack.tcpCloseWaitTimeout",
-            conntrack.tcp_close_wait_timeout,
-            close_wait,
-        )?,
-    ];
-    time(
-        "conntrack.udpTimeout",
-        conntrack.udp_timeout,
-        Duration::ZERO,
-    )?;
-    time(
-        "conntrack.udpStreamTimeout",
-        conntrack.udp_stream_timeout,
-        Duration::ZERO,
-    )?;
+fn read_conntrack(raw: Conntrack, config: &mut ProxyConfig) -> Result<(), FieldError> {
+    let known = &mut config.conntrack;
+    known.max_per_core = count("conntrack.maxPerCore", raw.max_per_core, known.max_per_core)?;
+    known.min = count("conntrack.min", raw.min, known.min)?;
+    known.tcp_be_liberal = raw.tcp_be_liberal.unwrap_or(false);
+    for (field, text, into) in [
+        (
+            "tcpEstablishedTimeout",
+            raw.tcp_established_timeout,
+            &mut known.tcp_established,
+        ),
+        (
+            "tcpCloseWaitTimeout",
+            raw.tcp_close_wait_timeout,
+            &mut known.tcp_close_wait,
+        ),
+        ("udpTimeout", raw.udp_timeout, &mut known.udp),
+        (
+            "udpStreamTimeout",
+            raw.udp_stream_timeout,
+            &mut known.udp_stream,
+        ),
+    ] {
+        *into = time(&format!("conntrack.{field}"), text, *into)?;
+    }
     Ok(())
 }
 

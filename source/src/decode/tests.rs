@@ -6,7 +6,7 @@ use std::time::Duration;
 use ferrolb_api::Family;
 use ferrolb_api::crd::{AddressRange, IpAddressPool};
 use ferrolb_api::legacy::LegacyConfig;
-use ferrolb_api::proxy_config::{NodePortAddresses, ProxyConfig};
+use ferrolb_api::proxy_config::{Conntrack, NodePortAddresses, ProxyConfig};
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{Service, ServiceType, TargetPort, TrafficPolicy};
 use proptest::prelude::*;
@@ -567,17 +567,22 @@ const PROXY: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubePro
 #[test]
 fn a_kube_proxy_configuration_of_kubeadm_is_read() {
     let text = format!(
-        "{PROXY}bindAddress: 0.0.0.0\nbindAddressHardFail: false\nclientConnection: {{acceptContentTypes: '', burst: 0, kubeconfig: /k, qps: 0}}\nclusterCIDR: 10.244.0.0/16,fd00::/48\nconfigSyncPeriod: 0s\nconntrack: {{maxPerCore: null, min: 5, tcpBeLiberal: false, tcpCloseWaitTimeout: 1m30s, tcpEstablishedTimeout: null}}\ndetectLocal: {{bridgeInterface: ''}}\nenableProfiling: false\nhostnameOverride: n1\niptables: {{masqueradeAll: true, masqueradeBit: null}}\nipvs: {{excludeCIDRs: [10.9.0.0/16], scheduler: lc, tcpTimeout: 1h0m0.5s, udpTimeout: 300ms}}\nlogging: {{flushFrequency: 0}}\nmode: ipvs\nnodePortAddresses: null\noomScoreAdj: null\nwinkernel: {{}}\n"
+        "{PROXY}bindAddress: 0.0.0.0\nbindAddressHardFail: false\nclientConnection: {{acceptContentTypes: '', burst: 0, kubeconfig: /k, qps: 0}}\nclusterCIDR: 10.244.0.0/16,fd00::/48\nconfigSyncPeriod: 0s\nconntrack: {{maxPerCore: null, min: 5, tcpBeLiberal: true, udpStreamTimeout: 7s, tcpCloseWaitTimeout: 1m30s, tcpEstablishedTimeout: null}}\ndetectLocal: {{bridgeInterface: ''}}\nenableProfiling: false\nhostnameOverride: n1\niptables: {{masqueradeAll: true, masqueradeBit: null}}\nipvs: {{excludeCIDRs: [10.9.0.0/16], scheduler: lc, tcpTimeout: 1h0m0.5s, udpTimeout: 300ms}}\nlogging: {{flushFrequency: 0}}\nmode: ipvs\nnodePortAddresses: null\noomScoreAdj: null\nwinkernel: {{}}\n"
     );
     let (c, problems) = crate::proxy_config::parse(&text).unwrap();
     assert_eq!(problems, []);
     assert_eq!(c.cluster_cidrs.len(), 2);
     assert_eq!(c.scheduler.name, "lc");
     assert!(c.masquerade_all);
-    assert_eq!(c.conntrack_max, (32768, 5));
     assert_eq!(
-        c.conntrack_timeouts,
-        [Duration::from_secs(86400), Duration::from_secs(90)]
+        c.conntrack,
+        Conntrack {
+            min: 5,
+            tcp_close_wait: Duration::from_secs(90),
+            udp_stream: Duration::from_secs(7),
+            tcp_be_liberal: true,
+            ..Conntrack::default()
+        }
     );
     assert_eq!(
         c.ipvs_timeouts,

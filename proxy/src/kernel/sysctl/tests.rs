@@ -21,6 +21,9 @@ impl Dir {
             max: Some(1),
             tcp_established: Duration::from_secs(1),
             tcp_close_wait: Duration::from_secs(1),
+            udp: Duration::from_secs(1),
+            udp_stream: Duration::from_secs(1),
+            tcp_be_liberal: true,
         };
         for setting in settings(true, &all) {
             let path = dir.0.join("net").join(setting.path);
@@ -118,4 +121,41 @@ fn what_somebody_sets_later_is_put_right_and_named_and_the_first_value_comes_bac
     assert_eq!(dir.read("ipv4/vs/conntrack"), "1");
     assert!(dir.sysctls().restore().is_empty());
     assert_eq!(dir.read("ipv4/vs/conntrack"), "5");
+}
+
+#[test]
+fn every_conntrack_setting_of_a_configuration_is_followed() {
+    let dir = Dir::with_sysctls("conntrack");
+    let config = ProxyConfig {
+        conntrack: ferrolb_api::proxy_config::Conntrack {
+            max_per_core: 10,
+            min: 5,
+            tcp_established: Duration::from_secs(6),
+            tcp_close_wait: Duration::from_secs(7),
+            udp: Duration::from_secs(8),
+            udp_stream: Duration::from_secs(9),
+            tcp_be_liberal: true,
+        },
+        ..ProxyConfig::default()
+    };
+    let prepare = |config| {
+        dir.sysctls()
+            .prepare(false, &Conntrack::of(config, 2))
+            .unwrap()
+    };
+    prepare(&config);
+    for (name, expected) in [
+        ("nf_conntrack_max", "20"),
+        ("nf_conntrack_tcp_timeout_established", "6"),
+        ("nf_conntrack_tcp_timeout_close_wait", "7"),
+        ("nf_conntrack_udp_timeout", "8"),
+        ("nf_conntrack_udp_timeout_stream", "9"),
+        ("nf_conntrack_tcp_be_liberal", "1"),
+    ] {
+        assert_eq!(dir.read(&format!("netfilter/{name}")), expected, "{name}");
+    }
+    // Zero and false keep what the kernel has.
+    prepare(&ProxyConfig::default());
+    assert_eq!(dir.read("netfilter/nf_conntrack_udp_timeout"), "8");
+    assert_eq!(dir.read("netfilter/nf_conntrack_tcp_be_liberal"), "1");
 }
