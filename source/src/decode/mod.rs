@@ -12,6 +12,8 @@ use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::problem::{Cause, Consequence, Problem, Subject, shown};
 use serde_json::Value;
 
+use crate::yaml;
+
 use kinds::{ignored_note, kind};
 
 pub(crate) mod annotations;
@@ -210,6 +212,22 @@ pub fn items(value: &mut Value) -> Option<Vec<Value>> {
         item
     };
     Some(items.into_iter().map(named).collect())
+}
+
+/// The KubeProxyConfiguration in kubeadm's ConfigMap `kube-proxy`, and its field there; `None` if the value is no such ConfigMap.
+pub fn embedded(value: &Value) -> Option<(&'static str, Result<Value, FieldError>)> {
+    const FIELD: &str = "data[config.conf]";
+    let is = |pointer, word| text(value, pointer) == Some(word);
+    if !(is("/kind", "ConfigMap") && is("/apiVersion", "v1") && is("/metadata/name", "kube-proxy"))
+    {
+        return None;
+    }
+    let inner = text(value, "/data/config.conf")?;
+    let read = yaml::value(inner).map_err(|error| {
+        let line = error.line.map(|l| format!("line {l} of the text: "));
+        FieldError::new(FIELD, format!("{}{error}", line.unwrap_or_default()))
+    });
+    Some((FIELD, read))
 }
 
 fn text<'v>(value: &'v Value, pointer: &str) -> Option<&'v str> {

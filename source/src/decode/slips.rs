@@ -1,7 +1,8 @@
 //! Slips of those who write manifests: what is read of them, and what is said.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use ferrolb_api::object::Object;
+use ferrolb_api::ObjectKey;
+use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::problem::{Consequence, Problem};
 
 use crate::files::document::{self, Read};
@@ -307,4 +308,41 @@ fn a_configuration_that_cannot_be_read_says_what_is_in_force_instead() {
         read(text).problems[0].to_string(),
         "a.yaml:4: KubeProxyConfiguration: ipvs.excludeCIDRs[0]: \"office\" is not a CIDR like 192.0.2.0/24; the previous configuration stays in force; at the start that is the defaults"
     );
+}
+
+#[test]
+fn kubeadms_config_map_holds_a_kube_proxy_configuration() {
+    let map = |inner: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: kube-proxy, namespace: kube-system, labels: {{app: kube-proxy}}}}\ndata:\n  \
+             config.conf: |-\n    apiVersion: kubeproxy.config.k8s.io/v1alpha1\n    kind: KubeProxyConfiguration\n    mode: ipvs\n    {inner}\n  \
+             kubeconfig.conf: |-\n    apiVersion: v1\n    kind: Config\n"
+        )
+    };
+    let good = read(&map("clusterCIDR: 10.244.0.0/16"));
+    assert_eq!(said(&good), Vec::<String>::new());
+    let Object::ProxyConfig(config) = &good.objects[0].object else {
+        panic!("{good:?}");
+    };
+    assert_eq!(config.cluster_cidrs, ["10.244.0.0/16".parse().unwrap()]);
+    let misspelt = said(&read(&map("clusterCidr: 10.244.0.0/16")));
+    assert_eq!(misspelt.len(), 1, "{misspelt:?}");
+    assert!(misspelt[0].contains("clusterCIDR"), "{misspelt:?}");
+    // What cannot be read leaves the configuration before in force.
+    for (inner, part) in [
+        ("clusterCIDR: [", "line 4 of the text"),
+        ("ipvs: {excludeCIDRs: [office]}", "is not a CIDR"),
+    ] {
+        let bad = read(&map(inner));
+        assert_eq!(
+            bad.broken,
+            [(Kind::ProxyConfig, ObjectKey::new("", "kube-proxy"))]
+        );
+        let problem = bad.problems[0].to_string();
+        assert!(problem.contains(part), "{problem}");
+        assert!(problem.contains("stays in force"), "{problem}");
+    }
+    // Another ConfigMap is no configuration.
+    let other = map("mode: ipvs").replace("name: kube-proxy,", "name: other,");
+    assert!(read(&other).objects.is_empty());
 }

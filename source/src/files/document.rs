@@ -113,6 +113,21 @@ impl Reader<'_> {
             }
             return;
         }
+        match decode::embedded(&value) {
+            Some((field, Ok(inner))) => return self.take(inner, &join(path, field), DEEPEST_LIST),
+            Some((_, Err(error))) => {
+                let kind = Kind::ProxyConfig;
+                self.problem(
+                    &Subject::Kind { kind },
+                    path,
+                    error,
+                    Consequence::KeptOrDefaults,
+                );
+                let key = ObjectKey::new("", "kube-proxy");
+                return self.read.broken.push((kind, key));
+            }
+            None => {}
+        }
         if *self.left == 0 {
             self.read.unknown = true;
             return;
