@@ -9,6 +9,7 @@ use ::http::{HeaderValue, Method, StatusCode, header};
 use ferrolb_api::problem::{Cause, Part, Problem, Subject};
 use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_proxy::meter::Meter;
+use ferrolb_source::cluster::requests::Requests;
 use ferrolb_speaker::snapshot::{Snapshot, Status};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use self::configz::configz;
+use crate::health::Questions;
 use crate::http::{Port, Reply, open, plain};
 
 mod configz;
@@ -35,6 +37,19 @@ const AGAIN: Duration = Duration::from_secs(5);
 const TEXT: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
+/// What is counted on this node.
+#[derive(Debug)]
+pub(crate) struct Counted<'a> {
+    /// By the proxy, if this node has one.
+    pub(crate) meter: Option<&'a Meter>,
+    /// By the speaker.
+    pub(crate) speaker: watch::Receiver<Snapshot>,
+    /// Questions about this node's health.
+    pub(crate) questions: &'a Questions,
+    /// Requests to the API server, if there is one.
+    pub(crate) requests: Option<&'a Requests>,
+}
+
 /// What is shown at the port.
 #[derive(Debug)]
 struct Shown {
@@ -45,24 +60,23 @@ struct Shown {
 }
 
 impl Shown {
-    /// The counters of the proxy, if this node has one, and of the speaker.
-    fn new(
-        meter: Option<&Meter>,
-        speaker: watch::Receiver<Snapshot>,
-        mode: &'static str,
-        config: watch::Receiver<String>,
-    ) -> Self {
+    /// Everything that is counted.
+    fn new(counted: Counted<'_>, mode: &'static str, config: watch::Receiver<String>) -> Self {
         let mut registry = Registry::default();
         registry.register(
             "ferrolb_build",
             "The version of the program",
             Info::new([("version", env!("CARGO_PKG_VERSION")), ("proxy", mode)]),
         );
-        if let Some(meter) = meter {
+        if let Some(meter) = counted.meter {
             meter.register(&mut registry);
         }
+        counted.questions.register(&mut registry);
+        if let Some(requests) = counted.requests {
+            requests.register(&mut registry);
+        }
         let ours = registry.sub_registry_with_prefix("ferrolb_speaker");
-        ours.register_collector(Box::new(Speaker(speaker)));
+        ours.register_collector(Box::new(Speaker(counted.speaker)));
         Self {
             registry,
             mode,
@@ -120,13 +134,12 @@ impl Exporter {
     pub(crate) fn new(
         address: SocketAddr,
         healthz: Option<SocketAddr>,
-        meter: Option<&Meter>,
-        speaker: watch::Receiver<Snapshot>,
+        counted: Counted<'_>,
         mode: &'static str,
         config: &ProxyConfig,
     ) -> Self {
         let config = watch::Sender::new(configz(config, mode, address, healthz));
-        let shown = Arc::new(Shown::new(meter, speaker, mode, config.subscribe()));
+        let shown = Arc::new(Shown::new(counted, mode, config.subscribe()));
         let exporter = Self {
             address,
             healthz,

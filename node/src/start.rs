@@ -10,6 +10,7 @@ use ferrolb_api::proxy_config::ProxyConfig;
 use ferrolb_controller::cluster::lease::Found;
 use ferrolb_controller::state::Settings;
 use ferrolb_source::Source;
+use ferrolb_source::cluster::requests::Requests;
 use ferrolb_source::cluster::{ClusterSource, Resources, Settings as ClusterSettings, api_server};
 use ferrolb_source::files::{FilesSource, Settings as FilesSettings};
 use ferrolb_source::memory;
@@ -26,7 +27,7 @@ use crate::given::GivenConfig;
 use crate::health::Doctor;
 use crate::identity::Host;
 use crate::lock::StateLock;
-use crate::metrics::{self, Exporter};
+use crate::metrics::{self, Counted, Exporter};
 use crate::observed::Observed;
 use crate::publish::events::publish::Publisher;
 use crate::publish::l2_status::write::Writer;
@@ -112,7 +113,11 @@ async fn from_cluster(args: &Config, given: Option<ProxyConfig>) -> Result<(), E
     watched.namespace.clone_from(&args.namespace);
     let source = ClusterSource::new(&connection.client, &watched);
     let found = watch::Sender::default();
-    let cluster = Some((connection.client, found.subscribe()));
+    let cluster = Some(Cluster {
+        client: connection.client,
+        requests: connection.requests,
+        found: found.subscribe(),
+    });
     let mut args = args.clone();
     let named = args.access.server.clone();
     for url in std::iter::once(connection.server).chain(named) {
@@ -129,12 +134,19 @@ async fn from_cluster(args: &Config, given: Option<ProxyConfig>) -> Result<(), E
     .await
 }
 
+/// The API server of a node.
+struct Cluster {
+    client: Client,
+    requests: Requests,
+    found: watch::Receiver<Found>,
+}
+
 /// The steps that are the same for every source and authority: waits for the first batch, determines which node this is, and
 /// starts the parts.
 async fn start_with<Src: Source, A: Authority>(
     args: &Config,
     mut source: Src,
-    cluster: Option<(Client, watch::Receiver<Found>)>,
+    cluster: Option<Cluster>,
     authority: impl FnOnce(&str) -> Result<A, Error>,
 ) -> Result<(), Error> {
     let (socket, _file) =
@@ -188,12 +200,17 @@ async fn start_with<Src: Source, A: Authority>(
     let metrics = config.metrics.or_else(|| metrics::USUAL.parse().ok());
     let metrics = args.metrics.or(metrics.filter(|_| ours));
     let exporter = metrics.filter(|at| at.port() != 0).map(|at| {
-        let meter = parts.proxy.as_ref().map(|p| &p.meter);
-        let speaker = parts.speaker.snapshot.clone();
+        let counted = Counted {
+            meter: parts.proxy.as_ref().map(|p| &p.meter),
+            speaker: parts.speaker.snapshot.clone(),
+            questions: doctor.questions(),
+            requests: cluster.as_ref().map(|cluster| &cluster.requests),
+        };
         let mode = args.proxy.name();
-        Exporter::new(at, healthz, meter, speaker, mode, &config)
+        Exporter::new(at, healthz, counted, mode, &config)
     });
-    let desk = cluster.map(|(client, found)| {
+    let desk = cluster.map(|cluster| {
+        let Cluster { client, found, .. } = cluster;
         if let Some(agents) = &args.agents {
             let uid = identity.uid.clone();
             heartbeat::start(client.clone(), &agents.namespace, &identity.me, uid, found);

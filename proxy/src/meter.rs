@@ -33,6 +33,8 @@ pub struct Meter {
     queued: Gauge<f64, AtomicU64>,
     endpoint_changes: Counter,
     service_changes: Counter,
+    endpoint_pending: Gauge,
+    service_pending: Gauge,
     no_local_endpoints: Family<Policy, Gauge>,
     operations: Counter,
     refused: Counter,
@@ -58,6 +60,8 @@ impl Default for Meter {
             queued: Gauge::default(),
             endpoint_changes: Counter::default(),
             service_changes: Counter::default(),
+            endpoint_pending: Gauge::default(),
+            service_pending: Gauge::default(),
             no_local_endpoints: Family::default(),
             operations: Counter::default(),
             refused: Counter::default(),
@@ -141,6 +145,20 @@ impl Meter {
             "Changes of Services",
             self.service_changes.clone(),
         );
+        for (name, help, gauge) in [
+            (
+                "sync_proxy_rules_endpoint_changes_pending",
+                "Changes of EndpointSlices that no pass has taken in",
+                &self.endpoint_pending,
+            ),
+            (
+                "sync_proxy_rules_service_changes_pending",
+                "Changes of Services that no pass has taken in",
+                &self.service_pending,
+            ),
+        ] {
+            kube.register(name, help, gauge.clone());
+        }
         kube.register(
             "sync_proxy_rules_no_local_endpoints_total",
             "Services with a Local traffic policy and without endpoints on this node",
@@ -186,11 +204,23 @@ impl Meter {
                 Change::Remove(kind, _) => *kind,
             };
             match kind {
-                Kind::Service => self.service_changes.inc(),
-                Kind::EndpointSlice => self.endpoint_changes.inc(),
-                _ => 0,
-            };
+                Kind::Service => {
+                    self.service_changes.inc();
+                    self.service_pending.inc();
+                }
+                Kind::EndpointSlice => {
+                    self.endpoint_changes.inc();
+                    self.endpoint_pending.inc();
+                }
+                _ => {}
+            }
         }
+    }
+
+    /// A pass took in everything that arrived.
+    pub(crate) fn taken_in(&self) {
+        self.service_pending.set(0);
+        self.endpoint_pending.set(0);
     }
 
     /// A pass ended. `whole`: it was a pass over everything.
@@ -251,6 +281,8 @@ fn set(gauge: &Gauge, count: usize) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use ferrolb_api::ObjectKey;
+
     use super::*;
 
     fn text(meter: &Meter) -> String {
@@ -278,6 +310,28 @@ mod tests {
             .lines()
             .filter(|l| l.contains("programming_duration_seconds_bucket"));
         assert_eq!(buckets.count(), 2 + 59 + 12 + 7 + 1);
+    }
+
+    #[test]
+    fn changes_are_pending_until_a_pass_takes_them_in() {
+        let meter = Meter::default();
+        let gone = |kind| Change::Remove(kind, ObjectKey::new("a", "b"));
+        let of = |what: &str, count| {
+            format!("kubeproxy_sync_proxy_rules_{what}_changes_pending {count}")
+        };
+        meter.changes(&[
+            gone(Kind::Service),
+            gone(Kind::Service),
+            gone(Kind::EndpointSlice),
+            gone(Kind::Node),
+        ]);
+        for line in [of("service", 2), of("endpoint", 1)] {
+            assert!(text(&meter).lines().any(|l| l == line), "{line}");
+        }
+        meter.taken_in();
+        for line in [of("service", 0), of("endpoint", 0)] {
+            assert!(text(&meter).lines().any(|l| l == line), "{line}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::diff::{diff, full};
 use crate::kernel::{Damage, Kernel, KernelError, Look, Observed, Op, VirtualServerId};
 use crate::lower::Touched;
 use crate::snapshot::{ServiceStatus, Snapshot};
-use crate::state::State;
+use crate::state::{Dirty, State};
 
 mod schedulers;
 mod tell;
@@ -213,6 +213,12 @@ impl<K: Kernel + Look> Proxy<K> {
         }
     }
 
+    /// What has changed since the last pass; this one takes it in.
+    fn take_dirty(&mut self) -> Dirty {
+        self.config.meter.taken_in();
+        self.state.take_dirty()
+    }
+
     /// Collects the batches that closely follow a pass, so that a rollout does not cause a hundred passes. A single change does
     /// not wait.
     async fn gather(&mut self, changes: &mut mpsc::Receiver<Batch>) {
@@ -231,7 +237,7 @@ impl<K: Kernel + Look> Proxy<K> {
         self.tune().await;
         self.held = self.kernel.read().await?;
         self.look().await;
-        self.state.take_dirty();
+        self.take_dirty();
         self.desired.adopt(&self.held);
         let everything = self.state.everything();
         self.desired
@@ -249,7 +255,7 @@ impl<K: Kernel + Look> Proxy<K> {
         if self.state.must_look() {
             self.look().await;
         }
-        let dirty = self.state.take_dirty();
+        let dirty = self.take_dirty();
         if dirty.is_empty() {
             self.triggered.clear();
             return;
@@ -309,7 +315,7 @@ impl<K: Kernel + Look> Proxy<K> {
         }
         self.mend().await;
         self.look().await;
-        let dirty = self.state.take_dirty();
+        let dirty = self.take_dirty();
         // Services that wait for a resource get it now if it is free again.
         let decided = self
             .desired

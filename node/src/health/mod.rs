@@ -16,6 +16,10 @@ use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
 use ferrolb_api::problem::{Cause, Part, Problem, Subject};
 use k8s_openapi::jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -34,6 +38,49 @@ struct Served {
     _port: Port,
 }
 
+/// The HTTP status of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: u16,
+}
+
+/// How many questions about this node were answered, as kube-proxy counts them; clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Questions {
+    healthz: Family<Code, Counter>,
+    livez: Family<Code, Counter>,
+}
+
+impl Questions {
+    fn answered(&self, path: &str, code: u16) {
+        let family = match path {
+            "/healthz" => &self.healthz,
+            "/livez" => &self.livez,
+            _ => return,
+        };
+        family.get_or_create(&Code { code }).inc();
+    }
+
+    /// Makes the metrics known.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let kube = registry.sub_registry_with_prefix("kubeproxy");
+        for (name, help, family) in [
+            (
+                "proxy_healthz",
+                "Answers at /healthz, by HTTP status",
+                &self.healthz,
+            ),
+            (
+                "proxy_livez",
+                "Answers at /livez, by HTTP status",
+                &self.livez,
+            ),
+        ] {
+            kube.register(name, help, family.clone());
+        }
+    }
+}
+
 /// The ports that are served. It needs a tokio runtime.
 #[derive(Debug, Default)]
 pub(crate) struct Doctor {
@@ -45,6 +92,7 @@ pub(crate) struct Doctor {
     node: Option<(SocketAddr, Result<Served, String>)>,
     /// The Node object of this node is being deleted, or is gone.
     leaves: bool,
+    questions: Questions,
     /// When to try again what could not be opened.
     next: Option<Instant>,
 }
@@ -52,8 +100,9 @@ pub(crate) struct Doctor {
 impl Doctor {
     /// Answers for the node at this address. It is not well until [`Doctor::node`] says so.
     pub(crate) fn at(address: Option<SocketAddr>) -> Self {
+        let questions = Questions::default();
         let node = address.map(|address| {
-            let served = open(address, starting());
+            let served = open(address, starting(), &questions);
             if let Err(why) = &served {
                 warn!("{}", taken(address, why));
             }
@@ -61,8 +110,14 @@ impl Doctor {
         });
         Self {
             node,
+            questions,
             ..Self::default()
         }
+    }
+
+    /// The questions about this node.
+    pub(crate) fn questions(&self) -> &Questions {
+        &self.questions
     }
 
     /// Takes in whether this node is well, each time the node's loop runs.
@@ -108,7 +163,8 @@ impl Doctor {
             served.answer.send_replace(answer);
             return;
         }
-        match open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), answer) {
+        let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        match open(address, answer, &self.questions) {
             Ok(served) => {
                 self.failed.remove(&port);
                 self.served.insert(port, served);
@@ -132,7 +188,7 @@ impl Doctor {
         if let Some((address, node)) = &mut self.node
             && node.is_err()
         {
-            *node = open(*address, starting());
+            *node = open(*address, starting(), &self.questions);
         }
     }
 
@@ -184,11 +240,17 @@ fn starting() -> Answer {
 }
 
 /// Opens a port with an answer.
-fn open(address: SocketAddr, answer: Answer) -> Result<Served, String> {
+fn open(address: SocketAddr, answer: Answer, questions: &Questions) -> Result<Served, String> {
+    let of_node = matches!(answer, Answer::Node(_));
+    let questions = questions.clone();
     let (answer, told) = watch::channel(answer);
     let port = crate::http::open(address, move |method, path| {
         let now = (Instant::now(), Timestamp::now());
-        told.borrow().response(method, path, now)
+        let reply = told.borrow().response(method, path, now);
+        if of_node {
+            questions.answered(path, reply.status().as_u16());
+        }
+        reply
     })?;
     Ok(Served {
         answer,

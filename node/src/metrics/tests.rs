@@ -10,7 +10,14 @@ fn exporter(meter: Option<&Meter>, speaker: watch::Receiver<Snapshot>) -> Export
     // Port 0: one that is free.
     let at = "127.0.0.1:0".parse().unwrap();
     let config = ProxyConfig::default();
-    Exporter::new(at, None, meter, speaker, "ipvs", &config)
+    let (questions, requests) = (Questions::default(), Requests::default());
+    let counted = Counted {
+        meter,
+        speaker,
+        questions: &questions,
+        requests: Some(&requests),
+    };
+    Exporter::new(at, None, counted, "ipvs", &config)
 }
 
 async fn get(exporter: &Exporter, path: &str) -> (u16, String, String) {
@@ -116,7 +123,13 @@ async fn a_port_that_somebody_has_is_a_problem_until_it_is_free() {
     let at = holder.local_addr().unwrap();
     let (_tell, speaker) = watch::channel(Snapshot::default());
     let config = ProxyConfig::default();
-    let mut exporter = Exporter::new(at, None, None, speaker, "ipvs", &config);
+    let counted = Counted {
+        meter: None,
+        speaker,
+        questions: &Questions::default(),
+        requests: None,
+    };
+    let mut exporter = Exporter::new(at, None, counted, "ipvs", &config);
     let said = exporter.problem().unwrap().to_string();
     assert!(
         said.contains("--metrics-bind-address")

@@ -14,6 +14,7 @@ use kube::core::Status;
 use kube::{Client, Config};
 
 use super::deadline::{Deadlines, Late, Limits};
+use super::requests::Requests;
 
 /// The limit for a connection: less than the pauses between attempts add up to.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -69,6 +70,8 @@ pub struct Connection {
     pub client: Client,
     /// URL of the API server.
     pub server: String,
+    /// The requests that the client makes.
+    pub requests: Requests,
 }
 
 impl Access {
@@ -76,8 +79,15 @@ impl Access {
     pub async fn connect(&self) -> Result<Connection, AccessError> {
         let config = self.config().await?;
         let server = config.cluster_url.to_string();
-        match client(config) {
-            Ok(client) => Ok(Connection { client, server }),
+        let url = &config.cluster_url;
+        let host = url.authority().map(ToString::to_string);
+        let requests = Requests::to(host.unwrap_or_default());
+        match client_with(config, Limits::default(), requests.clone()) {
+            Ok(client) => Ok(Connection {
+                client,
+                server,
+                requests,
+            }),
             Err(error) => Err(AccessError::Credentials {
                 server,
                 error: Box::new(error),
@@ -138,14 +148,18 @@ async fn chosen(
 
 /// Creates a client that gives every request a deadline. It does not retry: each daemon has its own pauses between attempts.
 pub fn client(config: Config) -> Result<Client, kube::Error> {
-    client_with(config, Limits::default())
+    client_with(config, Limits::default(), Requests::default())
 }
 
-pub(super) fn client_with(mut config: Config, limits: Limits) -> Result<Client, kube::Error> {
+pub(super) fn client_with(
+    mut config: Config,
+    limits: Limits,
+    requests: Requests,
+) -> Result<Client, kube::Error> {
     config.connect_timeout = Some(CONNECT);
     config.default_retry = false;
     let builder = ClientBuilder::try_from(config)?;
-    Ok(builder.with_layer(&Deadlines(limits)).build())
+    Ok(builder.with_layer(&Deadlines { limits, requests }).build())
 }
 
 /// The length limit of an error: a foreign server's message can have any length.

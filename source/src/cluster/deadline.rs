@@ -20,6 +20,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tower::{BoxError, Layer, Service};
 
+use super::requests::Requests;
+
 #[cfg(test)]
 mod tests;
 
@@ -105,8 +107,12 @@ impl Limits {
 }
 
 /// The layer that gives every request its deadline.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Deadlines(pub(super) Limits);
+#[derive(Debug, Clone, Default)]
+pub(super) struct Deadlines {
+    pub(super) limits: Limits,
+    /// Where every request is counted.
+    pub(super) requests: Requests,
+}
 
 impl<S> Layer<S> for Deadlines {
     type Service = Bounded<S>;
@@ -114,7 +120,8 @@ impl<S> Layer<S> for Deadlines {
     fn layer(&self, inner: S) -> Self::Service {
         Bounded {
             inner,
-            limits: self.0,
+            limits: self.limits,
+            requests: self.requests.clone(),
         }
     }
 }
@@ -124,6 +131,7 @@ impl<S> Layer<S> for Deadlines {
 pub(super) struct Bounded<S> {
     inner: S,
     limits: Limits,
+    requests: Requests,
 }
 
 impl<S, A, B> Service<Request<A>> for Bounded<S>
@@ -144,9 +152,14 @@ where
         let now = Instant::now();
         let deadline = self.limits.of(request.uri(), now);
         let silence = self.limits.silence;
+        let method = request.method().clone();
+        let requests = self.requests.clone();
         let answer = self.inner.call(request);
         Box::pin(async move {
-            match tokio::time::timeout_at(deadline.end.min(now + silence), answer).await {
+            let answer = tokio::time::timeout_at(deadline.end.min(now + silence), answer).await;
+            let status = answer.as_ref().ok().and_then(|a| a.as_ref().ok());
+            requests.made(&method, status.map(Response::status));
+            match answer {
                 Ok(answer) => Ok(answer
                     .map_err(Into::into)?
                     .map(|body| Answer::new(body, deadline))),

@@ -10,6 +10,7 @@ mod deadline;
 mod l2_status;
 mod merge;
 mod object;
+pub mod requests;
 mod watch;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ListParams, Patch, PatchParams, WatchParams};
 use kube::{Api, Client, Config};
+use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -75,6 +76,10 @@ async fn serve(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
 
 /// A client of a server with this behaviour.
 async fn of(manner: Manner, limits: Limits) -> Client {
+    counted(manner, limits, Requests::default()).await
+}
+
+async fn counted(manner: Manner, limits: Limits, requests: Requests) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -82,7 +87,7 @@ async fn of(manner: Manner, limits: Limits) -> Client {
             tokio::spawn(serve(stream, manner));
         }
     });
-    client_with(Config::new(url.parse().unwrap()), limits).unwrap()
+    client_with(Config::new(url.parse().unwrap()), limits, requests).unwrap()
 }
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -217,4 +222,24 @@ fn an_ordinary_request_and_a_watch_have_different_deadlines() {
     let watch = "/api/v1/nodes?&watch=true&timeoutSeconds=120&resourceVersion=7";
     assert_eq!(of(watch), (None, Duration::from_secs(120) + grace));
     assert_eq!(of("/api/v1/nodes?watch=1"), (None, whole + grace));
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_how_they_ended() {
+    let requests = Requests::to("lb.example:6443".to_owned());
+    for manner in [Manner::Half, Manner::Half, Manner::Silence] {
+        let client = counted(manner, SILENCE, requests.clone()).await;
+        let maps: Api<ConfigMap> = Api::default_namespaced(client);
+        soon(maps.list(&ListParams::default())).await.unwrap_err();
+    }
+    let mut registry = Registry::default();
+    requests.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for (code, count) in [("200", 2), ("<error>", 1)] {
+        let line = format!(
+            "rest_client_requests_total{{code=\"{code}\",method=\"GET\",host=\"lb.example:6443\"}} {count}"
+        );
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
 }
