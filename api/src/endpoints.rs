@@ -59,6 +59,11 @@ impl EndpointIndex {
             .map(AsRef::as_ref)
     }
 
+    /// All slices.
+    pub fn all(&self) -> impl Iterator<Item = &EndpointSlice> {
+        self.services.values().flatten().map(AsRef::as_ref)
+    }
+
     fn forget(&mut self, service: &ObjectKey, slice: &ObjectKey) {
         if let Some(slices) = self.services.get_mut(service) {
             slices.retain(|one| one.key != *slice);

@@ -12,6 +12,8 @@ use crate::scheduler::Scheduler;
 pub struct ProxyConfig {
     /// `clusterCIDR`: the pod ranges, at most one per family; empty if unset.
     pub cluster_cidrs: Vec<IpNet>,
+    /// `detectLocalMode` and `detectLocal`.
+    pub detect_local: DetectLocal,
     /// `ipvs.scheduler`; `rr` if unset.
     pub scheduler: Scheduler,
     /// `ipvs.excludeCIDRs`: virtual servers in these ranges are never touched.
@@ -36,6 +38,83 @@ pub struct ProxyConfig {
     pub kubeconfig: Option<String>,
     /// `mode` as written; any value other than `ipvs` calls for a warning.
     pub mode: String,
+}
+
+/// How the traffic of pods is recognised. It is not masqueraded on its way to a ClusterIP, and reaches all endpoints of a
+/// Service under externalTrafficPolicy Local.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum DetectLocal {
+    /// `ClusterCIDR`: by a source in the pod ranges of the cluster.
+    #[default]
+    ClusterCidr,
+    /// `NodeCIDR`: by a source in the pod ranges of this node's Node object.
+    NodeCidr,
+    /// `BridgeInterface`: by the bridge of this node's pods, at which it comes in.
+    BridgeInterface(InterfaceName),
+    /// `InterfaceNamePrefix`: by the beginning of the name of the interface at which it comes in.
+    InterfaceNamePrefix(InterfaceName),
+}
+
+impl std::fmt::Display for DetectLocal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ClusterCidr => "ClusterCIDR",
+            Self::NodeCidr => "NodeCIDR",
+            Self::BridgeInterface(_) => "BridgeInterface",
+            Self::InterfaceNamePrefix(_) => "InterfaceNamePrefix",
+        })
+    }
+}
+
+/// The name of a network interface, or its beginning: 1 to 15 bytes, padded with zeros to `IFNAMSIZ` (`linux/if.h`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceName([u8; Self::SIZE]);
+
+impl InterfaceName {
+    /// `IFNAMSIZ`.
+    pub const SIZE: usize = 16;
+
+    /// `None` if no interface can have this name: it is empty or too long, or holds a slash, a space or a control character.
+    pub fn new(name: &str) -> Option<Self> {
+        let wrong = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+        if name.is_empty() || name.len() >= Self::SIZE || name.contains(wrong) {
+            return None;
+        }
+        let mut bytes = [0; Self::SIZE];
+        for (to, from) in bytes.iter_mut().zip(name.bytes()) {
+            *to = from;
+        }
+        Some(Self(bytes))
+    }
+
+    /// The name of these bytes, up to the first zero.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        Self::new(std::str::from_utf8(bytes.get(..end)?).ok()?)
+    }
+
+    /// The name with its padding.
+    pub fn bytes(self) -> [u8; Self::SIZE] {
+        self.0
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        let text = std::str::from_utf8(&self.0).unwrap_or_default();
+        text.trim_end_matches('\0')
+    }
+}
+
+impl std::fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::fmt::Debug for InterfaceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
 }
 
 /// Limits and timeouts of connection tracking. A timeout of zero keeps the kernel's value.
@@ -99,6 +178,7 @@ impl Default for ProxyConfig {
     fn default() -> Self {
         Self {
             cluster_cidrs: Vec::new(),
+            detect_local: DetectLocal::default(),
             scheduler: Scheduler::ROUND_ROBIN,
             exclude_cidrs: Vec::new(),
             masquerade_all: false,

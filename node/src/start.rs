@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ferrolb_api::change::Change;
 use ferrolb_api::object::Object;
-use ferrolb_api::proxy_config::ProxyConfig;
+use ferrolb_api::proxy_config::{DetectLocal, ProxyConfig};
 use ferrolb_controller::cluster::lease::Found;
 use ferrolb_controller::state::Settings;
 use ferrolb_source::Source;
@@ -190,9 +190,11 @@ async fn start_with<Src: Source, A: Authority>(
     let config = config.unwrap_or_default();
     if ours {
         // The words that kube-proxy's users search the log for.
-        let detector = match config.cluster_cidrs.is_empty() {
-            true => "none, because clusterCIDR is not set",
-            false => "ClusterCIDR",
+        let detector = match &config.detect_local {
+            DetectLocal::ClusterCidr if config.cluster_cidrs.is_empty() => {
+                "none, because clusterCIDR is not set".to_owned()
+            }
+            detector => detector.to_string(),
         };
         info!(mode = "ipvs", scheduler = %config.scheduler, detector, "Using ipvs Proxier");
     }

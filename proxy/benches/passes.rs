@@ -29,6 +29,7 @@ use ferrolb_proxy::state::State;
 fn proxy_config() -> ProxyConfig {
     ProxyConfig {
         cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+        detect_local: Default::default(),
         scheduler: ferrolb_api::scheduler::Scheduler::ROUND_ROBIN,
         exclude_cidrs: Vec::new(),
         masquerade_all: false,

@@ -30,6 +30,7 @@ use crate::desired::Desired;
 use crate::diff::{diff, full};
 use crate::kernel::{Damage, Kernel, KernelError, Look, Observed, Op, VirtualServerId};
 use crate::lower::Touched;
+use crate::plan::detection::{self, Seen};
 use crate::snapshot::{ServiceStatus, Snapshot};
 use crate::state::{Dirty, State};
 
@@ -151,6 +152,10 @@ struct Proxy<K> {
     errors: Vec<String>,
     /// The settings that the last audit put right, or why it could not.
     settings: Vec<String>,
+    /// The pods that were seen.
+    pods: Seen,
+    /// What is doubtful about recognising them.
+    doubts: Vec<String>,
     /// Whether the kernel's state is uncertain. It must then be read before the next comparison.
     unverified: bool,
     /// The virtual server that the last quick check looked for.
@@ -187,6 +192,8 @@ impl<K: Kernel + Look> Proxy<K> {
             began: (Instant::now(), true),
             errors: Vec::new(),
             settings: Vec::new(),
+            pods: Seen::default(),
+            doubts: Vec::new(),
             unverified: false,
             sentinel: None,
             next_glance: Instant::now() + config.watch,
@@ -244,6 +251,7 @@ impl<K: Kernel + Look> Proxy<K> {
             .update(&self.state, &self.config, &everything, &self.held);
         self.desired.adopted();
         let touched = full(&self.held, &self.desired, &self.state, &self.config.marks);
+        self.doubt();
         self.put(&touched).await;
         Ok(())
     }
@@ -263,6 +271,9 @@ impl<K: Kernel + Look> Proxy<K> {
         let touched = self
             .desired
             .update(&self.state, &self.config, &dirty, &self.held);
+        if dirty.globals {
+            self.doubt();
+        }
         if self.unverified {
             return self.audit().await;
         }
@@ -314,6 +325,7 @@ impl<K: Kernel + Look> Proxy<K> {
             return;
         }
         self.mend().await;
+        self.doubt();
         self.look().await;
         let dirty = self.take_dirty();
         // Services that wait for a resource get it now if it is free again.
@@ -338,6 +350,15 @@ impl<K: Kernel + Look> Proxy<K> {
         };
         for setting in &self.settings {
             tracing::warn!("{setting}");
+        }
+    }
+
+    /// Looks whether the pods are recognised.
+    fn doubt(&mut self) {
+        let doubts = detection::doubts(&self.state, &mut self.pods);
+        let before = std::mem::replace(&mut self.doubts, doubts);
+        for doubt in self.doubts.iter().filter(|d| !before.contains(d)) {
+            tracing::warn!("{doubt}");
         }
     }
 

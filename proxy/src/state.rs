@@ -17,6 +17,7 @@ use ferrolb_api::view::{EndpointSlice, Node, Service};
 use ipnet::IpNet;
 
 use crate::config::{Config, ExternalIps};
+use crate::surroundings::is_link_local;
 
 mod outside;
 mod pools;
@@ -244,7 +245,7 @@ impl State {
         match (on_nodes(&old), on_nodes(&new)) {
             (false, true) => {
                 self.node_ports += 1;
-                if self.node_ports == 1 && self.serves_node_ports() {
+                if self.node_ports == 1 {
                     self.outside.look_again();
                 }
             }
@@ -292,6 +293,7 @@ impl State {
         let every = name == self.own && (moved || zone(old) != zone(new));
         let places = self.ownership.set_node(old, new);
         if every {
+            self.dirty.globals |= moved;
             self.dirty.services.extend(self.services.keys().cloned());
             // Whatever this node's addresses are now, its surroundings must be read again.
             self.outside.look_again();
@@ -326,11 +328,6 @@ impl State {
                 .extend(users.map(|(_, key)| key.clone()));
         }
     }
-}
-
-/// Whether an address is of use on its link only (RFC 4291 section 2.5.6).
-fn is_link_local(addr: IpAddr) -> bool {
-    matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {

@@ -1,10 +1,11 @@
 //! The surroundings of a node, as its kernel reports them: the addresses of its interfaces, its gateways, the hosts on its
 //! networks, and the listening sockets. Values only; [`crate::kernel`] reads them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ferrolb_api::ownership::neighbour::Neighbours;
+use ferrolb_api::proxy_config::InterfaceName;
 use ferrolb_api::view::Protocol;
 
 /// The surroundings of a node at one moment.
@@ -12,12 +13,23 @@ use ferrolb_api::view::Protocol;
 pub struct Surroundings {
     /// Addresses of the interfaces, except those on `kube-ipvs0`.
     pub interfaces: BTreeSet<IpAddr>,
+    /// Interfaces with an address that is not link-local, and tunnels; without `kube-ipvs0`.
+    pub links: BTreeMap<InterfaceName, Link>,
     /// Gateways of the routes in all tables.
     pub gateways: BTreeSet<IpAddr>,
     /// Neighbours with a link-layer address that is known, or was a moment ago, except those on `kube-ipvs0`.
     pub neighbours: Neighbours,
     /// Listening sockets. `None`: the kernel does not report them.
     pub listeners: Option<Listeners>,
+}
+
+/// An interface of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Link {
+    /// Whether it is the end of a tunnel.
+    pub tunnel: bool,
+    /// Its addresses, without link-local ones.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// Sockets that accept traffic to a port: listening TCP and SCTP sockets, unconnected UDP sockets.
@@ -46,6 +58,11 @@ impl Listeners {
             .iter()
             .any(|ip| self.0.contains(&(protocol, addr.port(), *ip)))
     }
+}
+
+/// Whether an address is of use on its link only (RFC 4291 section 2.5.6).
+pub fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 #[cfg(test)]

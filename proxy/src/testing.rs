@@ -55,6 +55,7 @@ pub(crate) fn six(addr: IpAddr) -> IpAddr {
 pub(crate) fn proxy_config() -> ProxyConfig {
     ProxyConfig {
         cluster_cidrs: Vec::new(),
+        detect_local: Default::default(),
         scheduler: ferrolb_api::scheduler::Scheduler::ROUND_ROBIN,
         exclude_cidrs: Vec::new(),
         masquerade_all: false,

@@ -6,6 +6,8 @@
 mod bad_input_kernel;
 #[path = "kernel/cleanup.rs"]
 mod cleanup;
+#[path = "kernel/detect_local.rs"]
+mod detect_local;
 #[path = "kernel/exec.rs"]
 mod exec;
 #[path = "kernel/external.rs"]

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ferrolb_api::proxy_config::InterfaceName;
 use ferrolb_api::view::Protocol;
 use ferrolb_proxy::kernel::real::{LinuxConfig, LinuxKernel};
 use ferrolb_proxy::kernel::rule::{Key, Value, Verdict};
@@ -102,6 +103,14 @@ fn key(addr: &str) -> Vec<Key> {
     ]
 }
 
+fn name(text: &str) -> InterfaceName {
+    InterfaceName::new(text).unwrap()
+}
+
+fn interface(text: &str) -> Key {
+    Key::Interface(name(text))
+}
+
 fn element(key: Vec<Key>, value: Option<Value>) -> Element {
     Element { key, value }
 }
@@ -138,6 +147,11 @@ fn everything() -> Vec<Op> {
         (
             set::vip(v6),
             element(vec![Key::Addr(ip("fd00:96::a"))], None),
+        ),
+        (set::PODIF, element(vec![interface("cni0")], None)),
+        (
+            set::PODIF,
+            element(vec![Key::Interfaces(name("veth"))], None),
         ),
         (set::clusrc(v4), element(vec![all4], None)),
         (set::localsrc(v4), element(vec![pods], None)),
@@ -236,7 +250,7 @@ fn what_is_applied_is_read_back_and_what_is_deleted_is_gone() {
             let elements: usize = observed.elements.values().map(|e| e.len()).sum();
             assert_eq!(
                 (observed.addresses.len(), observed.servers.len(), elements),
-                (2, 5, 13)
+                (2, 5, 15)
             );
         }
         for _ in 0..2 {
@@ -419,6 +433,11 @@ fn the_table_is_listed_in_the_words_of_nft_and_loads_from_its_listing() {
         "meta l4proto tcp reject with tcp reset",
         "ip6 saddr != @clusrc6 masquerade",
         "ip daddr @vip4 dnat ip to ip daddr",
+        "iifname @podif goto set_mark4",
+        "elements = { \"cni0\",",
+        "\"veth*\" }",
+        "ip daddr @vip4 iifname @podif meta mark set meta mark | 0x00001000",
+        "meta mark & 0x00001000 != 0x00000000 goto masq_hair4",
         "icmp type { destination-unreachable, echo-request, time-exceeded, parameter-problem } accept",
     ] {
         assert!(listing.contains(line), "no {line:?} in\n{listing}");

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ferrolb_api::proxy_config::{NodePortAddresses, ProxyConfig};
+use ferrolb_api::proxy_config::{DetectLocal, NodePortAddresses, ProxyConfig};
 use serde_json::{Value, json};
 
 /// The fields of a KubeProxyConfiguration that are followed, with their values. Those with which this node was started win.
@@ -21,6 +21,11 @@ pub(super) fn configz(
         NodePortAddresses::Primary => json!(["primary"]),
         NodePortAddresses::Ranges(ranges) => json!(texts(ranges)),
     };
+    let (bridge, prefix) = match &config.detect_local {
+        DetectLocal::BridgeInterface(name) => (name.as_str(), ""),
+        DetectLocal::InterfaceNamePrefix(name) => ("", name.as_str()),
+        DetectLocal::ClusterCidr | DetectLocal::NodeCidr => ("", ""),
+    };
     let shown = json!({
         "kubeproxy.config.k8s.io": {
             "bindAddress": config.bind_address,
@@ -34,6 +39,8 @@ pub(super) fn configz(
                 "udpStreamTimeout": seconds(conntrack.udp_stream),
                 "udpTimeout": seconds(conntrack.udp),
             },
+            "detectLocal": {"bridgeInterface": bridge, "interfaceNamePrefix": prefix},
+            "detectLocalMode": config.detect_local.to_string(),
             "healthzBindAddress": healthz.map(|a| a.to_string()).unwrap_or_default(),
             "hostnameOverride": config.hostname_override,
             "iptables": {"masqueradeAll": config.masquerade_all},

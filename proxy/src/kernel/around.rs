@@ -2,19 +2,21 @@
 //!
 //! It only reads. Everything belongs to the network namespace of the thread that called [`Around::open`].
 
+use std::collections::BTreeMap;
+
+use ferrolb_api::proxy_config::InterfaceName;
 use netlink_packet_route::address::AddressMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::{NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::errno::Errno;
 
 use super::KernelError;
 use super::links::LINK;
 use super::netlink::attr::Malformed;
-use super::netlink::{Channel, NetlinkSocket, refused};
-use crate::surroundings::Surroundings;
+use super::netlink::{Channel, NetlinkSocket};
+use crate::surroundings::{Link, Surroundings, is_link_local};
 
 mod decode;
 mod sockets;
@@ -22,6 +24,9 @@ mod sockets;
 use sockets::Sockets;
 
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
+
+/// Interfaces by index.
+type Links = BTreeMap<u32, (InterfaceName, Link)>;
 
 /// The netlink channels.
 #[derive(Debug)]
@@ -43,11 +48,18 @@ impl Around {
 
     /// Reads everything.
     pub(super) async fn read(&mut self) -> Result<Surroundings, KernelError> {
-        let dummy = self.dummy().await?;
         let mut around = Surroundings::default();
+        let mut links = self.links().await?;
+        // The addresses on it are ours and not part of the surroundings.
+        let mut dummy = links.iter().filter(|(_, (name, _))| name.as_str() == LINK);
+        let dummy = dummy.next().map(|(index, _)| *index);
         for family in FAMILIES {
-            self.family(family, dummy, &mut around).await?;
+            self.family(family, dummy, &mut links, &mut around).await?;
         }
+        let known = |(name, link): &(InterfaceName, Link)| {
+            name.as_str() != "lo" && (link.tunnel || !link.addresses.is_empty())
+        };
+        around.links = links.into_values().filter(known).collect();
         around.listeners = match self.sockets.read().await {
             Ok(listeners) => {
                 self.unread = None;
@@ -69,24 +81,28 @@ impl Around {
         Ok(around)
     }
 
-    /// Index of the interface with the service addresses. The addresses on it are ours and not part of the surroundings.
-    async fn dummy(&mut self) -> Result<Option<u32>, KernelError> {
-        let mut message = LinkMessage::default();
-        let name = LinkAttribute::IfName(LINK.to_owned());
-        message.attributes.push(name);
-        let request = RouteNetlinkMessage::GetLink(message);
-        let answer = self.channel.get(request, decode::link).await?;
-        match answer {
-            Ok(index) => Ok(index),
-            Err(e) if e.raw_os_error() == Some(Errno::ENODEV as i32) => Ok(None),
-            Err(e) => Err(refused(format!("find {LINK}"), e)),
-        }
+    /// All interfaces by index, without their addresses.
+    async fn links(&mut self) -> Result<Links, KernelError> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let each = |all: &mut Links, kind, payload: &[u8]| {
+            let link = decode::link(kind, payload)?;
+            all.extend(link.map(|(index, name, tunnel)| {
+                let link = Link {
+                    tunnel,
+                    ..Link::default()
+                };
+                (index, (name, link))
+            }));
+            Ok(())
+        };
+        self.channel.dump(request, Links::default, each).await
     }
 
     async fn family(
         &mut self,
         family: AddressFamily,
         dummy: Option<u32>,
+        links: &mut Links,
         around: &mut Surroundings,
     ) -> Result<(), KernelError> {
         let mut address = AddressMessage::default();
@@ -98,7 +114,13 @@ impl Around {
         neighbour.header.state = NeighbourState::None;
 
         let interfaces = self.dump(RouteNetlinkMessage::GetAddress(address), |all, message| {
-            all.interfaces.extend(decode::interface(message, dummy)?);
+            let Some((index, address)) = decode::interface(message, dummy)? else {
+                return Ok(());
+            };
+            all.interfaces.insert(address);
+            if let Some((_, link)) = links.get_mut(&index).filter(|_| !is_link_local(address)) {
+                link.addresses.insert(address);
+            }
             Ok(())
         });
         let interfaces = interfaces.await;
@@ -145,12 +167,17 @@ mod tests {
         let mut around = Around::open().unwrap();
         for family in FAMILIES {
             let mut found = Surroundings::default();
-            around.family(family, None, &mut found).await.unwrap();
+            let mut links = around.links().await.unwrap();
+            let lo = InterfaceName::new("lo");
+            assert!(links.values().any(|(name, _)| Some(*name) == lo));
+            around
+                .family(family, None, &mut links, &mut found)
+                .await
+                .unwrap();
             if family == AddressFamily::Inet {
                 let loopback = IpAddr::from([127, 0, 0, 1]);
                 assert!(found.interfaces.contains(&loopback), "{found:?}");
             }
         }
-        around.dummy().await.unwrap();
     }
 }

@@ -282,6 +282,8 @@ fn fits(def: &SetDef, element: &Element) -> bool {
         }
         (Field::Proto, Key::Proto(_)) => true,
         (Field::Port, Key::Port(port)) => *port != 0,
+        (Field::Interface, Key::Interface(_)) => true,
+        (Field::Interface, Key::Interfaces(_)) => def.interval,
         _ => false,
     };
     let value = matches!(
@@ -291,6 +293,16 @@ fn fits(def: &SetDef, element: &Element) -> bool {
             | (Some(Data::Verdict), Some(Value::Verdict(_)))
     );
     value && def.key.len() == element.key.len() && def.key.iter().zip(&element.key).all(part)
+}
+
+/// Whether a name, or all that begin so, begins as a prefix says.
+fn begins(name: &Key, prefix: &Key) -> bool {
+    match (name, prefix) {
+        (Key::Interface(name) | Key::Interfaces(name), Key::Interfaces(prefix)) => {
+            name.as_str().starts_with(prefix.as_str())
+        }
+        _ => false,
+    }
 }
 
 fn overlap(a: &Element, b: &Element) -> bool {
@@ -304,7 +316,7 @@ fn overlap(a: &Element, b: &Element) -> bool {
         .zip(&b.key)
         .all(|(a, b)| match (bounds(a), bounds(b)) {
             (Some((a0, a1)), Some((b0, b1))) => a0 <= b1 && b0 <= a1,
-            _ => a == b,
+            _ => a == b || begins(a, b) || begins(b, a),
         })
 }
 

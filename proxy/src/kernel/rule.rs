@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 pub use ferrolb_api::Family;
+use ferrolb_api::proxy_config::InterfaceName;
 use ferrolb_api::view::Protocol;
 use ipnet::IpNet;
 
@@ -18,6 +19,8 @@ pub enum Field {
     Proto,
     /// `inet_service`.
     Port,
+    /// `ifname`.
+    Interface,
 }
 
 /// The value type of a map.
@@ -55,6 +58,10 @@ pub enum Key {
     Proto(Protocol),
     /// A port.
     Port(u16),
+    /// The interface of this name.
+    Interface(InterfaceName),
+    /// All interfaces whose names begin so (interval sets only).
+    Interfaces(InterfaceName),
 }
 
 impl Key {
@@ -122,6 +129,8 @@ pub enum Selector {
     OriginalDaddr(Family),
     /// `ct original proto-dst`.
     OriginalDport,
+    /// `iifname`; for what the node itself sends, the empty name (`nft_meta.c`).
+    InputInterface,
 }
 
 /// One statement of a rule: an action, or a match that must hold before the next statement runs.
@@ -145,6 +154,10 @@ pub enum Statement {
     Icmpv6(&'static [u8]),
     /// `key vmap @map`.
     VerdictMap(&'static [Selector], &'static str),
+    /// `meta mark set meta mark | bit`.
+    SetMarkBit(u32),
+    /// `meta mark & bit != 0`.
+    HasMarkBit(u32),
     /// `meta mark set key map @map`.
     MarkFromMap(&'static [Selector], &'static str),
     /// A verdict.

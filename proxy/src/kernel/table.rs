@@ -67,7 +67,7 @@ static WORDS: [Words; 2] = [words!(Family::V4), words!(Family::V6)];
 pub fn table() -> Table {
     Table {
         name: TABLE,
-        sets: WORDS.iter().flat_map(sets).collect(),
+        sets: WORDS.iter().flat_map(sets).chain(interfaces()).collect(),
         chains: shared_classes()
             .into_iter()
             .chain(WORDS.iter().flat_map(family_chains))
@@ -75,6 +75,20 @@ pub fn table() -> Table {
             .chain(base_chains())
             .collect(),
     }
+}
+
+fn interfaces() -> [SetDef; 2] {
+    let def = |name, comment| SetDef {
+        name,
+        key: &[Field::Interface],
+        data: None,
+        interval: true,
+        comment,
+    };
+    [
+        def(set::PODIF, "interfaces of this node's pods"),
+        def(set::FARIF, "interfaces to other nodes and their pods"),
+    ]
 }
 
 fn sets(w: &Words) -> Vec<SetDef> {

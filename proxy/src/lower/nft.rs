@@ -8,7 +8,7 @@ use crate::kernel::rule::{Key, Value, Verdict};
 use crate::kernel::table::set;
 use crate::kernel::{Element, Family};
 use crate::plan::FrontKey;
-use crate::plan::ranges::FamilyRanges;
+use crate::plan::ranges::{FamilyRanges, Interfaces};
 
 /// An element and the name of its set.
 pub type Item = (&'static str, Element);
@@ -78,5 +78,15 @@ pub fn globals(ranges: &FamilyRanges) -> Vec<Item> {
         let both = vec![Key::net(net), Key::net(net)];
         item(set::l2pod(Family::of(net.addr())), both, None)
     });
-    single.into_iter().flatten().chain(bridged).collect()
+    let interfaces = ranges.interfaces.map(|interfaces| {
+        let key = match interfaces {
+            Interfaces::Named(name) => Key::Interface(name),
+            Interfaces::Beginning(name) => Key::Interfaces(name),
+        };
+        item(set::PODIF, vec![key], None)
+    });
+    let far = ranges.far.iter();
+    let far = far.map(|name| item(set::FARIF, vec![Key::Interface(*name)], None));
+    let single = single.into_iter().flatten();
+    single.chain(bridged).chain(interfaces).chain(far).collect()
 }

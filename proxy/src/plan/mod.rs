@@ -18,6 +18,7 @@ use ipnet::IpNet;
 mod admission;
 mod backends;
 mod claims;
+pub mod detection;
 mod fronts;
 mod index;
 pub mod ranges;

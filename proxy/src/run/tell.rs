@@ -72,7 +72,7 @@ impl<K> Proxy<K> {
         self.services
             .send(services.map(|key| (key.clone(), status(key))).collect());
         self.status.send_if_modified(|snapshot| {
-            let all = self.settings.iter().chain(&self.errors);
+            let all = self.settings.iter().chain(&self.doubts).chain(&self.errors);
             let changed = !snapshot.errors.iter().eq(all.clone());
             if changed {
                 snapshot.errors = all.cloned().collect();

@@ -11,21 +11,23 @@
 //!
 //! So nothing that happens after this node has taken or refused an address makes the decision flap.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_api::ownership::neighbour::{members, stranger};
 use ferrolb_api::ownership::{Owner, Place};
+use ferrolb_api::proxy_config::InterfaceName;
 use ferrolb_api::view::Service;
 
 use super::State;
-use crate::surroundings::{Listeners, Surroundings};
+use crate::surroundings::{Link, Listeners, Surroundings};
 
 /// What was observed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outside {
     /// `None` before the first reading.
     listeners: Option<Listeners>,
+    links: BTreeMap<InterfaceName, Link>,
     /// Addresses that were looked up in the neighbour table.
     checked: BTreeSet<IpAddr>,
     /// Whether a Service changed in a way that depends on the surroundings.
@@ -57,12 +59,16 @@ impl State {
 
     /// Whether the surroundings matter at all, because a Service names external addresses or has node ports.
     pub fn looks(&self) -> bool {
-        self.ownership.names_external() || self.serves_node_ports()
+        self.ownership.names_external() || self.node_ports > 0
     }
 
     /// Applies a reading of the surroundings. `taken` holds the addresses on `kube-ipvs0`. Affected Services become dirty.
     pub fn see(&mut self, around: &Surroundings, taken: &BTreeSet<IpAddr>) {
         self.outside.stale = false;
+        if self.outside.links != around.links {
+            self.outside.links.clone_from(&around.links);
+            self.dirty.globals = true;
+        }
         let before: Vec<IpAddr> = self.node_port_addresses().collect();
         let mut places = self.ownership.set_interfaces(around.interfaces.clone());
         if !self.node_port_addresses().eq(before) {
@@ -84,6 +90,11 @@ impl State {
     /// Whether an address was looked up in the neighbour table.
     pub fn is_checked(&self, addr: IpAddr) -> bool {
         self.outside.checked.contains(&addr)
+    }
+
+    /// Interfaces of this node.
+    pub fn links(&self) -> impl Iterator<Item = (&InterfaceName, &Link)> {
+        self.outside.links.iter()
     }
 
     /// Sockets that listen on this node. `None`: unknown.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ferrolb_api::proxy_config::{NodePortAddresses, ProxyConfig};
+use ferrolb_api::proxy_config::{DetectLocal, InterfaceName, NodePortAddresses, ProxyConfig};
 use ferrolb_api::quote::quoted;
 use ferrolb_api::scheduler::{NAMES, Scheduler};
 use ipnet::IpNet;
@@ -36,7 +36,7 @@ pub(super) struct Raw {
     iptables: Option<IpTables>,
     ipvs: Option<Ipvs>,
     conntrack: Option<Conntrack>,
-    detect_local: DetectLocal,
+    detect_local: Detect,
     #[serde(rename = "featureGates")]
     _feature_gates: Option<BTreeMap<String, bool>>,
     #[serde(rename = "healthzBindAddress")]
@@ -75,7 +75,7 @@ pub(super) struct Raw {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct DetectLocal {
+struct Detect {
     bridge_interface: Option<String>,
     interface_name_prefix: Option<String>,
 }
@@ -143,6 +143,7 @@ pub(super) fn decode(value: &Value) -> Result<(ProxyConfig, Vec<FieldError>), Fi
     let raw: Raw = typed(value)?;
     let mut config = ProxyConfig::default();
     let mut notes = not_followed(&raw);
+    config.detect_local = detect_local(raw.detect_local_mode.as_deref(), &raw.detect_local)?;
     let some = |text: Option<String>| text.filter(|t| !t.is_empty());
     if let Some(text) = some(raw.bind_address) {
         config.bind_address = ip("bindAddress", &text)?;
@@ -186,6 +187,38 @@ pub(super) fn decode(value: &Value) -> Result<(ProxyConfig, Vec<FieldError>), Fi
         read_conntrack(conntrack, &mut config)?;
     }
     Ok((config, notes))
+}
+
+fn detect_local(mode: Option<&str>, detect: &Detect) -> Result<DetectLocal, FieldError> {
+    const MODES: &str = "ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix";
+    let name = |field, text: &Option<String>, example| {
+        let text = text.as_deref().unwrap_or_default();
+        InterfaceName::new(text).ok_or_else(|| {
+            let text = format!(
+                "{} is no name of an interface: write one like {example}, because detectLocalMode asks for it",
+                quoted(text)
+            );
+            FieldError::new(field, text)
+        })
+    };
+    match mode.unwrap_or_default() {
+        "" | "ClusterCIDR" => Ok(DetectLocal::ClusterCidr),
+        "NodeCIDR" => Ok(DetectLocal::NodeCidr),
+        "BridgeInterface" => {
+            let name = name(
+                "detectLocal.bridgeInterface",
+                &detect.bridge_interface,
+                "cni0",
+            )?;
+            Ok(DetectLocal::BridgeInterface(name))
+        }
+        "InterfaceNamePrefix" => {
+            let prefix = &detect.interface_name_prefix;
+            let name = name("detectLocal.interfaceNamePrefix", prefix, "veth")?;
+            Ok(DetectLocal::InterfaceNamePrefix(name))
+        }
+        other => Err(one_of("detectLocalMode", other, MODES)),
+    }
 }
 
 fn node_port_addresses(list: Option<&[String]>) -> Result<NodePortAddresses, FieldError> {

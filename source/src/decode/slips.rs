@@ -280,7 +280,6 @@ fn a_setting_of_kube_proxy_that_is_not_followed_is_reported() {
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n";
     for setting in [
         "ipvs: {strictARP: false}",
-        "detectLocalMode: BridgeInterface",
         "detectLocal: {bridgeInterface: cni0}",
         "detectLocal: {interfaceNamePrefix: veth}",
     ] {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use ferrolb_api::Family;
 use ferrolb_api::crd::{AddressRange, IpAddressPool};
 use ferrolb_api::legacy::LegacyConfig;
-use ferrolb_api::proxy_config::{Conntrack, NodePortAddresses, ProxyConfig};
+use ferrolb_api::proxy_config::{
+    Conntrack, DetectLocal, InterfaceName, NodePortAddresses, ProxyConfig,
+};
 use ferrolb_api::view::service::DualStack;
 use ferrolb_api::view::{Service, ServiceType, TargetPort, TrafficPolicy};
 use proptest::prelude::*;
@@ -624,6 +626,18 @@ fn what_is_wrong_in_a_kube_proxy_configuration_is_told() {
             "c.yaml:3: KubeProxyConfiguration: healthzBindAddress: \"localhost:10256\" is no address with a port: write 0.0.0.0:10256",
         ),
         (
+            "detectLocalMode: Bridge",
+            "c.yaml:3: KubeProxyConfiguration: detectLocalMode: \"Bridge\" is unknown: use ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix",
+        ),
+        (
+            "detectLocalMode: BridgeInterface",
+            "c.yaml:1: KubeProxyConfiguration: detectLocal.bridgeInterface: \"\" is no name of an interface: write one like cni0, because detectLocalMode asks for it",
+        ),
+        (
+            "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: sixteen-letters-}",
+            "c.yaml:4: KubeProxyConfiguration: detectLocal.interfaceNamePrefix: \"sixteen-letters-\" is no name of an interface: write one like veth, because detectLocalMode asks for it",
+        ),
+        (
             "mode: userspace",
             "c.yaml:3: KubeProxyConfiguration: mode: \"userspace\" is unknown: use ipvs",
         ),
@@ -631,6 +645,23 @@ fn what_is_wrong_in_a_kube_proxy_configuration_is_told() {
         let problem =
             crate::proxy_config::parse_file("c.yaml", &format!("{PROXY}{line}\n")).unwrap_err();
         assert_eq!(problem.to_string(), expected);
+    }
+    let name = |name| InterfaceName::new(name).unwrap();
+    for (lines, expected) in [
+        ("detectLocalMode: ''", DetectLocal::ClusterCidr),
+        ("detectLocalMode: NodeCIDR", DetectLocal::NodeCidr),
+        (
+            "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cni0}",
+            DetectLocal::BridgeInterface(name("cni0")),
+        ),
+        (
+            "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: veth}",
+            DetectLocal::InterfaceNamePrefix(name("veth")),
+        ),
+    ] {
+        let (config, notes) =
+            crate::proxy_config::parse(&format!("{PROXY}mode: ipvs\n{lines}\n")).unwrap();
+        assert_eq!((config.detect_local, notes), (expected, vec![]));
     }
     for (line, expected) in [
         ("healthzBindAddress: 127.0.0.1:99", Some("127.0.0.1:99")),

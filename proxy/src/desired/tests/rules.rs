@@ -6,12 +6,15 @@ use std::net::SocketAddr;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::change::Change;
 use ferrolb_api::object::{Kind, Object};
+use ferrolb_api::proxy_config::{DetectLocal, InterfaceName, ProxyConfig};
 use ferrolb_api::reason::Reason;
 use ferrolb_api::view::{Protocol, ServiceCidr, ServiceType, TrafficPolicy};
 
-use crate::kernel::memory::Outcome;
+use crate::kernel::memory::{From, Outcome, Packet};
+use crate::kernel::rule::Key;
 use crate::kernel::table::set;
 use crate::kernel::{Family, Op, VirtualServerId};
+use crate::surroundings::Link;
 use crate::testing::{
     World, balanced, endpoint, ip, node, port, served, service, six, slice, upsert_service,
     upsert_slice,
@@ -415,4 +418,154 @@ fn a_scheduler_and_weights_of_a_service_apply_to_it_alone_and_are_changed_in_pla
             (addr("b2", 8080), 5)
         ]
     );
+}
+
+#[test]
+fn pods_are_recognised_in_each_way_that_kube_proxy_knows() {
+    use crate::kernel::memory::Source::{Kept, Masqueraded};
+    let name = |n: &str| InterfaceName::new(n).unwrap();
+    let wire = From::Wire;
+    let by = |n: &str| From::Interface(name(n));
+    let (bridge, veth) = (
+        DetectLocal::BridgeInterface(name("cni0")),
+        DetectLocal::InterfaceNamePrefix(name("veth")),
+    );
+    // Pod a1 of this node, pod b2 of the other, and a client outside, each by an interface; the cluster's range is 10.244.0.0/16.
+    for (detect, src, from, masqueraded, inside) in [
+        (DetectLocal::ClusterCidr, "a1", wire, false, true),
+        (DetectLocal::ClusterCidr, "b2", wire, false, true),
+        (DetectLocal::ClusterCidr, "client", by("cni0"), true, false),
+        (DetectLocal::NodeCidr, "a1", wire, false, true),
+        (DetectLocal::NodeCidr, "b2", wire, true, false),
+        (DetectLocal::NodeCidr, "client", wire, true, false),
+        (bridge.clone(), "a1", by("cni0"), false, true),
+        (bridge.clone(), "client", by("cni0"), false, true),
+        (bridge.clone(), "a1", by("cni01"), true, false),
+        (bridge.clone(), "a1", wire, true, false),
+        (bridge, "A", From::Node, true, true),
+        (veth.clone(), "a1", by("veth"), false, true),
+        (veth.clone(), "a1", by("veth1a2b"), false, true),
+        (veth.clone(), "a1", by("vet"), true, false),
+        (veth, "b2", by("eth0"), true, false),
+    ] {
+        let mut world = World::on("A");
+        let proxy = ProxyConfig {
+            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            detect_local: detect.clone(),
+            ..world.state.proxy().clone()
+        };
+        world.change(vec![Change::Upsert(Object::ProxyConfig(Box::new(proxy)))]);
+        let mut s = balanced(service("web"), "192.0.2.50");
+        s.cluster_ips = vec![ip("10.96.0.1")];
+        s.external_policy = TrafficPolicy::Local;
+        world.change(served(&s, &["b1"]));
+        let mut ask = |to: &str, port| {
+            let packet = world.packet(ip(src), port, addr(to, 80), Protocol::Tcp);
+            world.kernel.send(Packet { from, ..packet })
+        };
+        let b1 = addr("b1", 8080);
+        let kept = if masqueraded { Masqueraded } else { Kept };
+        assert_eq!(
+            ask("10.96.0.1", 2000),
+            Outcome::Delivered(b1, kept),
+            "{detect}: {src} from {from:?} to the ClusterIP"
+        );
+        let expected = match (inside, src) {
+            (true, "A") => Outcome::Delivered(b1, Masqueraded),
+            (true, _) => Outcome::Delivered(b1, Kept),
+            (false, _) => Outcome::Dropped,
+        };
+        assert_eq!(
+            ask("192.0.2.50", 2001),
+            expected,
+            "{detect}: {src} from {from:?} to the load balancer"
+        );
+    }
+}
+
+#[test]
+fn a_pod_of_another_node_is_an_outsider_by_the_interface_at_which_it_comes_in() {
+    let name = |n: &str| InterfaceName::new(n).unwrap();
+    let link = |tunnel, addresses: &[&str]| Link {
+        tunnel,
+        addresses: addresses.iter().map(|a| ip(a)).collect(),
+    };
+    let mut world = World::on("A");
+    let proxy = ProxyConfig {
+        cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+        ..world.state.proxy().clone()
+    };
+    world.change(vec![Change::Upsert(Object::ProxyConfig(Box::new(proxy)))]);
+    let around = world.kernel.around.as_mut().unwrap();
+    around.links = [
+        (name("eth0"), link(false, &["A"])),
+        (name("flannel.1"), link(true, &["10.244.0.0"])),
+        (name("cni0"), link(false, &["10.244.0.1"])),
+        // A network that pods and the node share tells nothing.
+        (name("br0"), link(false, &["A", "10.244.0.2"])),
+    ]
+    .into();
+    let mut s = service("web");
+    s.service_type = ServiceType::NodePort;
+    s.ports[0].node_port = Some(30080);
+    s.cluster_ips = vec![ip("10.96.0.1")];
+    s.external_policy = TrafficPolicy::Local;
+    world.change(served(&s, &["b2"]));
+    let mut port = 2000;
+    let mut ask = |world: &mut World, src: &str, at: &str| {
+        port += 1;
+        let packet = world.packet(ip(src), port, addr("A", 30080), Protocol::Tcp);
+        let from = From::Interface(name(at));
+        matches!(
+            world.kernel.send(Packet { from, ..packet }),
+            Outcome::Delivered(..)
+        )
+    };
+    for (src, at, served) in [
+        ("a1", "cni0", true),
+        ("a1", "br0", true),
+        ("b1", "eth0", false),
+        ("b1", "flannel.1", false),
+        ("client", "eth0", false),
+    ] {
+        assert_eq!(ask(&mut world, src, at), served, "{src} at {at}");
+    }
+    // The address moves to another interface.
+    let around = world.kernel.around.as_mut().unwrap();
+    around.links.insert(name("eth0"), Link::default());
+    around.links.insert(name("eth1"), link(false, &["A"]));
+    world.audit();
+    assert!(ask(&mut world, "b1", "eth0"));
+    assert!(!ask(&mut world, "b1", "eth1"));
+    assert_eq!(world.audit(), []);
+}
+
+#[test]
+fn a_change_of_the_way_to_recognise_pods_replaces_the_interfaces() {
+    let mut world = World::on("A");
+    let name = |n: &str| InterfaceName::new(n).unwrap();
+    for (detect_local, expected) in [
+        (
+            DetectLocal::BridgeInterface(name("cni0")),
+            Some(Key::Interface(name("cni0"))),
+        ),
+        (
+            DetectLocal::InterfaceNamePrefix(name("cni")),
+            Some(Key::Interfaces(name("cni"))),
+        ),
+        (
+            DetectLocal::InterfaceNamePrefix(name("c")),
+            Some(Key::Interfaces(name("c"))),
+        ),
+        (DetectLocal::ClusterCidr, None),
+    ] {
+        let proxy = ProxyConfig {
+            detect_local,
+            ..world.state.proxy().clone()
+        };
+        world.change(vec![Change::Upsert(Object::ProxyConfig(Box::new(proxy)))]);
+        let held = world.held.elements[set::PODIF].iter();
+        let held: Vec<Key> = held.flat_map(|e| e.key.clone()).collect();
+        assert_eq!(held, Vec::from_iter(expected));
+    }
 }

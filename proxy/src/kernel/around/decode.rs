@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ferrolb_api::ownership::neighbour::LinkAddress;
+use ferrolb_api::proxy_config::InterfaceName;
 
 use super::super::netlink::attr::{Malformed, address, attributes, behind, u16_of, u32_of};
 
@@ -15,11 +16,31 @@ const NEW_LINK: u16 = 16;
 const NEW_ADDRESS: u16 = 20;
 const NEW_ROUTE: u16 = 24;
 const NEW_NEIGHBOUR: u16 = 28;
-/// Lengths of `struct ifaddrmsg`, `rtmsg`, `ndmsg` and `rtnexthop`.
+/// Lengths of `struct ifinfomsg`, `ifaddrmsg`, `rtmsg`, `ndmsg` and `rtnexthop`.
+const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 const ROUTE_HEADER: usize = 12;
 const NEIGHBOUR_HEADER: usize = 12;
 const HOP_HEADER: usize = 8;
+/// `IFLA_IFNAME`, `IFLA_LINKINFO`, `IFLA_INFO_KIND`.
+const NAME: u16 = 3;
+const INFO: u16 = 18;
+const INFO_KIND: u16 = 1;
+/// Kinds of links (ip-link(8)) by which the pods of other nodes are reached.
+const TUNNELS: [&str; 12] = [
+    "vxlan",
+    "geneve",
+    "ipip",
+    "sit",
+    "ip6tnl",
+    "gre",
+    "gretap",
+    "ip6gre",
+    "ip6gretap",
+    "vti",
+    "xfrm",
+    "wireguard",
+];
 /// `IFA_ADDRESS`, `IFA_LOCAL`.
 const ADDRESS: u16 = 1;
 const LOCAL: u16 = 2;
@@ -35,20 +56,41 @@ const LINK_ADDRESS: u16 = 2;
 /// `NUD_REACHABLE`, `NUD_STALE`, `NUD_DELAY`, `NUD_PROBE`, `NUD_PERMANENT`: the neighbour answered once and has not failed since.
 const SEEN: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x80;
 
-/// The index of a link.
-pub(super) fn link(kind: u16, payload: &[u8]) -> Result<Option<u32>, Malformed> {
+/// Index and name of a link, and whether it is the end of a tunnel.
+pub(super) fn link(
+    kind: u16,
+    payload: &[u8],
+) -> Result<Option<(u32, InterfaceName, bool)>, Malformed> {
     if kind != NEW_LINK {
         return Ok(None);
     }
     let index = payload.get(4..8).and_then(u32_of);
-    index.map(Some).ok_or(Malformed("the header of a link"))
+    let index = index.ok_or(Malformed("the header of a link"))?;
+    let (mut name, mut tunnel) = (None, false);
+    for attribute in attributes(behind(payload, LINK_HEADER)?) {
+        match attribute? {
+            (NAME, value) => name = InterfaceName::from_bytes(value),
+            (INFO, value) => {
+                for attribute in attributes(value) {
+                    if let (INFO_KIND, value) = attribute? {
+                        let end = value.iter().position(|b| *b == 0);
+                        let kind = value.get(..end.unwrap_or(value.len()));
+                        tunnel =
+                            kind.is_some_and(|kind| TUNNELS.iter().any(|t| t.as_bytes() == kind));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(name.map(|name| (index, name, tunnel)))
 }
 
-/// The address of an interface other than our dummy.
+/// The address of an interface other than our dummy, and the interface's index.
 pub(super) fn interface(
     (kind, payload): Message<'_>,
     dummy: Option<u32>,
-) -> Result<Option<IpAddr>, Malformed> {
+) -> Result<Option<(u32, IpAddr)>, Malformed> {
     if kind != NEW_ADDRESS {
         return Ok(None);
     }
@@ -66,7 +108,7 @@ pub(super) fn interface(
             _ => {}
         }
     }
-    Ok(local.or(other))
+    Ok(local.or(other).map(|address| (index, address)))
 }
 
 /// The gateways of a route, for all its next hops.
@@ -209,7 +251,21 @@ mod tests {
         bytes.extend(attribute(ADDRESS, &[192, 0, 2, 1]));
         bytes.extend(attribute(LOCAL, &[192, 0, 2, 2]));
         let found = interface((NEW_ADDRESS, &bytes), Some(7)).unwrap();
-        assert_eq!(found, Some([192, 0, 2, 2].into()));
+        assert_eq!(found, Some((3, [192, 0, 2, 2].into())));
         assert_eq!(interface((NEW_ADDRESS, &bytes), Some(3)).unwrap(), None);
+    }
+
+    #[test]
+    fn tunnels_are_told_from_other_links() {
+        for (kind, tunnel) in [("vxlan", true), ("wireguard", true), ("veth", false)] {
+            let mut bytes = vec![0; LINK_HEADER];
+            bytes[4..8].copy_from_slice(&7u32.to_ne_bytes());
+            bytes.extend(attribute(NAME, b"flannel.1\0"));
+            let kind = [kind.as_bytes(), &[0]].concat();
+            bytes.extend(attribute(INFO, &attribute(INFO_KIND, &kind)));
+            let name = InterfaceName::new("flannel.1").unwrap();
+            assert_eq!(link(NEW_LINK, &bytes).unwrap(), Some((7, name, tunnel)));
+        }
+        assert!(link(NEW_LINK, &[0; 3]).is_err());
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ferrolb_api::proxy_config::InterfaceName;
+
 use super::packet::Payload;
 use crate::kernel::rule::{Hook, HookPoint, Key, Selector, Statement, Value, Verdict};
 use crate::kernel::{Element, Family, Observed, Table};
@@ -17,6 +19,8 @@ pub(super) struct View {
     pub(super) original: (IpAddr, u16),
     pub(super) new: bool,
     pub(super) source_is_local: bool,
+    /// Where it came in. `None`: from the node itself.
+    pub(super) input: Option<InterfaceName>,
     pub(super) output: Option<&'static str>,
     pub(super) mark: u32,
 }
@@ -98,6 +102,11 @@ impl Filter<'_> {
                 Statement::Family(family) => Family::of(view.dst) == family,
                 Statement::L4Proto(protocol) => view.payload.protocol() == Some(protocol),
                 Statement::StateNew(new) => view.new == new,
+                Statement::InSet([Selector::InputInterface], set, wanted) => {
+                    let key = view.input.map(|name| [Key::Interface(name)]);
+                    let found = key.is_some_and(|key| self.lookup(set, &key).is_some());
+                    found == wanted
+                }
                 Statement::InSet(selectors, set, wanted) => match key(selectors, view) {
                     Some(key) => self.lookup(set, &key).is_some() == wanted,
                     None => false,
@@ -116,6 +125,11 @@ impl Filter<'_> {
                         _ => false,
                     }
                 }
+                Statement::SetMarkBit(bit) => {
+                    view.mark |= bit;
+                    true
+                }
+                Statement::HasMarkBit(bit) => view.mark & bit != 0,
                 Statement::MarkFromMap(selectors, map) => {
                     let found = key(selectors, view).and_then(|key| self.lookup(map, &key));
                     match found.and_then(|e| e.value) {
@@ -170,6 +184,9 @@ impl Filter<'_> {
                     .zip(key)
                     .all(|(have, want)| match (have, want) {
                         (Key::Range(first, last), Key::Addr(addr)) => first <= addr && addr <= last,
+                        (Key::Interfaces(prefix), Key::Interface(name)) => {
+                            name.as_str().starts_with(prefix.as_str())
+                        }
                         _ => have == want,
                     })
         })
@@ -191,6 +208,7 @@ fn key(selectors: &[Selector], view: &View) -> Option<Vec<Key>> {
             Selector::OriginalDaddr(family) => address(view.original.0, family),
             Selector::L4Proto => view.payload.protocol().map(Key::Proto),
             Selector::Dport => view.payload.protocol().map(|_| Key::Port(view.dport)),
+            Selector::InputInterface => view.input.map(Key::Interface),
             Selector::OriginalDport => view.payload.protocol().map(|_| Key::Port(view.original.1)),
         })
         .collect()

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use ferrolb_api::proxy_config::InterfaceName;
 use ferrolb_api::view::Protocol;
 
 use super::Memory;
@@ -16,6 +17,8 @@ use crate::kernel::{Family, VirtualServerId};
 pub enum From {
     /// From the network or from a pod of this node, so it arrives at an interface.
     Wire,
+    /// The same, at the interface of this name.
+    Interface(InterfaceName),
     /// From a process of this node.
     Node,
 }
@@ -123,11 +126,16 @@ impl Memory {
             original: (packet.dst.ip(), packet.dst.port()),
             new: flow.is_none(),
             source_is_local: self.is_local(packet.src.ip()),
+            input: match packet.from {
+                From::Wire => InterfaceName::new("eth"),
+                From::Interface(name) => Some(name),
+                From::Node => None,
+            },
             output: None,
             mark: 0,
         };
         let outcome = match packet.from {
-            From::Wire => self.arrives(&mut view, flow),
+            From::Wire | From::Interface(_) => self.arrives(&mut view, flow),
             From::Node => self.leaves(&mut view, flow),
         };
         match outcome {
@@ -218,6 +226,7 @@ impl Memory {
     ) -> Delivery {
         self.hook(HookPoint::Output, false, i32::MIN..=i32::MAX, view)?;
         view.output = Some(output);
+        view.input = None;
         if let Some(flow) = flow {
             return Ok((server, real, flow.source));
         }

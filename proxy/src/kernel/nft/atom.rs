@@ -57,6 +57,17 @@ pub(super) fn meta(key: MetaKey, at: u32) -> Expression {
     )
 }
 
+/// The packet's mark becomes that in the first register.
+pub(super) fn set_mark() -> Expression {
+    expr(
+        "meta",
+        Expressions::Meta(vec![
+            Meta::Key(MetaKey::Mark),
+            Meta::SourceRegister(register(REG32).into()),
+        ]),
+    )
+}
+
 pub(super) fn payload(base: u32, offset: u32, len: u32, at: u32) -> Expression {
     expr(
         "payload",
@@ -78,7 +89,8 @@ pub(super) fn ct(key: u32, at: u32, original: bool) -> Expression {
     other("ct", attributes)
 }
 
-pub(super) fn mask(bits: u32) -> Expression {
+/// `register = register & mask ^ xor`.
+pub(super) fn bitwise(mask: u32, xor: u32) -> Expression {
     let first: Register = register(REG32).into();
     expr(
         "bitwise",
@@ -86,8 +98,8 @@ pub(super) fn mask(bits: u32) -> Expression {
             Bitwise::SourceRegister(first),
             Bitwise::DestinationRegister(first),
             Bitwise::Length(4),
-            Bitwise::Mask(DataAttribute::Value(bits.to_ne_bytes().to_vec())),
-            Bitwise::Xor(DataAttribute::Value(vec![0; 4])),
+            Bitwise::Mask(DataAttribute::Value(mask.to_ne_bytes().to_vec())),
+            Bitwise::Xor(DataAttribute::Value(xor.to_ne_bytes().to_vec())),
         ]),
     )
 }

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ferrolb_api::proxy_config::InterfaceName;
 use ferrolb_api::view::Protocol;
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
@@ -109,6 +110,14 @@ fn bounds(fields: &[Field], key: &[Key]) -> Option<(Vec<u8>, Vec<u8>)> {
                 first.extend(p.to_be_bytes());
                 last.extend(p.to_be_bytes());
             }
+            (Field::Interface, Key::Interface(name)) => {
+                first.extend(name.bytes());
+                last.extend(name.bytes());
+            }
+            (Field::Interface, Key::Interfaces(prefix)) => {
+                first.extend(prefix.bytes());
+                last.extend(filled(*prefix));
+            }
             _ => return None,
         }
         if fields.len() > 1 {
@@ -117,6 +126,11 @@ fn bounds(fields: &[Field], key: &[Key]) -> Option<(Vec<u8>, Vec<u8>)> {
         }
     }
     Some((first, last))
+}
+
+/// The last name that begins with a prefix.
+fn filled(prefix: InterfaceName) -> [u8; InterfaceName::SIZE] {
+    prefix.bytes().map(|b| if b == 0 { u8::MAX } else { b })
 }
 
 fn octets(addr: IpAddr) -> Vec<u8> {
@@ -212,6 +226,7 @@ fn key(fields: &[Field], first: &[u8], last: &[u8]) -> Option<Vec<Key>> {
                 Field::Addr(Family::V6) => 16,
                 Field::Proto => 1,
                 Field::Port => 2,
+                Field::Interface => InterfaceName::SIZE,
             };
             let (a, b) = (first.get(at..at + len)?, last.get(at..at + len)?);
             at = (at + len).next_multiple_of(4);
@@ -223,6 +238,11 @@ fn key(fields: &[Field], first: &[u8], last: &[u8]) -> Option<Vec<Key>> {
                     .find(|p| [p.number()] == *a)
                     .map(Key::Proto),
                 Field::Port => Some(Key::Port(u16::from_be_bytes(a.try_into().ok()?))),
+                Field::Interface if a == b => InterfaceName::from_bytes(a).map(Key::Interface),
+                Field::Interface => {
+                    let prefix = InterfaceName::from_bytes(a).filter(|p| filled(*p) == b);
+                    prefix.map(Key::Interfaces)
+                }
             }
         })
         .collect()

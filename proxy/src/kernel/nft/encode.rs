@@ -2,6 +2,7 @@
 //!
 //! The kernel stores the user data without reading it. `nft` (libnftnl `udata.h`) reads comments and byte orders from it.
 
+use ferrolb_api::proxy_config::InterfaceName;
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, Hook as HookAttribute, HookNumber, InetHookNumber,
@@ -26,6 +27,7 @@ const TYPE_INET_SERVICE: u32 = 13;
 pub(super) const TYPE_ICMP: u32 = 14;
 const TYPE_MARK: u32 = 19;
 pub(super) const TYPE_ICMPV6: u32 = 29;
+const TYPE_IFNAME: u32 = 41;
 /// Each type in a concatenation takes six bits.
 const TYPE_BITS: u32 = 6;
 /// `NFT_DATA_VERDICT`.
@@ -49,6 +51,7 @@ pub(super) fn key_type(key: &[Field]) -> (u32, u32) {
             Field::Addr(Family::V6) => (TYPE_IP6ADDR, 16),
             Field::Proto => (TYPE_INET_PROTOCOL, 1),
             Field::Port => (TYPE_INET_SERVICE, 2),
+            Field::Interface => (TYPE_IFNAME, InterfaceName::SIZE as u32),
         };
         let l = if key.len() > 1 { field_len(l) } else { l };
         (kind << TYPE_BITS | k, len + l)
@@ -159,7 +162,12 @@ pub(super) fn new_set(table: &str, set: &SetDef, id: u32) -> Message {
         SetAttribute::Id(id),
     ];
     let mut data = Vec::new();
-    udata(&mut data, UDATA_SET_KEYBYTEORDER, &BIG_ENDIAN.to_ne_bytes());
+    // `nft` calls the bytes of a name host order.
+    let order = match set.key {
+        [Field::Interface] => HOST_ENDIAN,
+        _ => BIG_ENDIAN,
+    };
+    udata(&mut data, UDATA_SET_KEYBYTEORDER, &order.to_ne_bytes());
     if let Some(value) = set.data {
         let (kind, len) = data_type(value);
         attributes.push(SetAttribute::DataType(kind));

@@ -3,12 +3,13 @@
 //! The order and the registers are those that `nft` itself would choose, so `nft list` can print the rules in its own syntax. The
 //! numbers are from `linux/netfilter/nf_tables.h`. Concatenated keys fill 32-bit registers from the first one on.
 
-use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey, Operator};
+use ferrolb_api::proxy_config::InterfaceName;
+use netlink_packet_netfilter::nftables::{MetaKey, Operator};
 
 use super::super::rule::{Family, Selector, Statement};
 use super::atom::{
-    Expression, REG32, be32, compare, ct, equal, expr, immediate, lookup, mask, meta, other,
-    payload, register, reject,
+    Expression, REG32, be32, bitwise, compare, ct, equal, immediate, lookup, meta, other, payload,
+    register, reject, set_mark,
 };
 
 const NFPROTO_IPV4: u8 = 2;
@@ -27,8 +28,6 @@ const CT_DST_IP6: u32 = 22;
 const STATE_NEW: u32 = 8;
 /// `RTN_LOCAL`.
 const RTN_LOCAL: u32 = 2;
-/// Length of an interface name with its zero padding.
-const IFNAMSIZ: usize = 16;
 
 /// A set inside one rule (`icmp type { ... }`).
 pub(super) struct AnonymousSet {
@@ -69,7 +68,7 @@ pub(super) fn lower(statements: &[Statement], mut id: u32) -> Lowered {
             Statement::L4Proto(protocol) => l4proto(protocol.number(), &mut out),
             Statement::StateNew(true) => {
                 out.push(ct(CT_STATE, REG32, false));
-                out.push(mask(STATE_NEW));
+                out.push(bitwise(STATE_NEW, 0));
                 out.push(compare(Operator::NotEqual, vec![0; 4]));
             }
             Statement::StateNew(false) => {
@@ -96,7 +95,7 @@ pub(super) fn lower(statements: &[Statement], mut id: u32) -> Lowered {
             Statement::OutputInterface(name) => {
                 out.push(meta(MetaKey::Oifname, REG32));
                 let mut bytes = name.as_bytes().to_vec();
-                bytes.resize(IFNAMSIZ, 0);
+                bytes.resize(InterfaceName::SIZE, 0);
                 out.push(equal(bytes));
             }
             Statement::Icmp(types) | Statement::Icmpv6(types) => {
@@ -130,13 +129,17 @@ pub(super) fn lower(statements: &[Statement], mut id: u32) -> Lowered {
                 }
                 load(key, &mut out);
                 out.push(lookup(map, None, Some(register(REG32)), false));
-                out.push(expr(
-                    "meta",
-                    Expressions::Meta(vec![
-                        Meta::Key(MetaKey::Mark),
-                        Meta::SourceRegister(register(REG32).into()),
-                    ]),
-                ));
+                out.push(set_mark());
+            }
+            Statement::SetMarkBit(bit) => {
+                out.push(meta(MetaKey::Mark, REG32));
+                out.push(bitwise(!bit, bit));
+                out.push(set_mark());
+            }
+            Statement::HasMarkBit(bit) => {
+                out.push(meta(MetaKey::Mark, REG32));
+                out.push(bitwise(bit, 0));
+                out.push(compare(Operator::NotEqual, vec![0; 4]));
             }
             Statement::Verdict(verdict) => out.push(immediate(verdict)),
             Statement::RejectTcpReset => out.push(reject(1, 0)),
@@ -188,6 +191,7 @@ fn load(key: &[Selector], out: &mut Vec<Expression>) {
             Selector::OriginalDaddr(Family::V4) => (ct(CT_DST_IP, at, true), 1),
             Selector::OriginalDaddr(Family::V6) => (ct(CT_DST_IP6, at, true), 4),
             Selector::OriginalDport => (ct(CT_PROTO_DST, at, true), 1),
+            Selector::InputInterface => (meta(MetaKey::Iifname, at), 4),
         };
         out.push(expression);
         at += words;

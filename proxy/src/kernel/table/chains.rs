@@ -5,11 +5,11 @@
 
 use ferrolb_api::view::Protocol;
 
-use super::super::rule::{Chain, Hook, HookPoint, Rule, Statement, Verdict};
+use super::super::rule::{Chain, Hook, HookPoint, Rule, Selector, Statement, Verdict};
 use super::{WORDS, Words, class, set};
 use Statement::{
-    DnatToSelf, Icmp, Icmpv6, InSet, L4Proto, MarkFromMap, Masquerade, OutputInterface, Reject,
-    RejectTcpReset, SourceIsLocal, StateNew, VerdictMap,
+    DnatToSelf, HasMarkBit, Icmp, Icmpv6, InSet, L4Proto, MarkFromMap, Masquerade, OutputInterface,
+    Reject, RejectTcpReset, SetMarkBit, SourceIsLocal, StateNew, VerdictMap,
 };
 use Verdict::{Accept, Drop, Goto, Jump, Return};
 
@@ -17,6 +17,16 @@ use Verdict::{Accept, Drop, Goto, Jump, Return};
 const ICMP_TYPES: &[u8] = &[8, 3, 11, 12];
 /// The same for ICMPv6, with packet too big and neighbour discovery.
 const ICMPV6_TYPES: &[u8] = &[128, 1, 2, 3, 4, 135, 136];
+
+/// The bit in the mark of a packet that came in at the interface of a pod of this node. POSTROUTING does not see that interface
+/// any more. kube-proxy's bits, 0x4000 and 0x8000, mean something else.
+const FROM_POD: u32 = 0x1000;
+
+/// Whether the packet does not come in from another node. A pod there is an outsider here, whatever range its address is in.
+const NOT_FROM_FAR: Statement = InSet(&[Selector::InputInterface], set::FARIF, false);
+
+/// Whether the packet comes from a pod of this node, by its interface.
+const BY_INTERFACE: Statement = InSet(&[Selector::InputInterface], set::PODIF, true);
 
 fn rule(comment: &'static str, statements: &[Statement]) -> Rule {
     Rule {
@@ -86,8 +96,13 @@ pub(super) fn family_chains(w: &Words) -> Vec<Chain> {
     let own = [
         rule(
             "own pods reach all endpoints",
-            &[InSet(w.saddr, set::localsrc(f), true), to_mark],
+            &[
+                NOT_FROM_FAR,
+                InSet(w.saddr, set::localsrc(f), true),
+                to_mark,
+            ],
         ),
+        rule("own pods, by their interface", &[BY_INTERFACE, to_mark]),
         rule("so does the node", &[SourceIsLocal, to_mark]),
     ];
     let mut mark = own.to_vec();
@@ -136,6 +151,10 @@ pub(super) fn family_chains(w: &Words) -> Vec<Chain> {
             class::masq_off(f),
             vec![
                 lo(),
+                rule(
+                    "from an own pod, by its interface",
+                    &[HasMarkBit(FROM_POD), hair],
+                ),
                 rule(
                     "from outside of the cluster",
                     &[InSet(w.saddr, set::clusrc(f), false), Masquerade],
@@ -228,6 +247,13 @@ pub(super) fn base_chains() -> Vec<Chain> {
         rules,
     };
     let call = |comment, chain| vec![rule(comment, &[Statement::Verdict(Jump(chain))])];
+    let own_pods = WORDS.iter().map(|w| {
+        let vip = InSet(w.daddr, set::vip(w.family), true);
+        rule(
+            "remember where it came in",
+            &[vip, BY_INTERFACE, SetMarkBit(FROM_POD)],
+        )
+    });
     let masquerade = WORDS
         .iter()
         .flat_map(|w| {
@@ -261,7 +287,7 @@ pub(super) fn base_chains() -> Vec<Chain> {
             HookPoint::Input,
             90,
             false,
-            call(before, "service"),
+            own_pods.chain(call(before, "service")).collect(),
         ),
         base(
             "input_guard",

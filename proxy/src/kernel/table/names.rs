@@ -14,6 +14,12 @@ pub mod set {
         };
     }
 
+    /// Interfaces at which the traffic of this node's pods comes in, if it is recognised by that.
+    pub const PODIF: &str = "podif";
+
+    /// Interfaces at which the traffic of other nodes and their pods comes in.
+    pub const FARIF: &str = "farif";
+
     names! {
         /// All service addresses: ClusterIPs, external and load-balancer addresses.
         vip = "vip4", "vip6";

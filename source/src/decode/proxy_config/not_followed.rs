@@ -8,7 +8,7 @@ use super::Raw;
 pub(super) fn not_followed(raw: &Raw) -> Vec<FieldError> {
     let some = |text: &Option<String>| text.as_deref().is_some_and(|t| !t.is_empty());
     let ipvs = raw.ipvs.as_ref();
-    let mode = raw.detect_local_mode.as_deref();
+    let mode = raw.detect_local_mode.as_deref().unwrap_or_default();
     [
         (
             ipvs.is_some_and(|i| i.strict_arp == Some(false)),
@@ -16,19 +16,14 @@ pub(super) fn not_followed(raw: &Raw) -> Vec<FieldError> {
             "false is not followed: the addresses of Services are never answered for on a LAN by the kernel alone, so arp_ignore is 1 and arp_announce is 2",
         ),
         (
-            mode.is_some_and(|mode| !matches!(mode, "" | "ClusterCIDR")),
-            "detectLocalMode",
-            "is not followed: what comes from pods is recognised by clusterCIDR, so set that",
-        ),
-        (
-            some(&raw.detect_local.bridge_interface),
+            mode != "BridgeInterface" && some(&raw.detect_local.bridge_interface),
             "detectLocal.bridgeInterface",
-            "is not followed: what comes from pods is recognised by clusterCIDR, so set that",
+            "is not followed: detectLocalMode does not ask for it, so set that to BridgeInterface or remove this",
         ),
         (
-            some(&raw.detect_local.interface_name_prefix),
+            mode != "InterfaceNamePrefix" && some(&raw.detect_local.interface_name_prefix),
             "detectLocal.interfaceNamePrefix",
-            "is not followed: what comes from pods is recognised by clusterCIDR, so set that",
+            "is not followed: detectLocalMode does not ask for it, so set that to InterfaceNamePrefix or remove this",
         ),
     ]
     .into_iter()
