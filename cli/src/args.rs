@@ -1,5 +1,6 @@
 //! The command line of `ferrolb`.
 
+mod proxy_flags;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,8 @@ use clap_complete::Shell;
 use ferrolb_api::ObjectKey;
 use ferrolb_source::cluster::access::Access;
 use ipnet::IpNet;
+
+use proxy_flags::ProxyFlags;
 
 /// A bare-metal Kubernetes load balancer with an integrated service proxy.
 #[derive(Debug, Parser)]
@@ -283,6 +286,9 @@ pub(crate) struct NodeArgs {
     /// Log in JSON
     #[arg(long)]
     pub(crate) log_json: bool,
+
+    #[command(flatten)]
+    pub(crate) proxy_flags: ProxyFlags,
 }
 
 fn service_key(text: &str) -> Result<ObjectKey, String> {

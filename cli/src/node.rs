@@ -27,6 +27,7 @@ fn config(args: &NodeArgs) -> Config {
         port: args.port,
         service_cidrs: args.service_cidr.clone(),
         proxy_config: args.config.clone(),
+        proxy_flags: args.proxy_flags.configuration(),
         proxy: match args.proxy {
             Proxy::Ipvs => ProxyMode::Ipvs,
             Proxy::None => ProxyMode::None,

@@ -69,6 +69,8 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// File with a KubeProxyConfiguration, which replaces the one in the manifests.
     pub proxy_config: Option<PathBuf>,
+    /// A KubeProxyConfiguration made of flags, if there is no such file.
+    pub proxy_flags: Option<serde_json::Value>,
     /// What serves the traffic.
     pub proxy: ProxyMode,
     /// Which external addresses of Services are served.
@@ -112,6 +114,7 @@ impl Config {
             port: DEFAULT_PORT,
             service_cidrs: Vec::new(),
             proxy_config: None,
+            proxy_flags: None,
             proxy: ProxyMode::Ipvs,
             external_ips: ExternalIps::default(),
             healthz: None,

@@ -80,7 +80,11 @@ pub(crate) fn check(args: &Config) -> Result<(), Error> {
 
 async fn start(args: &Config) -> Result<(), Error> {
     tokio::spawn(memory::tend());
-    let given = args.proxy_config.as_deref().map(read_config).transpose()?;
+    let given = match (&args.proxy_config, &args.proxy_flags) {
+        (Some(file), _) => Some(read_config(file)?),
+        (None, Some(flags)) => Some(read_flags(flags)?),
+        (None, None) => None,
+    };
     match &args.manifests {
         Some(folder) => from_files(args, folder, given).await,
         None => from_cluster(args, given).await,
@@ -282,6 +286,15 @@ fn read_config(path: &Path) -> Result<ProxyConfig, Error> {
     let (config, problems) =
         ferrolb_source::proxy_config::parse_file(&path.display().to_string(), &text)
             .map_err(Error::failed)?;
+    for problem in problems {
+        warn!("{problem}");
+    }
+    Ok(config)
+}
+
+fn read_flags(flags: &serde_json::Value) -> Result<ProxyConfig, Error> {
+    let read = ferrolb_source::proxy_config::parse(&flags.to_string());
+    let (config, problems) = read.map_err(|problem| Error::Usage(problem.to_string()))?;
     for problem in problems {
         warn!("{problem}");
     }

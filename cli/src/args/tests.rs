@@ -71,3 +71,40 @@ fn every_command_that_takes_arguments_shows_an_example_and_its_exit_codes() {
         }
     }
 }
+
+#[test]
+fn the_flags_of_kube_proxy_say_the_same_as_its_file() {
+    use ferrolb_source::proxy_config::parse;
+    let with = |more: &str| {
+        let line = "ferrolb node --manifests m --state s";
+        let words = line.split(' ').chain(more.split_whitespace());
+        Cli::try_parse_from(words.map(str::to_owned).collect::<Vec<_>>())
+    };
+    let flags = |more: &str| {
+        let Command::Node(args) = with(more).unwrap().command else {
+            panic!("{more}");
+        };
+        args.proxy_flags.configuration()
+    };
+    assert_eq!(flags(""), None);
+    let all = "--cluster-cidr 10.244.0.0/16,fd00::/48 --detect-local-mode BridgeInterface --pod-bridge-interface cni0 --masquerade-all \
+               --nodeport-addresses 192.0.2.0/24,198.51.100.0/24 --ipvs-scheduler wlc --ipvs-exclude-cidrs 10.9.0.0/16 --ipvs-strict-arp \
+               --ipvs-tcp-timeout 1m --ipvs-tcpfin-timeout 2m --ipvs-udp-timeout 3m --conntrack-max-per-core 7 --conntrack-min 8 \
+               --conntrack-tcp-timeout-established 4m --conntrack-tcp-timeout-close-wait 5m --conntrack-tcp-be-liberal \
+               --conntrack-udp-timeout 6m --conntrack-udp-timeout-stream 7m";
+    let file = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n\
+                clusterCIDR: 10.244.0.0/16,fd00::/48\ndetectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cni0}\n\
+                iptables: {masqueradeAll: true}\nnodePortAddresses: [192.0.2.0/24, 198.51.100.0/24]\n\
+                ipvs: {scheduler: wlc, excludeCIDRs: [10.9.0.0/16], strictARP: true, tcpTimeout: 1m, tcpFinTimeout: 2m, udpTimeout: 3m}\n\
+                conntrack: {maxPerCore: 7, min: 8, tcpEstablishedTimeout: 4m, tcpCloseWaitTimeout: 5m, tcpBeLiberal: true, udpTimeout: 6m, \
+                udpStreamTimeout: 7m}\n";
+    let said = parse(&flags(all).unwrap().to_string()).unwrap();
+    assert_eq!(said, parse(file).unwrap());
+    assert_eq!(said.1, []);
+    let prefix = "--detect-local-mode InterfaceNamePrefix --pod-interface-name-prefix veth";
+    let (config, _) = parse(&flags(prefix).unwrap().to_string()).unwrap();
+    assert_eq!(config.detect_local.to_string(), "InterfaceNamePrefix");
+    // A file says everything.
+    let both = with("--config f --ipvs-scheduler rr").unwrap_err();
+    assert_eq!(both.exit_code(), 2);
+}
