@@ -292,11 +292,14 @@ fn read_config(path: &Path) -> Result<ProxyConfig, Error> {
     Ok(config)
 }
 
+/// Where a configuration that is made of flags comes from, for messages.
+const FLAGS: &str = "the flags";
+
 fn read_flags(flags: &serde_json::Value) -> Result<ProxyConfig, Error> {
     let read = ferrolb_source::proxy_config::parse(&flags.to_string());
-    let (config, problems) = read.map_err(|problem| Error::Usage(problem.to_string()))?;
+    let (config, problems) = read.map_err(|problem| Error::Usage(problem.at(FLAGS).to_string()))?;
     for problem in problems {
-        warn!("{problem}");
+        warn!("{}", problem.at(FLAGS));
     }
     Ok(config)
 }
@@ -305,6 +308,29 @@ fn read_flags(flags: &serde_json::Value) -> Result<ProxyConfig, Error> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn a_mistake_in_a_flag_of_kube_proxy_is_a_mistake_in_the_arguments() {
+        let flags = |scheduler: &str| {
+            serde_json::json!({
+                "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+                "kind": "KubeProxyConfiguration",
+                "mode": "ipvs",
+                "ipvs": {"scheduler": scheduler},
+            })
+        };
+        assert_eq!(read_flags(&flags("wlc")).unwrap().scheduler.name, "wlc");
+        let error = read_flags(&flags("foo")).unwrap_err();
+        let Error::Usage(text) = error else {
+            panic!("{error}");
+        };
+        assert!(
+            text.starts_with(
+                "the flags: KubeProxyConfiguration: ipvs.scheduler: \"foo\" is unknown"
+            ),
+            "{text}"
+        );
+    }
 
     #[test]
     fn settings_that_contradict_each_other_are_refused_before_anything_is_touched() {
