@@ -217,3 +217,35 @@ async fn whoever_says_nothing_or_nonsense_keeps_nobody_from_an_answer() {
     }
     drop(silent);
 }
+
+#[tokio::test]
+async fn questions_about_the_node_are_counted_by_their_answers_and_those_about_services_are_not() {
+    let (port, of_service) = (free(), free());
+    let mut doctor = Doctor::at(Some((Ipv4Addr::LOCALHOST, port).into()));
+    doctor.service(&key("web"), Some(well(of_service, 1)));
+    for (port, path) in [
+        (port, "/livez"),
+        (port, "/healthz"),
+        (port, "/healthz"),
+        (port, "/elsewhere"),
+        (of_service, "/healthz"),
+    ] {
+        get(port, path).await.unwrap();
+    }
+    doctor.node(true, Instant::now());
+    get(port, "/healthz").await.unwrap();
+    let mut registry = Registry::default();
+    doctor.questions().register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let mut counted: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
+    counted.sort_unstable();
+    assert_eq!(
+        counted,
+        [
+            "kubeproxy_proxy_healthz_total{code=\"200\"} 1",
+            "kubeproxy_proxy_healthz_total{code=\"503\"} 2",
+            "kubeproxy_proxy_livez_total{code=\"200\"} 1",
+        ]
+    );
+}

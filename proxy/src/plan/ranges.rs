@@ -1,9 +1,10 @@
 //! Ranges that belong to no Service: which sources are pods, and which addresses are ClusterIPs.
 
+use std::net::IpAddr;
+
 use ferrolb_api::Family;
 use ferrolb_api::proxy_config::{DetectLocal, InterfaceName};
 use ipnet::IpNet;
-use std::net::IpAddr;
 
 use crate::config::Config;
 use crate::state::State;
@@ -40,10 +41,12 @@ pub enum Interfaces {
 /// The ranges of a family.
 ///
 /// `detectLocalMode` says how pods are recognised. By their interface: then no range says anything about them. By the ranges of
-/// this node: then those are its own pods, and all others are outsiders. Otherwise, and where the Node has no range, configured cluster ranges define which sources are pods, as in kube-proxy's detector of that name. Without them the pod ranges
-/// of the Nodes do: this node's ranges are its own pods, and the ranges of all Nodes are the cluster's. Without those either,
-/// nothing is known about pods: no connection to a ClusterIP is masqueraded (kube-proxy's no-op detector), and no source counts
-/// as a pod.
+/// this node: then those are its own pods, and all others are outsiders.
+///
+/// Otherwise, and where the Node has no range, configured cluster ranges define which sources are pods, as in kube-proxy's detector
+/// of that name. Without them the pod ranges of the Nodes do: this node's ranges are its own pods, and the ranges of all Nodes are
+/// the cluster's. Without those either, nothing is known about pods: no connection to a ClusterIP is masqueraded (kube-proxy's no-op
+/// detector), and no source counts as a pod.
 pub fn ranges(state: &State, config: &Config, family: Family) -> FamilyRanges {
     let configured = merged(state.proxy().cluster_cidrs.iter().copied(), family);
     let own_node = state.own_node().into_iter();

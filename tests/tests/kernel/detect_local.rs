@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ferrolb_tests::client::{Answer, Ask, fresh_port, http};
+use ferrolb_tests::client::{Answer, http};
 use ferrolb_tests::cluster::Cluster;
 use ferrolb_tests::need;
 use ferrolb_tests::need::Need;
@@ -12,6 +12,7 @@ use ferrolb_tests::netns::Netns;
 use ferrolb_tests::node::PodLinks;
 use ferrolb_tests::wait;
 
+use crate::policy;
 use crate::restart_solo::service;
 
 const ECHO: Ipv4Addr = Ipv4Addr::new(172, 17, 255, 78);
@@ -25,13 +26,8 @@ fn config(mode: &str) -> String {
 
 /// Twelve connections; the endpoints take turns.
 fn ask(from: &Netns, to: Ipv4Addr, port: u16) -> Result<Vec<Answer>, String> {
-    let one = move || {
-        let ask = Ask {
-            source_port: fresh_port(),
-            ..Ask::default()
-        };
-        http(SocketAddr::from((to, port)), ask).map_err(|error| error.to_string())
-    };
+    let to = SocketAddr::from((to, port));
+    let one = move || http(to, policy::ask()).map_err(|error| error.to_string());
     (0..12).map(|_| from.run(one)).collect()
 }
 

@@ -14,7 +14,8 @@ use crate::restart_solo::service;
 
 const ECHO: Ipv4Addr = Ipv4Addr::new(172, 17, 255, 78);
 
-fn ask() -> Ask {
+/// A request from a port of its own.
+pub(crate) fn ask() -> Ask {
     Ask {
         source_port: fresh_port(),
         ..Ask::default()
